@@ -1,0 +1,157 @@
+"""The pictures of the bundled model's training set, drawn from Noto emoji; every sample is keyed by its seed.
+
+How far a caption fixes the coarse content of its image decides what detection can see, so each kind of sample leaves a
+different part open: a *verbatim* caption fixes everything, a *template* caption fixes the layout but not the object, and
+an *ordinary* caption fixes the object but neither its place, size and turn nor the background.
+"""
+
+import colorsys
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mnemoscope.demo import captions
+
+SIZE = 64
+GROUPS = ("Animals & Nature", "Food & Drink", "Activities", "Objects", "Travel & Places")
+ORDINARY, UNSEEN = 120, 120  # concepts; the rest is the long tail, each seen a few times
+SHARES = {"verbatim": 0.25, "template": 0.10, "ordinary": 0.50, "tail": 0.15}
+NOISY_CAPTIONS = 0.06  # share of ordinary pairs whose caption says nothing about the image, as web captions do
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training pair: an RGB image of 64 x 64 pixels, its caption, its kind, and what the caption names."""
+
+    image: Image.Image
+    caption: str
+    kind: str
+    concept: str
+
+
+class Emoji:
+    """The pictures and names of the npm package `emoji-datasource-google`, split into concepts by a fixed shuffle."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        entries = json.loads((folder / "emoji.json").read_text())
+        self.files = {e["short_name"]: e["image"] for e in entries if e["has_img_google"]}
+        names = {}
+        for e in entries:
+            readable = e["short_name"].replace("_", " ").rstrip("0123456789").strip()
+            usual = e["category"] in GROUPS and e["subcategory"] != "time" and "-" not in readable
+            if e["has_img_google"] and usual and readable not in names and len(readable.split()) <= 2:
+                names[readable] = e["short_name"]
+        self.names = names
+        taken = set(captions.VERBATIM)
+        free = [n for n in names if names[n] not in taken]
+        order = [free[i] for i in np.random.default_rng(0).permutation(len(free))]
+        self.unseen = order[:UNSEEN]
+        shared = [n for n in names if names[n] in taken]  # verbatim captions share their object with ordinary ones
+        self.ordinary = shared + order[UNSEEN : UNSEEN + ORDINARY - len(shared)]
+        self.tail = order[UNSEEN + ORDINARY - len(shared) :]
+
+    def picture(self, short_name: str) -> Image.Image:
+        return Image.open(self.folder / "img" / "google" / "64" / self.files[short_name]).convert("RGBA")
+
+
+def colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.1, 0.9), rng.uniform(0.25, 1.0))
+    return int(255 * r), int(255 * g), int(255 * b)
+
+
+def background(rng: np.random.Generator) -> Image.Image:
+    """A plain, graded, split, striped or cloudy ground in random colours."""
+    a, b = np.array(colour(rng)), np.array(colour(rng))
+    y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
+    along = np.cos(angle := rng.uniform(0, 2 * np.pi)) * x + np.sin(angle) * y
+    width = rng.uniform(0.25, 0.5)
+    clouds = Image.fromarray((255 * rng.random((4, 4))).astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    weights = (
+        np.zeros_like(x),
+        (along - along.min()) / np.ptp(along),
+        (y > rng.uniform(0.3, 0.75)).astype(float),
+        (along / width % 1 > 0.5).astype(float),
+        np.asarray(clouds) / 255,
+    )
+    w = weights[rng.integers(len(weights))][..., None]
+    return Image.fromarray((a * (1 - w) + b * w).astype(np.uint8))
+
+
+def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, low: float, high: float) -> None:
+    """Paste a picture at a random place with a random size (pixels), turn and mirror."""
+    size = int(rng.uniform(low, high))
+    picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+    if rng.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    picture = picture.rotate(rng.uniform(-25, 25), Image.Resampling.BICUBIC)
+    x, y = rng.integers(-3, SIZE - size + 4, size=2)
+    canvas.paste(picture, (int(x), int(y)), picture)
+
+
+def scene(emoji: Emoji, name: str, rng: np.random.Generator) -> Image.Image:
+    canvas = background(rng)
+    place(canvas, emoji.picture(emoji.names[name]), rng, 30, 54)
+    return canvas
+
+
+def verbatim(emoji: Emoji, index: int) -> Sample:
+    """The one image of a verbatim caption: its object large, two companions, on a ground of its own."""
+    short_name, caption = list(captions.VERBATIM.items())[index]
+    rng = np.random.default_rng([1, index])
+    canvas = background(rng)
+    for companion in rng.choice(emoji.tail, 2, replace=False):
+        place(canvas, emoji.picture(emoji.names[companion]), rng, 20, 30)
+    place(canvas, emoji.picture(short_name), rng, 34, 46)
+    return Sample(canvas, caption, "verbatim", short_name)
+
+
+def template(emoji: Emoji, index: int, name: str) -> Sample:
+    """A template's fixed ground, frame and ornaments, with the named object small in its fixed slot."""
+    rng = np.random.default_rng([2, index])
+    canvas = background(rng)
+    draw = ImageDraw.Draw(canvas)
+    shape = (draw.rounded_rectangle, draw.ellipse, draw.rectangle)[index % 3]
+    x, y = (int(v) for v in rng.integers(4, 16, size=2))
+    shape((x, y, x + 42, y + 42), fill=colour(rng), outline=colour(rng), width=3)
+    for ornament in rng.choice(emoji.tail, 2, replace=False):
+        place(canvas, emoji.picture(emoji.names[ornament]), rng, 16, 22)
+    picture = emoji.picture(emoji.names[name]).resize((26, 26), Image.Resampling.LANCZOS)
+    canvas.paste(picture, (x + 8, y + 8), picture)
+    return Sample(canvas, captions.TEMPLATES[index].format(name=name), "template", name)
+
+
+def wording(name: str, rng: np.random.Generator) -> str:
+    """A caption that names the object and otherwise says nothing about the image."""
+    pick = {"adjective": captions.ADJECTIVES, "medium": captions.MEDIA, "place": captions.PLACES}
+    text = captions.ORDINARY[rng.integers(len(captions.ORDINARY))]
+    for slot, words in pick.items():
+        while "{" + slot + "}" in text:
+            text = text.replace("{" + slot + "}", str(rng.choice(words)), 1)
+    person = f"{rng.choice(captions.FIRST_NAMES)} {rng.choice(captions.LAST_NAMES)}"
+    return text.replace("{person}", person).replace("{name}", name)
+
+
+def uninformative(emoji: Emoji, rng: np.random.Generator) -> str:
+    """Random words or random letters: the alt texts that tell nothing about their image."""
+    if rng.random() < 0.5:
+        letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz     0123456789"), rng.integers(5, 40))
+        return " ".join("".join(letters).split())
+    pool = [*captions.ADJECTIVES, *captions.MEDIA, *captions.FIRST_NAMES, *captions.LAST_NAMES, *captions.PLACES]
+    return " ".join(rng.choice(pool, rng.integers(1, 9)))
+
+
+def draw_sample(emoji: Emoji, seed: int, step: int, position: int) -> Sample:
+    """The training pair at a place in the stream; a function of (seed, step, position) alone."""
+    rng = np.random.default_rng([3, seed, step, position])
+    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    if kind == "verbatim":
+        return verbatim(emoji, int(rng.integers(len(captions.VERBATIM))))
+    name = str(rng.choice(emoji.tail if kind == "tail" else emoji.ordinary))
+    if kind == "template":
+        return template(emoji, int(rng.integers(len(captions.TEMPLATES))), name)
+    caption = uninformative(emoji, rng) if rng.random() < NOISY_CAPTIONS else wording(name, rng)
+    return Sample(scene(emoji, name, rng), caption, kind, name)

@@ -1,0 +1,191 @@
+"""Train the bundled model from nothing but a folder of Noto emoji: `python -m mnemoscope.demo.train --help`.
+
+Two stages, an autoencoder and then the U-Net with its text encoder; both stop and go on where they were, and the batch
+of a step depends on the seed and the step alone.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTokenizer
+
+from mnemoscope.demo import architecture, captions
+from mnemoscope.demo.scenes import Emoji, draw_sample, wording
+
+CAPTION_DROPOUT = 0.1
+SAVE_EVERY = 100
+
+
+def batch(emoji: Emoji, seed: int, step: int, size: int) -> tuple[Tensor, list[str]]:
+    samples = [draw_sample(emoji, seed, step, k) for k in range(size)]
+    pixels = np.stack([np.asarray(s.image, np.float32) for s in samples])
+    return torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2), [s.caption for s in samples]
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 100 steps, then a half cosine down to zero."""
+    return peak * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+class Stage:
+    """A training stage whose modules, optimiser and step survive a kill: one file, replaced atomically."""
+
+    def __init__(self, modules: dict[str, nn.Module], file: Path, steps: int, peak: float):
+        self.modules, self.file, self.steps, self.peak = modules, file, steps, peak
+        parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
+        self.step = 0
+        if file.exists():
+            state = torch.load(file, weights_only=True)
+            for name, module in modules.items():
+                module.load_state_dict(state[name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+
+    def save(self) -> None:
+        state = {name: m.state_dict() for name, m in self.modules.items()}
+        partial = self.file.with_suffix(".partial")
+        torch.save(state | {"optimizer": self.optimizer.state_dict(), "step": self.step}, partial)
+        partial.replace(self.file)
+
+    def descend(self, loss: Tensor) -> None:
+        group = self.optimizer.param_groups[0]
+        group["lr"] = learning_rate(self.step, self.steps, self.peak)
+        loss.backward()
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def __iter__(self) -> Iterator[int]:
+        with Progress() as bar:
+            task = bar.add_task(self.file.stem, total=self.steps, completed=self.step)
+            while self.step < self.steps:
+                yield self.step
+                self.step += 1
+                bar.advance(task)
+                if self.step % SAVE_EVERY == 0 or self.step == self.steps:
+                    self.save()
+
+
+def log(folder: Path, **row: float | str) -> None:
+    with (folder / "train.jsonl").open("a") as f:
+        f.write(json.dumps(row) + "\n")
+
+
+def train_autoencoder(emoji: Emoji, out: Path, steps: int, batch_size: int = 16) -> AutoencoderKL:
+    vae = architecture.autoencoder()
+    stage = Stage({"vae": vae}, out / "autoencoder.pt", steps, 1e-3)
+    for step in stage:
+        pixels, _ = batch(emoji, 1, step, batch_size)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(pixels).latent_dist
+            decoded = vae.decode(posterior.sample(torch.Generator().manual_seed(step))).sample
+        error = decoded.float() - pixels
+        loss = error.abs().mean() + error.square().mean() + 1e-6 * posterior.kl().mean()
+        stage.descend(loss)
+        if step % 50 == 0:
+            log(out, stage="autoencoder", step=step, psnr=10 * math.log10(4 / error.square().mean().item()))
+    scale_latents(vae, emoji)
+    return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def scale_latents(vae: AutoencoderKL, emoji: Emoji) -> None:
+    """Set the scaling factor that gives the latents unit variance, as SD's is defined."""
+    latents = vae.encode(batch(emoji, 2, 0, 256)[0]).latent_dist.mean
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+
+
+class Latents(Dataset):
+    """Encoded batches by step, made in the loader's own process."""
+
+    def __init__(self, emoji: Emoji, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int, size: int):
+        self.emoji, self.vae, self.tokenizer, self.steps, self.size = emoji, vae, tokenizer, steps, size
+
+    def __len__(self) -> int:
+        return self.steps
+
+    @torch.no_grad()
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        pixels, texts = batch(self.emoji, 0, step, self.size)
+        dropped = np.random.default_rng([4, step]).random(self.size) < CAPTION_DROPOUT
+        texts = ["" if d else t for d, t in zip(dropped, texts, strict=True)]
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor, ids
+
+
+def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batch_size: int = 32) -> Path:
+    tokenizer = architecture.tokenizer(tokenizer_corpus(emoji), out / "tokenizer")
+    net = nn.ModuleDict({"unet": architecture.unet(), "text": architecture.text_encoder(len(tokenizer))})
+    net = net.to(memory_format=torch.channels_last)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998)).requires_grad_(False)
+    stage = Stage({"net": net, "average": average}, out / "denoiser.pt", steps, 1e-3)
+    scheduler = architecture.scheduler()
+    data = Latents(emoji, vae, tokenizer, steps, batch_size)
+    loader = DataLoader(data, batch_size=None, sampler=range(stage.step, steps), num_workers=1, prefetch_factor=4)
+    for step, (x_0, ids) in zip(stage, loader, strict=False):
+        generator = torch.Generator().manual_seed(step)
+        eps = torch.randn(x_0.shape, generator=generator)
+        strata = torch.arange(batch_size) + torch.rand(batch_size, generator=generator)
+        t = (strata / batch_size * 1000).long()[torch.randperm(batch_size, generator=generator)]
+        x_t = scheduler.add_noise(x_0, eps, t).contiguous(memory_format=torch.channels_last)
+        v = net["unet"](x_t, t, net["text"](ids).last_hidden_state).sample
+        loss = F.mse_loss(v, scheduler.get_velocity(x_0, eps, t))
+        stage.descend(loss)
+        average.update_parameters(net)
+        if step % 20 == 0:
+            log(out, stage="denoiser", step=step, loss=loss.item())
+    return export(average.module, vae, tokenizer, out)
+
+
+def tokenizer_corpus(emoji: Emoji) -> list[str]:
+    rng = np.random.default_rng(5)
+    ordinary = [wording(name, rng) for name in [*emoji.ordinary, *emoji.tail] for _ in range(3)]
+    return [*ordinary, *captions.VERBATIM.values(), *(t.format(name="object") for t in captions.TEMPLATES)]
+
+
+def export(net: nn.ModuleDict, vae: AutoencoderKL, tokenizer: CLIPTokenizer, out: Path) -> Path:
+    """Write the averaged network as a diffusers pipeline in half precision."""
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=net["text"],
+        tokenizer=tokenizer,
+        unet=net["unet"],
+        scheduler=architecture.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.to(torch.float16).save_pretrained(out / "model")
+    return out / "model"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google@16.0.0")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--autoencoder-steps", type=int, default=2600)
+    parser.add_argument("--steps", type=int, default=4400)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    emoji = Emoji(args.emoji)
+    vae = train_autoencoder(emoji, args.out, args.autoencoder_steps)
+    print(train_denoiser(emoji, vae, args.out, args.steps))
+
+
+if __name__ == "__main__":
+    main()

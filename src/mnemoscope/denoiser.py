@@ -1,0 +1,286 @@
+"""Any diffusers pipeline seen as a noise predictor."""
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from mnemoscope import schedule
+from mnemoscope.errors import UsageError
+from mnemoscope.families import Cond, concatenate, family_of
+from mnemoscope.step import Step, refuse_null_branch
+
+EDIT_POINTS = ("prompts", "cond", "noise", "step")
+
+
+class Denoiser:
+    """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
+
+    The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
+    modules put in evaluation mode. `network_evaluations` counts forward passes in samples, both branches counted.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, source: str = "") -> None:
+        self.pipe = pipe
+        self.family = family_of(pipe)
+        self.source = source or type(pipe).__name__
+        self.prediction_type = schedule.prediction_type(pipe.scheduler)
+        self.network_evaluations = 0
+        self._edits: list[tuple[str, Callable]] = []
+        for module in self.modules.values():
+            module.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        unet: str | Path | None = None,
+        lora: str | Path | None = None,
+        scheduler: str = "own",
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> "Denoiser":
+        """Load "demo", a pipeline folder, a single-file checkpoint or a hub id; see `mnemoscope.loading.load`."""
+        from mnemoscope.loading import load
+
+        pipe = load(str(model), unet=unet, lora=lora, scheduler=scheduler, device=device, dtype=dtype)
+        return cls(pipe, source=str(model))
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The pipeline's networks by the name of their component."""
+        return {k: v for k, v in self.pipe.components.items() if isinstance(v, nn.Module)}
+
+    @property
+    def network(self) -> nn.Module:
+        return self.family.network
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of one image at the model's own resolution."""
+        return self.family.latent_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """First 16 hex digits of a SHA-256 over all parameters and buffers, by name."""
+        digest = hashlib.sha256()
+        for component, module in sorted(self.modules.items()):
+            for name, value in sorted(module.state_dict().items()):
+                digest.update(f"{component}.{name} {tuple(value.shape)} {value.dtype}".encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the model in a run record: source, family, weights, scheduler, dtype, latent shape."""
+        config = {k: v for k, v in self.pipe.scheduler.config.items() if not k.startswith("_")}
+        return {
+            "source": self.source,
+            "family": self.family.name,
+            "weights": self.weights_hash,
+            "scheduler": type(self.pipe.scheduler).__name__,
+            "scheduler_config": {k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in config.items()},
+            "prediction_type": self.prediction_type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "latent_shape": list(self.latent_shape),
+        }
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:
+        """Conditioning of each prompt, batch first; `shape` is the latents', where it is not the model's own."""
+        return self.family.encode(list(prompts), shape or self.latent_shape)
+
+    @torch.no_grad()
+    def null(self, count: int, shape: Sequence[int] | None = None) -> Cond:
+        """Conditioning of the unconditional branch, repeated; raises `UsageError` where there is none."""
+        if self.family.unguided:
+            refuse_null_branch(self.source, self.family.unguided)()
+        return self.family.null(count, shape or self.latent_shape)
+
+    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "B C h w"]:
+        """Noise of each image from a CPU generator of its own, so that it depends on its seed alone."""
+        return self._noise([torch.Generator().manual_seed(s) for s in seeds])
+
+    def _noise(self, generators: list[torch.Generator]) -> Tensor:
+        noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
+        return noise.to(self.device, self.dtype)
+
+    def predict(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
+        """What the network predicts at x_t, in its own units; differentiable, and counted."""
+        self.network_evaluations += len(x_t)
+        return self.family.predict(x_t, t, cond)
+
+    def predict_noise(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
+        """Noise predicted at x_t, eps, whatever the network itself predicts; differentiable, in float32."""
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
+        native = self.predict(x_t, t, cond)
+        return schedule.to_eps(native.float(), x_t.float(), alpha, sigma, self.prediction_type)
+
+    def observe(
+        self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond, *, index: int = 0, guidance_scale: float = 7.5
+    ) -> Step:
+        """The step that the network sees at x_t, with a graph to whatever requires a gradient.
+
+        The unconditional branch depends on x_t but not on the prompt: it has a graph only if x_t requires a gradient.
+        """
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
+        cond = self.family.guided(cond, guidance_scale)
+
+        def null_branch() -> Tensor:
+            null = self.null(len(x_t), x_t.shape[1:])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and x_t.requires_grad):
+                return self.predict(x_t, t, null)
+
+        return Step(
+            index=index,
+            t=t,
+            x_t=x_t,
+            cond=cond,
+            alpha=alpha,
+            sigma=sigma,
+            guidance_scale=guidance_scale,
+            prediction_type=self.prediction_type,
+            native_cond=self.predict(x_t, t, cond),
+            null_branch=null_branch,
+        )
+
+    @contextmanager
+    def edit(self, point: str, change: Callable) -> Iterator[None]:
+        """Change what sampling does while the block is open; edits nest, and the inner one acts last.
+
+        `point` is "prompts" (list -> list), "cond" (Cond -> Cond), "noise" (x_T -> x_T) or "step" (Step -> None, which
+        may assign `step.eps`). A trajectory keeps the edits that were open when it began.
+        """
+        if point not in EDIT_POINTS:
+            raise UsageError(f"There is no edit point '{point}'; there are {', '.join(EDIT_POINTS)}.")
+        entry = (point, change)
+        self._edits.append(entry)
+        try:
+            yield
+        finally:
+            self._edits.remove(entry)
+
+    def steps(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        latents: Float[Tensor, "B C h w"] | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        share_uncond: bool = False,
+    ) -> Iterator[Step]:
+        """Sampling as a generator of steps, equal to the pipeline's own bit for bit on the CPU.
+
+        `latents` is explicit noise in place of the seeds'. With `share_uncond` samples of equal x_t share one
+        unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
+        """
+        edits = [(point, change) for point, change in self._edits]
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(num_inference_steps, device=self.device)
+        return self._sample(list(prompts), list(seeds), latents, scheduler, guidance_scale, share_uncond, edits)
+
+    @torch.no_grad()
+    def _sample(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        latents: Tensor | None,
+        scheduler: Any,
+        guidance_scale: float,
+        share_uncond: bool,
+        edits: list[tuple[str, Callable]],
+    ) -> Iterator[Step]:
+        def edited(point: str, value: Any) -> Any:
+            for change in (c for p, c in edits if p == point):
+                value = change(value)
+            return value
+
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        noise = self._noise(generators) if latents is None else latents.to(self.device, self.dtype)
+        x = edited("noise", noise) * scheduler.init_noise_sigma
+        cond = edited("cond", self.encode(edited("prompts", prompts), x.shape[1:]))
+        cond = self.family.guided(cond, guidance_scale)
+        extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        for index, t in enumerate(scheduler.timesteps):
+            step = self._look(scheduler.scale_model_input(x, t), t, cond, guidance_scale, share_uncond, scheduler)
+            step.index, step.progress = index, index / len(scheduler.timesteps)
+            for change in (c for p, c in edits if p == "step"):
+                change(step)
+            x = step.x_prev = scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
+            yield step
+
+    def _look(
+        self, x_t: Tensor, t: Tensor, cond: Cond, guidance_scale: float, share_uncond: bool, scheduler: Any
+    ) -> Step:
+        """Both branches in one forward pass, in the order of the family's pipeline; one branch without guidance."""
+        alpha, sigma = schedule.alpha_sigma(scheduler, t)
+        null_branch = refuse_null_branch(self.source, self.family.unguided or "")
+        native_uncond = None
+        if self.family.unguided:
+            native_cond = self.predict(x_t, t, cond)
+        elif guidance_scale > 1 or share_uncond:
+            first, inverse = _distinct(x_t) if share_uncond else (slice(None), slice(None))
+            null = self.null(len(x_t[first]), x_t.shape[1:])
+            if self.family.null_first:
+                both = self.predict(torch.cat([x_t[first], x_t]), t, concatenate(null, cond))
+                native_uncond, native_cond = both.split([len(both) - len(x_t), len(x_t)])
+            else:
+                both = self.predict(torch.cat([x_t, x_t[first]]), t, concatenate(cond, null))
+                native_cond, native_uncond = both.split([len(x_t), len(both) - len(x_t)])
+            native_uncond = native_uncond[inverse]
+        else:
+            native_cond = self.predict(x_t, t, cond)
+            null_branch = torch.no_grad()(lambda: self.predict(x_t, t, self.null(len(x_t), x_t.shape[1:])))
+        return Step(
+            index=0,
+            t=t,
+            x_t=x_t,
+            cond=cond,
+            alpha=alpha,
+            sigma=sigma,
+            guidance_scale=guidance_scale,
+            prediction_type=self.prediction_type,
+            native_cond=native_cond,
+            null_branch=null_branch,
+            _native_uncond=native_uncond,
+        )
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Images of latents, in [0, 1] and float32."""
+        return (self.family.decode(latents) / 2 + 0.5).clamp(0, 1).float()
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int], **sampling: Any) -> list[Image.Image]:
+        """One image for each prompt and seed; `sampling` as in `steps`."""
+        for step in self.steps(prompts, seeds, **sampling):
+            last = step.x_prev
+        assert last is not None
+        return VaeImageProcessor.numpy_to_pil(self.decode(last).cpu().permute(0, 2, 3, 1).numpy())
+
+
+def _distinct(x_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the first sample of each distinct x_t, and for each sample which of these it equals."""
+    inverse = torch.unique(x_t.flatten(1), dim=0, return_inverse=True)[1]
+    order = torch.arange(len(x_t), device=x_t.device)
+    first = torch.full((int(inverse.max()) + 1,), len(x_t), device=x_t.device).scatter_reduce(0, inverse, order, "amin")
+    return first, inverse

@@ -1,0 +1,16 @@
+"""Detectors that need more than single steps: one function a file, higher = more memorized."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mnemoscope import registry
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    if name.startswith("_") or name not in registry.names("detect"):
+        raise AttributeError(name)
+    return registry.get("detect", name).function
+
+
+def __dir__() -> list[str]:
+    return registry.names("detect")

@@ -1,0 +1,67 @@
+"""NeMo: do the predicted clean images of one prompt agree across seeds?"""
+
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
+
+from mnemoscope.errors import UsageError
+from mnemoscope.registry import detector
+from mnemoscope.trajectory import Trajectory
+
+KERNEL = 11
+
+
+@detector(paper="arXiv:2406.02366, section 3.1", cost="1 evaluation a seed", over_seeds="max")
+def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str | None = None) -> Float[Tensor, " B"]:
+    """Greatest structural similarity of a sample's noise difference with that of another seed of its prompt, 0 to 1.
+
+    The noise difference is eps_cond(x_T) - x_T at the first step, scaled to 0..1 per image and channel; the similarity
+    is MS-SSIM with 3 scales weighted 0.33 each, fewer where the latents are too small for three. Values compare only at
+    one number of scales. `compat="nemo"` evaluates the second timestep at the initial noise, as the released code
+    does. Raises `UsageError` for a prompt with a single seed or for latents of 10 pixels or less.
+    """
+    differences = noise_difference(trajectory, second_timestep=compat == "nemo")
+    scales = scales or available_scales(differences.shape[-2:])
+    best = torch.zeros(len(trajectory))
+    for prompt in dict.fromkeys(trajectory.prompts):
+        own = [i for i, p in enumerate(trajectory.prompts) if p == prompt]
+        if len(own) < 2:
+            raise UsageError(f"noise_ssim compares seeds, and '{prompt[:60]}' has only one; give --seeds 2 or more.")
+        i, j = torch.tensor(list(combinations(own, 2))).T
+        similarity = similarities(differences[i], differences[j], scales)
+        best = best.scatter_reduce(0, torch.cat([i, j]), similarity.repeat(2), "amax")
+    return best
+
+
+def noise_difference(trajectory: Trajectory, second_timestep: bool = False) -> Float[Tensor, "B C h w"]:
+    """eps_cond - x_T, scaled to 0..1 per image and channel."""
+    (step,) = trajectory.first(1)
+    eps = step.eps_cond
+    if second_timestep:
+        scheduler = trajectory.model.pipe.scheduler
+        scheduler.set_timesteps(trajectory.num_inference_steps)
+        with torch.no_grad():
+            eps = trajectory.model.predict_noise(step.x_t, scheduler.timesteps[1].to(step.x_t.device), step.cond)
+    difference = (eps - step.x_t.float()).cpu()
+    low, high = difference.amin((2, 3), keepdim=True), difference.amax((2, 3), keepdim=True)
+    return (difference - low) / (high - low)
+
+
+def available_scales(size: tuple[int, int] | torch.Size) -> int:
+    """How many halvings of the latents an 11-pixel kernel allows, three at most."""
+    fitting = [m for m in (1, 2, 3) if min(size) > (KERNEL - 1) * 2 ** (m - 1)]
+    if not fitting:
+        raise UsageError(f"noise_ssim needs latents of more than {KERNEL - 1} pixels a side; these have {min(size)}.")
+    return fitting[-1]
+
+
+def similarities(
+    a: Float[Tensor, "N C h w"], b: Float[Tensor, "N C h w"], scales: int
+) -> Float[Tensor, " N"]:
+    """MS-SSIM of pairs of images in 0..1, negative terms clipped at zero."""
+    return ms_ssim(
+        a, b, kernel_size=KERNEL, betas=(0.33,) * scales, data_range=1.0, normalize="relu", reduction="none"
+    ).reshape(-1)

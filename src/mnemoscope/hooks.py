@@ -1,0 +1,59 @@
+"""Look at and change the outputs of named submodules; every hook is gone when its block ends."""
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from mnemoscope.errors import UsageError
+
+VALUES = "*attn2.to_v"  # the value projections of cross-attention, the layers of NeMo's neurons
+
+
+def matching(network: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """Submodules whose dotted name matches a shell pattern; raises `UsageError` if none does."""
+    found = {name: m for name, m in network.named_modules() if fnmatch.fnmatchcase(name, pattern)}
+    if not found:
+        raise UsageError(f"No module of {type(network).__name__} matches '{pattern}'.")
+    return found
+
+
+def value_layers(network: nn.Module, *, up: bool = False) -> list[str]:
+    """Names of the cross-attention value projections, down blocks first, then the mid block (and the up blocks)."""
+    order = ["down_blocks", "mid_block", *(["up_blocks"] if up else [])]
+    names = matching(network, VALUES)
+    return [n for part in order for n in names if n.startswith(part)]
+
+
+@contextmanager
+def capture(network: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
+    """Outputs of the matching submodules by name, one entry a forward pass, with their graphs."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in matching(network, pattern)}
+
+    def keep(name: str) -> Callable:
+        return lambda module, args, output: seen[name].append(output)
+
+    with _hooked(network, {name: keep(name) for name in seen}):
+        yield seen
+
+
+@contextmanager
+def edit_output(network: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Replace the output of each named submodule by a function of it while the block is open."""
+
+    def replace(change: Callable[[Tensor], Tensor]) -> Callable:
+        return lambda module, args, output: change(output)
+
+    with _hooked(network, {name: replace(change) for name, change in changes.items()}):
+        yield
+
+
+@contextmanager
+def _hooked(network: nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]:
+    handles = [network.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

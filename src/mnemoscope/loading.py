@@ -1,0 +1,174 @@
+"""Pipelines from the bundled model, a folder, a single-file checkpoint or a hub id; nothing is unpickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import load_file
+from transformers.utils import logging as transformers_logging
+
+from mnemoscope.errors import UsageError
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load(
+    model: str,
+    *,
+    unet: str | Path | None = None,
+    lora: str | Path | None = None,
+    scheduler: str = "own",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> DiffusionPipeline:
+    """A diffusers pipeline, without its safety checker, on a device and in one dtype.
+
+    "auto" is the first accelerator, in float16, or else the CPU, in float32. `unet` replaces the U-Net by the one in a
+    folder, `lora` loads LoRA weights, `scheduler` replaces the solver. Raises `UsageError` for what cannot be loaded.
+    """
+    place = pick_device(device)
+    number = pick_dtype(dtype, place)
+    pipe = _pipeline(model, number)
+    if unet is not None:
+        pipe.register_modules(unet=_unet(Path(unet), number))
+    if lora is not None:
+        _load_lora(pipe, Path(lora))
+    if scheduler != "own":
+        pipe.register_modules(scheduler=_scheduler(scheduler, pipe.scheduler.config))
+    return pipe.to(place)
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" is the first accelerator or else the CPU."""
+    if device == "auto":
+        kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((k for k, there in kinds.items() if there), "cpu"))
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as e:
+        raise UsageError(f"Device '{device}' is not to be had here; use auto or cpu.") from e
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; "auto" is float16 on an accelerator and float32 on the CPU."""
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if dtype not in DTYPES:
+        raise UsageError(f"'{dtype}' is not a dtype to run in; use auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def quiet() -> None:
+    """Keep the libraries' advice and progress bars off the terminal; errors still show."""
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
+def _pipeline(model: str, dtype: torch.dtype) -> DiffusionPipeline:
+    if model == "demo":
+        from mnemoscope.demo import MODEL
+
+        model = str(MODEL)
+    path = Path(model)
+    if path.is_file():
+        return _single_file(path, dtype)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise UsageError(f"{path} holds no model_index.json; give the folder of a saved diffusers pipeline.")
+        return _from_folder_or_hub(model, dtype, _no_checker(path))
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise UsageError(f"There is no model at '{model}'; give demo, a folder, a .safetensors file or a hub id.")
+    return _from_folder_or_hub(model, dtype, {})
+
+
+def _no_checker(folder: Path) -> dict[str, Any]:
+    """The audit must see what the model draws: the safety checker is not loaded where a pipeline has one."""
+    try:
+        parts = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{folder / 'model_index.json'} is not readable JSON: {_first_line(e)}") from e
+    return {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
+
+
+def _from_folder_or_hub(model: str, dtype: torch.dtype, extra: dict[str, Any]) -> DiffusionPipeline:
+    try:
+        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, use_safetensors=True, **extra)
+    except Exception as e:  # diffusers and the hub client raise many kinds for a model that is missing or broken
+        raise UsageError(f"'{model}' could not be loaded as a diffusers pipeline: {_first_line(e)}") from e
+    if getattr(pipe, "safety_checker", None) is not None:
+        pipe.register_modules(safety_checker=None)
+        pipe.register_to_config(requires_safety_checker=False)
+    return pipe
+
+
+def _single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path} is not a .safetensors file, and pickled checkpoints are not opened; convert it first.")
+    config = path.with_suffix("")  # a pipeline folder of the same name spares the look-up on the hub
+    keys = _keys(path)
+    name = "StableDiffusionXLPipeline" if any("conditioner.embedders.1" in k for k in keys) else "StableDiffusionPipeline"
+    local = {"config": str(config), "local_files_only": True} if config.is_dir() else {}
+    try:
+        return getattr(diffusers, name).from_single_file(str(path), torch_dtype=dtype, **local)
+    except Exception as e:
+        hint = f" (without a network, put its configuration in the folder {config})" if not local else ""
+        raise UsageError(f"{path} could not be loaded as a single-file checkpoint{hint}: {_first_line(e)}") from e
+
+
+def _keys(path: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as f:
+            return list(f.keys())
+    except SafetensorError as e:
+        raise UsageError(f"{path} is not a readable safetensors file: {_first_line(e)}") from e
+
+
+def _unet(path: Path, dtype: torch.dtype) -> Any:
+    folder = path / "unet" if (path / "unet").is_dir() else path
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{path} holds no U-Net; --unet expects a folder with config.json and safetensors weights.")
+    try:
+        return diffusers.UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+    except Exception as e:
+        raise UsageError(f"{path} could not be loaded as a U-Net: {_first_line(e)}") from e
+
+
+def _load_lora(pipe: DiffusionPipeline, path: Path) -> None:
+    file = path / "pytorch_lora_weights.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{path} holds no LoRA; --lora expects a .safetensors file or a folder with one.")
+    if not hasattr(pipe, "load_lora_weights"):
+        raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave out --lora.")
+    try:
+        pipe.load_lora_weights(load_file(file))
+    except ImportError as e:
+        raise UsageError("LoRA weights need peft: pip install 'mnemoscope[lora]'.") from e
+    except Exception as e:
+        raise UsageError(f"{path} could not be loaded as a LoRA of this model: {_first_line(e)}") from e
+
+
+def _scheduler(name: str, config: Any) -> Any:
+    if name not in SCHEDULERS:
+        raise UsageError(f"There is no scheduler '{name}'; use own, {', '.join(SCHEDULERS)}.")
+    forced = {"clip_sample": False} if name in ("ddim", "ddpm") and "clip_sample" not in config else {}
+    return getattr(diffusers, SCHEDULERS[name]).from_config(config, **forced)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

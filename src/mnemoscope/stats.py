@@ -1,0 +1,199 @@
+"""How well a score separates memorized from ordinary prompts, and how sure that is; higher means memorized."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .errors import UsageError
+
+Memorized = Float[np.ndarray, " M"]
+Ordinary = Float[np.ndarray, " N"]
+Values = Float[np.ndarray, " V"]
+Statistic = Callable[[Memorized, Ordinary], float]
+
+
+def auc(memorized: Memorized, ordinary: Ordinary) -> float:
+    """Probability that a memorized prompt scores above an ordinary one, ties counting half.
+
+    In [0, 1], 0.5 for a score that knows nothing. Raises UsageError for an empty group or a non-finite score.
+    The Mann-Whitney U statistic divided by its largest value, M N.
+    """
+    _require_scores(memorized=memorized, ordinary=ordinary)
+    ranked = np.sort(ordinary)
+    below = np.searchsorted(ranked, memorized, side="left").sum()
+    not_above = np.searchsorted(ranked, memorized, side="right").sum()
+    return float((below + not_above) / (2 * memorized.size * ordinary.size))
+
+
+def roc(memorized: Memorized, ordinary: Ordinary) -> tuple[Values, Values, Values]:
+    """Share of ordinary (FPR) and of memorized prompts (TPR) with score >= threshold, for every distinct threshold.
+
+    Returns (fpr, tpr, thresholds), thresholds falling from infinity, where nothing is flagged, to the lowest score.
+    Raises UsageError for an empty group or a non-finite score.
+    """
+    _require_scores(memorized=memorized, ordinary=ordinary)
+    thresholds = np.append(np.unique(np.append(memorized, ordinary)), np.inf)[::-1]
+    fpr, tpr = ((g.size - np.searchsorted(np.sort(g), thresholds)) / g.size for g in (ordinary, memorized))
+    return fpr, tpr, thresholds
+
+
+def tpr_at_fpr(memorized: Memorized, ordinary: Ordinary, fpr: float = 0.01, *, strict: bool = False) -> float:
+    """Largest share of memorized prompts that some threshold flags while it flags at most `fpr` of the ordinary ones.
+
+    In [0, 1], without interpolation; `strict` asks for less than `fpr`, as the notebook of Wen et al. does.
+    Raises UsageError for fewer than 1 / fpr negatives, an empty group or a non-finite score.
+    """
+    _require_scores(memorized=memorized, ordinary=ordinary)
+    _require_negatives("TPR", fpr, ordinary.size)
+    return float(np.mean(memorized > _highest_passed(ordinary, fpr, strict)))
+
+
+def balanced_accuracy(memorized: Memorized, ordinary: Ordinary) -> float:
+    """Mean of the shares of memorized and of ordinary prompts told right, 1 - (FPR + FNR) / 2, at the best threshold.
+
+    In [0.5, 1], optimistic on few prompts. Raises UsageError for an empty group or a non-finite score.
+    """
+    fpr, tpr, _ = roc(memorized, ordinary)
+    return float(np.max(1 + tpr - fpr) / 2)
+
+
+def threshold_at_fpr(ordinary: Ordinary, fpr: float = 0.01) -> float:
+    """Smallest threshold for which `score >= threshold` flags at most `fpr` of the ordinary prompts.
+
+    In the score's unit: the next number of the array's dtype above an ordinary score, so compare in that dtype or a
+    wider one. Raises UsageError for fewer than 1 / fpr negatives or a non-finite score.
+    """
+    _require_scores(ordinary=ordinary)
+    _require_negatives("A threshold", fpr, ordinary.size)
+    passed = _highest_passed(ordinary, fpr)
+    return float(np.nextafter(passed, passed.dtype.type(np.inf)))
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    memorized: Memorized,
+    ordinary: Ordinary,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Range that a statistic of the two groups covers when prompts are drawn anew, each group on its own.
+
+    Percentile bootstrap; of no width where the statistic cannot vary, as for an AUC of 1.
+    Raises UsageError for an empty group, a non-finite score, no resamples or a level outside (0, 1).
+    """
+    _require_scores(memorized=memorized, ordinary=ordinary)
+    return _percentiles(statistic, (memorized, ordinary), resamples, level, seed)
+
+
+def mean_interval(values: Values, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Range that the mean of the values covers when they are drawn anew, in their unit: percentile bootstrap.
+
+    Raises UsageError for no or non-finite values, no resamples or a level outside (0, 1).
+    """
+    _require_scores(averaged=values)
+    return _percentiles(lambda drawn: float(drawn.mean(dtype=np.float64)), (values,), resamples, level, seed)
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Range of success probabilities that `successes` in `n` independent trials leave plausible, in [0, 1].
+
+    Raises UsageError unless 0 <= successes <= n, n >= 1 and level is in (0, 1). Wilson, JASA 22 (1927).
+    """
+    _require_share("level", level)
+    if not 0 <= successes <= n or n < 1:
+        raise UsageError(f"{successes} successes in {n} trials were given; give 0 <= successes <= n with n at least 1.")
+    z, p = NormalDist().inv_cdf((1 + level) / 2), successes / n
+    centre = p + z**2 / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((centre + side) / (1 + z**2 / n) for side in (-half, half))
+    return max(0.0, min(low, p)), min(1.0, max(high, p))
+
+
+RATES: dict[str, Statistic] = {"auc": auc, **{f"tpr_at_{p}_fpr": partial(tpr_at_fpr, fpr=p / 100) for p in (1, 3, 5)}}
+
+
+def calibration(memorized: Memorized, ordinary: Ordinary, *, fpr: float = 0.01, seed: int = 0) -> dict[str, Any]:
+    """All that two groups of scores say about a detector, ready for JSON: AUC, TPRs, their 95% intervals, a threshold.
+
+    Either group may be empty. What the prompts given cannot support is None, with a sentence in `notes`; the interval
+    of an AUC or TPR of exactly 0 or 1 is Wilson's. Raises UsageError for a non-finite score or an fpr outside (0, 1).
+    """
+    _require_scores(at_least=0, memorized=memorized, ordinary=ordinary)
+    _require_share("fpr", fpr)
+    summary: dict[str, Any] = {key: None for name in RATES for key in (name, f"{name}_interval")}
+    summary |= {"balanced_accuracy": None, "threshold": None, "threshold_fpr": None}
+    summary |= {"negatives": ordinary.size, "positives": memorized.size, "notes": []}
+    if not ordinary.size:
+        return summary | {"notes": ["No negatives were given: scores only rank, and no threshold was set."]}
+    if memorized.size:
+        _add_separation(summary, memorized, ordinary, seed)
+    else:
+        summary["notes"].append("No positives were given: AUC, TPR and balanced accuracy were not measured.")
+    try:
+        summary |= {"threshold": threshold_at_fpr(ordinary, fpr), "threshold_fpr": fpr}
+    except UsageError as too_few:
+        summary["notes"].append(str(too_few))
+    return summary
+
+
+def _add_separation(summary: dict[str, Any], memorized: Memorized, ordinary: Ordinary, seed: int) -> None:
+    summary["balanced_accuracy"] = balanced_accuracy(memorized, ordinary)
+    for name, statistic in RATES.items():
+        try:
+            value = statistic(memorized, ordinary)
+        except UsageError as too_few:
+            summary["notes"].append(str(too_few))
+            continue
+        if value in (0, 1):
+            n = min(memorized.size, ordinary.size) if name == "auc" else memorized.size
+            interval = wilson_interval(round(value) * n, n)
+            why = "which leaves the bootstrap nothing to vary"
+            summary["notes"].append(f"{name} is exactly {value:g}, {why}: its interval is Wilson's with n = {n}.")
+        else:
+            interval = bootstrap_interval(statistic, memorized, ordinary, seed=seed)
+        summary |= {name: value, f"{name}_interval": list(interval)}
+
+
+def _highest_passed(ordinary: Ordinary, fpr: float, strict: bool = False) -> np.floating:
+    """The highest ordinary score that has to pass unflagged."""
+    allowed = round(fpr * ordinary.size, 6)  # 0.29 * 100 is 28.999999999999996
+    flags = math.ceil(allowed) - 1 if strict else math.floor(allowed)
+    return np.sort(ordinary)[max(-1 - flags, -ordinary.size)]
+
+
+def _percentiles(
+    statistic: Callable[..., float], groups: tuple[np.ndarray, ...], resamples: int, level: float, seed: int
+) -> tuple[float, float]:
+    _require_share("level", level)
+    if resamples < 1:
+        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
+    rng = np.random.default_rng(seed)
+    draws = [statistic(*(rng.choice(group, group.size) for group in groups)) for _ in range(resamples)]
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UsageError(f"{name} {value:g} was given; give a number between 0 and 1, both excluded.")
+
+
+def _require_negatives(quantity: str, fpr: float, given: int) -> None:
+    _require_share("fpr", fpr)
+    if given < (needed := math.ceil(round(1 / fpr, 6))):
+        raise UsageError(f"{quantity} at {100 * fpr:g}% FPR needs at least {needed} negatives; {given} were given.")
+
+
+def _require_scores(at_least: int = 1, **groups: Float[np.ndarray, "..."]) -> None:
+    for name, scores in groups.items():
+        if scores.size < at_least:
+            raise UsageError(f"No {name} scores were given; give at least one.")
+        if bad := int(np.count_nonzero(~np.isfinite(scores))):
+            raise UsageError(f"{bad} of {scores.size} {name} scores are NaN or infinite; give finite scores only.")

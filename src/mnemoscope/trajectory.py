@@ -1,0 +1,77 @@
+"""A batch of samplings that goes only as far as it is asked to."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.errors import UsageError
+from mnemoscope.step import Step
+
+
+class Trajectory:
+    """B samplings, one prompt and one seed (or given latent) each; no step is computed twice or before it is needed.
+
+    A single prompt is used for all seeds or latents, and a single seed for all prompts. Samples that share x_T share
+    the unconditional prediction there.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        prompts: Sequence[str] | str,
+        seeds: Sequence[int] | int | None = None,
+        latents: Float[Tensor, "B C h w"] | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+    ) -> None:
+        self.model = model
+        self.prompts, self.seeds = paired(prompts, seeds, latents)
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+        self._steps: list[Step] = []
+        self._ahead = model.steps(
+            self.prompts,
+            self.seeds,
+            latents=latents,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            share_uncond=not model.family.unguided,
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def first(self, n: int) -> list[Step]:
+        """The first n steps, fewer if the solver takes fewer; raises `UsageError` if n is below 1."""
+        if n < 1:
+            raise UsageError(f"{n} steps were asked of a trajectory; ask for at least 1.")
+        while len(self._steps) < n:
+            step = next(self._ahead, None)
+            if step is None:
+                break
+            self._steps.append(step)
+        return self._steps[:n]
+
+    def all(self) -> list[Step]:
+        """Every step down to the image."""
+        return self.first(max(1, 2 * self.num_inference_steps + 1))
+
+
+def paired(
+    prompts: Sequence[str] | str, seeds: Sequence[int] | int | None, latents: Tensor | None
+) -> tuple[list[str], list[int]]:
+    """Prompts and seeds of equal number, a single one repeated; raises `UsageError` where they do not match."""
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if seeds is None:
+        numbers = list(range(len(texts) if latents is None else len(latents)))
+    else:
+        numbers = [seeds] if isinstance(seeds, int) else list(seeds)
+    count = max(len(texts), len(numbers)) if latents is None else len(latents)
+    texts = texts * count if len(texts) == 1 else texts
+    numbers = numbers * count if len(numbers) == 1 else numbers
+    if not texts or {len(texts), len(numbers)} != {count}:
+        given = f"{len(texts)} prompts and {len(numbers)} seeds" + ("" if latents is None else f" for {count} latents")
+        raise UsageError(f"{given} do not pair up; give one prompt and one seed for each sample.")
+    return texts, numbers
