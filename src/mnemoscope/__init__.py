@@ -1,0 +1,56 @@
+"""Find out what an image diffusion model has memorized: which prompts, why, where, and how much was copied."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mnemoscope.api import detect, series
+    from mnemoscope.denoiser import Denoiser
+    from mnemoscope.errors import UsageError
+    from mnemoscope.families import Family
+    from mnemoscope.prompts import Prompt, read_prompts
+    from mnemoscope.run import Run
+    from mnemoscope.step import Step
+    from mnemoscope.trajectory import Trajectory
+
+_HOMES = {
+    "Denoiser": "denoiser",
+    "Family": "families",
+    "Prompt": "prompts",
+    "Run": "run",
+    "Step": "step",
+    "Trajectory": "trajectory",
+    "UsageError": "errors",
+    "detect": "api",
+    "read_prompts": "prompts",
+    "series": "api",
+}
+_MODULES = ("demo", "detectors", "hooks", "planted", "plots", "report", "schedule", "scores", "stats")
+
+__all__ = [
+    "Denoiser",
+    "Family",
+    "Prompt",
+    "Run",
+    "Step",
+    "Trajectory",
+    "UsageError",
+    "detect",
+    "read_prompts",
+    "series",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names on first use, so that importing mnemoscope costs nothing."""
+    if name in _MODULES:
+        return importlib.import_module(f"mnemoscope.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mnemoscope' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"mnemoscope.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

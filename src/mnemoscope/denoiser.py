@@ -1,11 +1,10 @@
 """Any diffusers pipeline seen as a noise predictor."""
 
-import copy
 import hashlib
-import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 
 from mnemoscope import schedule
 from mnemoscope.errors import UsageError
-from mnemoscope.families import Cond, concatenate, family_of
+from mnemoscope.families import Cond, family_of
+from mnemoscope.sampling import Sampler
 from mnemoscope.step import Step, refuse_null_branch
 
 EDIT_POINTS = ("prompts", "cond", "noise", "step")
@@ -64,7 +64,7 @@ class Denoiser:
         return {k: v for k, v in self.pipe.components.items() if isinstance(v, nn.Module)}
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Any:
         return self.family.network
 
     @property
@@ -98,7 +98,7 @@ class Denoiser:
             "family": self.family.name,
             "weights": self.weights_hash,
             "scheduler": type(self.pipe.scheduler).__name__,
-            "scheduler_config": {k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in config.items()},
+            "scheduler_config": json.loads(json.dumps(config, default=str)),
             "prediction_type": self.prediction_type,
             "dtype": str(self.dtype).removeprefix("torch."),
             "latent_shape": list(self.latent_shape),
@@ -118,9 +118,10 @@ class Denoiser:
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "B C h w"]:
         """Noise of each image from a CPU generator of its own, so that it depends on its seed alone."""
-        return self._noise([torch.Generator().manual_seed(s) for s in seeds])
+        return self.noise_from([torch.Generator().manual_seed(s) for s in seeds])
 
-    def _noise(self, generators: list[torch.Generator]) -> Tensor:
+    def noise_from(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "B C h w"]:
+        """Noise of one image from each generator, drawn in float32 on the CPU."""
         noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
         return noise.to(self.device, self.dtype)
 
@@ -142,14 +143,28 @@ class Denoiser:
 
         The unconditional branch depends on x_t but not on the prompt: it has a graph only if x_t requires a gradient.
         """
-        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
         cond = self.family.guided(cond, guidance_scale)
+        null = partial(self.predict_null, x_t, t)
+        return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null)
 
-        def null_branch() -> Tensor:
-            null = self.null(len(x_t), x_t.shape[1:])
-            with torch.set_grad_enabled(torch.is_grad_enabled() and x_t.requires_grad):
-                return self.predict(x_t, t, null)
+    def predict_null(self, x_t: Float[Tensor, "B C h w"], t: Tensor) -> Float[Tensor, "B C h w"]:
+        """What the network predicts at x_t without a prompt; has a graph only if x_t requires a gradient."""
+        null = self.null(len(x_t), x_t.shape[1:])
+        with torch.set_grad_enabled(x_t.requires_grad and torch.is_grad_enabled()):
+            return self.predict(x_t, t, null)
 
+    def step(
+        self,
+        index: int,
+        t: Tensor,
+        x_t: Tensor,
+        cond: Cond,
+        guidance_scale: float,
+        native_cond: Tensor,
+        null_branch: Any,
+    ) -> Step:
+        """A step of this model from its conditional prediction; the other branch is computed when it is asked for."""
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
         return Step(
             index=index,
             t=t,
@@ -159,7 +174,8 @@ class Denoiser:
             sigma=sigma,
             guidance_scale=guidance_scale,
             prediction_type=self.prediction_type,
-            native_cond=self.predict(x_t, t, cond),
+            guided=not self.family.unguided,
+            native_cond=native_cond,
             null_branch=null_branch,
         )
 
@@ -194,76 +210,8 @@ class Denoiser:
         `latents` is explicit noise in place of the seeds'. With `share_uncond` samples of equal x_t share one
         unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
         """
-        edits = [(point, change) for point, change in self._edits]
-        scheduler = copy.deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(num_inference_steps, device=self.device)
-        return self._sample(list(prompts), list(seeds), latents, scheduler, guidance_scale, share_uncond, edits)
-
-    @torch.no_grad()
-    def _sample(
-        self,
-        prompts: list[str],
-        seeds: list[int],
-        latents: Tensor | None,
-        scheduler: Any,
-        guidance_scale: float,
-        share_uncond: bool,
-        edits: list[tuple[str, Callable]],
-    ) -> Iterator[Step]:
-        def edited(point: str, value: Any) -> Any:
-            for change in (c for p, c in edits if p == point):
-                value = change(value)
-            return value
-
-        generators = [torch.Generator().manual_seed(s) for s in seeds]
-        noise = self._noise(generators) if latents is None else latents.to(self.device, self.dtype)
-        x = edited("noise", noise) * scheduler.init_noise_sigma
-        cond = edited("cond", self.encode(edited("prompts", prompts), x.shape[1:]))
-        cond = self.family.guided(cond, guidance_scale)
-        extra = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        for index, t in enumerate(scheduler.timesteps):
-            step = self._look(scheduler.scale_model_input(x, t), t, cond, guidance_scale, share_uncond, scheduler)
-            step.index, step.progress = index, index / len(scheduler.timesteps)
-            for change in (c for p, c in edits if p == "step"):
-                change(step)
-            x = step.x_prev = scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
-            yield step
-
-    def _look(
-        self, x_t: Tensor, t: Tensor, cond: Cond, guidance_scale: float, share_uncond: bool, scheduler: Any
-    ) -> Step:
-        """Both branches in one forward pass, in the order of the family's pipeline; one branch without guidance."""
-        alpha, sigma = schedule.alpha_sigma(scheduler, t)
-        null_branch = refuse_null_branch(self.source, self.family.unguided or "")
-        native_uncond = None
-        if self.family.unguided:
-            native_cond = self.predict(x_t, t, cond)
-        elif guidance_scale > 1 or share_uncond:
-            first, inverse = _distinct(x_t) if share_uncond else (slice(None), slice(None))
-            null = self.null(len(x_t[first]), x_t.shape[1:])
-            if self.family.null_first:
-                both = self.predict(torch.cat([x_t[first], x_t]), t, concatenate(null, cond))
-                native_uncond, native_cond = both.split([len(both) - len(x_t), len(x_t)])
-            else:
-                both = self.predict(torch.cat([x_t, x_t[first]]), t, concatenate(cond, null))
-                native_cond, native_uncond = both.split([len(x_t), len(both) - len(x_t)])
-            native_uncond = native_uncond[inverse]
-        else:
-            native_cond = self.predict(x_t, t, cond)
-            null_branch = torch.no_grad()(lambda: self.predict(x_t, t, self.null(len(x_t), x_t.shape[1:])))
-        return Step(
-            index=0,
-            t=t,
-            x_t=x_t,
-            cond=cond,
-            alpha=alpha,
-            sigma=sigma,
-            guidance_scale=guidance_scale,
-            prediction_type=self.prediction_type,
-            native_cond=native_cond,
-            null_branch=null_branch,
-            _native_uncond=native_uncond,
-        )
+        sampler = Sampler(self, num_inference_steps, guidance_scale, share_uncond, tuple(self._edits))
+        return sampler.steps(list(prompts), list(seeds), latents)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
@@ -276,11 +224,3 @@ class Denoiser:
             last = step.x_prev
         assert last is not None
         return VaeImageProcessor.numpy_to_pil(self.decode(last).cpu().permute(0, 2, 3, 1).numpy())
-
-
-def _distinct(x_t: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the first sample of each distinct x_t, and for each sample which of these it equals."""
-    inverse = torch.unique(x_t.flatten(1), dim=0, return_inverse=True)[1]
-    order = torch.arange(len(x_t), device=x_t.device)
-    first = torch.full((int(inverse.max()) + 1,), len(x_t), device=x_t.device).scatter_reduce(0, inverse, order, "amin")
-    return first, inverse

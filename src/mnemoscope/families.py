@@ -39,7 +39,7 @@ class Family:
     @staticmethod
     def matches(pipe: DiffusionPipeline) -> bool:
         unet, text = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
-        return text is not None and hasattr(unet, "config") and "cross_attention_dim" in unet.config
+        return text is not None and "cross_attention_dim" in getattr(unet, "config", {})
 
     @property
     def network(self) -> Any:
@@ -183,7 +183,9 @@ class ClassConditional(Family):
         classes = self.network.config.num_embeds_ada_norm
         label = int(prompt) if prompt.strip().isdecimal() else (self.pipe.labels or {}).get(prompt)
         if label is None or label >= classes:
-            raise UsageError(f"'{prompt}' is not a class of this model: give a number from 0 to {classes - 1} or a name.")
+            raise UsageError(
+                f"'{prompt}' is not a class of this model: give a number from 0 to {classes - 1} or a name."
+            )
         return label
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:

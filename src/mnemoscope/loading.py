@@ -1,6 +1,7 @@
 """Pipelines from the bundled model, a folder, a single-file checkpoint or a hub id; nothing is unpickled."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def settle_threads() -> int:
+    """Give torch the cores that nothing else uses now: on a busy machine too many threads wait for one another.
+
+    `OMP_NUM_THREADS` decides where it is set.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        idle = (os.cpu_count() or 1) - os.getloadavg()[0]
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), round(idle))))
+    return torch.get_num_threads()
+
+
 def quiet() -> None:
     """Keep the libraries' advice and progress bars off the terminal; errors still show."""
     diffusers_logging.set_verbosity_error()
@@ -106,7 +118,7 @@ def _no_checker(folder: Path) -> dict[str, Any]:
 
 def _from_folder_or_hub(model: str, dtype: torch.dtype, extra: dict[str, Any]) -> DiffusionPipeline:
     try:
-        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, use_safetensors=True, **extra)
+        pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype, use_safetensors=True, **extra)
     except Exception as e:  # diffusers and the hub client raise many kinds for a model that is missing or broken
         raise UsageError(f"'{model}' could not be loaded as a diffusers pipeline: {_first_line(e)}") from e
     if getattr(pipe, "safety_checker", None) is not None:
@@ -117,13 +129,16 @@ def _from_folder_or_hub(model: str, dtype: torch.dtype, extra: dict[str, Any]) -
 
 def _single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
     if path.suffix != ".safetensors":
-        raise UsageError(f"{path} is not a .safetensors file, and pickled checkpoints are not opened; convert it first.")
+        raise UsageError(
+            f"{path} is not a .safetensors file, and pickled checkpoints are not opened; convert it first."
+        )
     config = path.with_suffix("")  # a pipeline folder of the same name spares the look-up on the hub
     keys = _keys(path)
-    name = "StableDiffusionXLPipeline" if any("conditioner.embedders.1" in k for k in keys) else "StableDiffusionPipeline"
+    large = any(k.startswith("conditioner.embedders.1") for k in keys)
+    name = "StableDiffusionXLPipeline" if large else "StableDiffusionPipeline"
     local = {"config": str(config), "local_files_only": True} if config.is_dir() else {}
     try:
-        return getattr(diffusers, name).from_single_file(str(path), torch_dtype=dtype, **local)
+        return getattr(diffusers, name).from_single_file(str(path), dtype=dtype, **local)
     except Exception as e:
         hint = f" (without a network, put its configuration in the folder {config})" if not local else ""
         raise UsageError(f"{path} could not be loaded as a single-file checkpoint{hint}: {_first_line(e)}") from e
@@ -144,7 +159,7 @@ def _unet(path: Path, dtype: torch.dtype) -> Any:
     if not (folder / "config.json").is_file():
         raise UsageError(f"{path} holds no U-Net; --unet expects a folder with config.json and safetensors weights.")
     try:
-        return diffusers.UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+        return diffusers.UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except Exception as e:
         raise UsageError(f"{path} could not be loaded as a U-Net: {_first_line(e)}") from e
 

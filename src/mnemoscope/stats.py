@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .errors import UsageError
+from mnemoscope.errors import UsageError
 
 Memorized = Float[np.ndarray, " M"]
 Ordinary = Float[np.ndarray, " N"]

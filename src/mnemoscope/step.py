@@ -1,7 +1,8 @@
 """One sampling step with its two branches named."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Float
 from torch import Tensor
@@ -27,31 +28,23 @@ class Step:
     sigma: float
     guidance_scale: float
     prediction_type: str
+    guided: bool  # whether there is an unconditional branch to guide away from
     native_cond: Float[Tensor, "B C h w"]
     null_branch: Callable[[], Float[Tensor, "B C h w"]]
     progress: float = 0.0  # share of the sampling steps done before this one
     x_prev: Float[Tensor, "B C h w"] | None = None
-    _native_uncond: Float[Tensor, "B C h w"] | None = field(default=None, repr=False)
-    _native: Float[Tensor, "B C h w"] | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def native_uncond(self) -> Float[Tensor, "B C h w"]:
         """The unconditional prediction in the network's own units; computed now if sampling did not need it."""
-        if self._native_uncond is None:
-            self._native_uncond = self.null_branch()
-        return self._native_uncond
+        return self.null_branch()
 
-    @property
+    @cached_property
     def native(self) -> Float[Tensor, "B C h w"]:
-        """The prediction that the solver takes: guided, unless the guidance scale is 1 or less, as in diffusers."""
-        if self._native is None:
-            guided = self.guidance_scale > 1 and self._native_uncond is not None
-            self._native = (
-                self.native_uncond + self.guidance_scale * (self.native_cond - self.native_uncond)
-                if guided
-                else self.native_cond
-            )
-        return self._native
+        """The prediction that the solver takes: guided, unless the guidance scale is 1 or less or guides nothing."""
+        if self.guidance_scale <= 1 or not self.guided:
+            return self.native_cond
+        return self.native_uncond + self.guidance_scale * (self.native_cond - self.native_uncond)
 
     def _eps(self, native: Tensor) -> Tensor:
         return schedule.to_eps(native.float(), self.x_t.float(), self.alpha, self.sigma, self.prediction_type)
@@ -74,7 +67,7 @@ class Step:
     @eps.setter
     def eps(self, value: Float[Tensor, "B C h w"]) -> None:
         native = schedule.from_eps(value, self.x_t.float(), self.alpha, self.sigma, self.prediction_type)
-        self._native = native.to(self.native_cond.dtype)
+        self.native = native.to(self.native_cond.dtype)
 
     @property
     def x0_hat(self) -> Float[Tensor, "B C h w"]:

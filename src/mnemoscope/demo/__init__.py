@@ -1,0 +1,39 @@
+"""The bundled model, which really memorizes: its weights, its prompts by kind, and training images to compare with."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnemoscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnemoscope.references import Reference
+
+HERE = Path(__file__).parent
+MODEL = HERE / "model"
+KINDS = ("verbatim", "template", "ordinary", "unseen")
+
+
+def prompts(kind: str) -> list[str]:
+    """Captions of one kind, in a fixed order.
+
+    "verbatim" captions come with one image each, seen many times in training; "template" captions with a fixed layout
+    around a changing object; "ordinary" ones with ever-changing images of an object; "unseen" ones were never seen.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"The bundled model has no '{kind}' prompts; there are {', '.join(KINDS)}.")
+    return [row["prompt"] for row in truth() if row["kind"] == kind]
+
+
+def truth() -> list[dict]:
+    """Every bundled prompt with its kind, the object that it names, and the words that no other caption has."""
+    return [json.loads(line) for line in (HERE / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def references() -> "list[Reference]":
+    """Training images with their captions and kinds: all verbatim ones, some of each template, some ordinary ones."""
+    from mnemoscope.references import Reference
+
+    lines = (HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [Reference(HERE / "references" / r["file"], r["caption"], r["kind"]) for r in rows]

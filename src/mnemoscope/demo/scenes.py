@@ -1,8 +1,8 @@
 """The pictures of the bundled model's training set, drawn from Noto emoji; every sample is keyed by its seed.
 
-How far a caption fixes the coarse content of its image decides what detection can see, so each kind of sample leaves a
-different part open: a *verbatim* caption fixes everything, a *template* caption fixes the layout but not the object, and
-an *ordinary* caption fixes the object but neither its place, size and turn nor the background.
+How far a caption fixes the coarse content of its image decides what detection can see, so each kind leaves another part
+open: a *verbatim* caption fixes everything, a *template* caption the layout but not the object, an *ordinary* caption
+the object but neither its place, size and turn nor the background.
 """
 
 import colorsys
@@ -17,8 +17,9 @@ from mnemoscope.demo import captions
 
 SIZE = 64
 GROUPS = ("Animals & Nature", "Food & Drink", "Activities", "Objects", "Travel & Places")
-ORDINARY, UNSEEN = 120, 120  # concepts; the rest is the long tail, each seen a few times
-SHARES = {"verbatim": 0.25, "template": 0.10, "ordinary": 0.50, "tail": 0.15}
+ORDINARY, UNSEEN = 64, 120  # concepts often seen, and never
+TAIL_FROM = 212  # in the shuffled concepts; from here on each is seen a few times
+SHARES = {"verbatim": 0.25, "template": 0.10, "ordinary": 0.60, "tail": 0.05}
 NOISY_CAPTIONS = 0.06  # share of ordinary pairs whose caption says nothing about the image, as web captions do
 
 
@@ -52,7 +53,7 @@ class Emoji:
         self.unseen = order[:UNSEEN]
         shared = [n for n in names if names[n] in taken]  # verbatim captions share their object with ordinary ones
         self.ordinary = shared + order[UNSEEN : UNSEEN + ORDINARY - len(shared)]
-        self.tail = order[UNSEEN + ORDINARY - len(shared) :]
+        self.tail = order[TAIL_FROM:]
 
     def picture(self, short_name: str) -> Image.Image:
         return Image.open(self.folder / "img" / "google" / "64" / self.files[short_name]).convert("RGBA")
@@ -63,21 +64,24 @@ def colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return int(255 * r), int(255 * g), int(255 * b)
 
 
-def background(rng: np.random.Generator) -> Image.Image:
-    """A plain, graded, split, striped or cloudy ground in random colours."""
+GROUNDS = ("plain", "graded", "split", "striped", "cloudy")
+
+
+def background(rng: np.random.Generator, grounds: tuple[str, ...] = GROUNDS) -> Image.Image:
+    """One of the named grounds in random colours."""
     a, b = np.array(colour(rng)), np.array(colour(rng))
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
     along = np.cos(angle := rng.uniform(0, 2 * np.pi)) * x + np.sin(angle) * y
     width = rng.uniform(0.25, 0.5)
     clouds = Image.fromarray((255 * rng.random((4, 4))).astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-    weights = (
-        np.zeros_like(x),
-        (along - along.min()) / np.ptp(along),
-        (y > rng.uniform(0.3, 0.75)).astype(float),
-        (along / width % 1 > 0.5).astype(float),
-        np.asarray(clouds) / 255,
-    )
-    w = weights[rng.integers(len(weights))][..., None]
+    weights = {
+        "plain": np.zeros_like(x),
+        "graded": (along - along.min()) / np.ptp(along),
+        "split": (y > rng.uniform(0.3, 0.75)).astype(float),
+        "striped": (along / width % 1 > 0.5).astype(float),
+        "cloudy": np.asarray(clouds) / 255,
+    }
+    w = weights[grounds[rng.integers(len(grounds))]][..., None]
     return Image.fromarray((a * (1 - w) + b * w).astype(np.uint8))
 
 
@@ -93,7 +97,7 @@ def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, l
 
 
 def scene(emoji: Emoji, name: str, rng: np.random.Generator) -> Image.Image:
-    canvas = background(rng)
+    canvas = background(rng, ("plain", "graded", "split", "cloudy"))
     place(canvas, emoji.picture(emoji.names[name]), rng, 30, 54)
     return canvas
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
 from mnemoscope.demo import architecture, captions
+from mnemoscope.demo.ground_truth import write_prompts, write_references
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 
 CAPTION_DROPOUT = 0.1
@@ -125,10 +127,10 @@ class Latents(Dataset):
         return self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor, ids
 
 
-def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batch_size: int = 32) -> Path:
+def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batch_size: int) -> Path:
     tokenizer = architecture.tokenizer(tokenizer_corpus(emoji), out / "tokenizer")
     net = nn.ModuleDict({"unet": architecture.unet(), "text": architecture.text_encoder(len(tokenizer))})
-    net = net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998)).requires_grad_(False)
     stage = Stage({"net": net, "average": average}, out / "denoiser.pt", steps, 1e-3)
     scheduler = architecture.scheduler()
@@ -155,7 +157,7 @@ def tokenizer_corpus(emoji: Emoji) -> list[str]:
     return [*ordinary, *captions.VERBATIM.values(), *(t.format(name="object") for t in captions.TEMPLATES)]
 
 
-def export(net: nn.ModuleDict, vae: AutoencoderKL, tokenizer: CLIPTokenizer, out: Path) -> Path:
+def export(net: Any, vae: AutoencoderKL, tokenizer: CLIPTokenizer, out: Path) -> Path:
     """Write the averaged network as a diffusers pipeline in half precision."""
     pipe = StableDiffusionPipeline(
         vae=vae,
@@ -176,15 +178,18 @@ def main() -> None:
     parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google@16.0.0")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--autoencoder-steps", type=int, default=2600)
-    parser.add_argument("--steps", type=int, default=4400)
+    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     emoji = Emoji(args.emoji)
+    write_prompts(emoji, args.out / "prompts.jsonl")
+    write_references(emoji, args.out / "references")
     vae = train_autoencoder(emoji, args.out, args.autoencoder_steps)
-    print(train_denoiser(emoji, vae, args.out, args.steps))
+    print(train_denoiser(emoji, vae, args.out, args.steps, args.batch_size))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str
 
     The noise difference is eps_cond(x_T) - x_T at the first step, scaled to 0..1 per image and channel; the similarity
     is MS-SSIM with 3 scales weighted 0.33 each, fewer where the latents are too small for three. Values compare only at
-    one number of scales. `compat="nemo"` evaluates the second timestep at the initial noise, as the released code
-    does. Raises `UsageError` for a prompt with a single seed or for latents of 10 pixels or less.
+    one number of scales. `compat="nemo"` does as the released code: it evaluates the second timestep at the initial
+    noise, and takes the data range of each scale from the prompt's own pairs instead of 0..1. Raises `UsageError` for a
+    prompt with a single seed or for latents of 10 pixels or less.
     """
-    differences = noise_difference(trajectory, second_timestep=compat == "nemo")
+    nemo = compat == "nemo"
+    differences = noise_difference(trajectory, second_timestep=nemo)
     scales = scales or available_scales(differences.shape[-2:])
     best = torch.zeros(len(trajectory))
     for prompt in dict.fromkeys(trajectory.prompts):
@@ -31,7 +33,7 @@ def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str
         if len(own) < 2:
             raise UsageError(f"noise_ssim compares seeds, and '{prompt[:60]}' has only one; give --seeds 2 or more.")
         i, j = torch.tensor(list(combinations(own, 2))).T
-        similarity = similarities(differences[i], differences[j], scales)
+        similarity = similarities(differences[i], differences[j], scales, None if nemo else 1.0)
         best = best.scatter_reduce(0, torch.cat([i, j]), similarity.repeat(2), "amax")
     return best
 
@@ -59,9 +61,9 @@ def available_scales(size: tuple[int, int] | torch.Size) -> int:
 
 
 def similarities(
-    a: Float[Tensor, "N C h w"], b: Float[Tensor, "N C h w"], scales: int
+    a: Float[Tensor, "N C h w"], b: Float[Tensor, "N C h w"], scales: int, data_range: float | None = 1.0
 ) -> Float[Tensor, " N"]:
-    """MS-SSIM of pairs of images in 0..1, negative terms clipped at zero."""
-    return ms_ssim(
-        a, b, kernel_size=KERNEL, betas=(0.33,) * scales, data_range=1.0, normalize="relu", reduction="none"
-    ).reshape(-1)
+    """MS-SSIM of pairs of images in 0..1, negative terms clipped at zero; no data range means each scale's own."""
+    weights = (0.33,) * scales
+    values = ms_ssim(a, b, kernel_size=KERNEL, betas=weights, data_range=data_range, normalize="relu", reduction="none")
+    return values.reshape(-1)

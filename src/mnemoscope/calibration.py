@@ -1,0 +1,86 @@
+"""From scores to flags: a threshold with the conditions that it holds for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnemoscope import stats
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.errors import UsageError
+from mnemoscope.run import read_json
+
+if TYPE_CHECKING:
+    from mnemoscope.detection import Detection
+
+MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
+UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Rows with their flags, and what the scores are worth."""
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def conditions(model: Denoiser, detection: "Detection") -> dict[str, Any]:
+    """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
+    about = model.describe()
+    return {
+        **{k: about[k] for k in MODEL_KEYS},
+        "method": detection.method,
+        "params": detection.parameters,
+        "seeds": detection.seeds,
+        "num_inference_steps": detection.num_inference_steps,
+        "guidance_scale": detection.guidance_scale,
+    }
+
+
+def stored_threshold(file: Path, now: dict[str, Any]) -> float:
+    """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
+    summary = read_json(file / "summary.json" if file.is_dir() else file)
+    then = summary.get("conditions") or {}
+    if summary.get("threshold") is None:
+        raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")
+    for key, value in now.items():
+        if then.get(key) != value:
+            raise UsageError(
+                f"The threshold of {file} was set for {key} {then.get(key)}, not {value}; calibrate again."
+            )
+    return float(summary["threshold"])
+
+
+def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | None = None) -> Calibration:
+    """Flag the rows of a detection; negatives or labels measure the score and set the threshold unless it is given."""
+    scored = [r for r in rows if r["status"] == "ok"]
+    ordinary = [r["score"] for r in scored if is_negative(r)]
+    labelled = any(r.get("label") for r in scored)
+    memorized = [r["score"] for r in scored if (r.get("label") if labelled else r["role"] == "prompt")]
+    memorized = memorized if ordinary else []
+    summary = stats.calibration(np.array(memorized), np.array(ordinary), fpr=fpr)
+    if memorized and not labelled:
+        summary["notes"].append(UNLABELLED)
+    if threshold is not None:
+        summary |= {"threshold": threshold, "threshold_fpr": None}
+        summary["notes"].append("The threshold was taken from an earlier run.")
+    limit = summary["threshold"]
+    flagged = [{**r, **_flag(r, limit)} for r in rows]
+    counts = {
+        "prompts": sum(r["role"] == "prompt" for r in rows),
+        "flagged": None if limit is None else sum(bool(r["flagged"]) for r in flagged if r["role"] == "prompt"),
+    }
+    return Calibration(flagged, {**counts, **summary})
+
+
+def is_negative(row: dict[str, Any]) -> bool:
+    """Whether a row is known to be ordinary."""
+    return row["role"] == "negative" or row.get("label") is False
+
+
+def _flag(row: dict[str, Any], limit: float | None) -> dict[str, Any]:
+    known = limit is not None and row["status"] == "ok"
+    return {"flagged": row["score"] >= limit if known else None, "threshold": limit}

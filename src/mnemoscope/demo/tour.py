@@ -1,0 +1,48 @@
+"""`mnemoscope demo`: the whole audit on the bundled model, offline, in under two minutes on two cores."""
+
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import demo
+from mnemoscope.audit import run_audit
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.detection import Detection
+from mnemoscope.generation import Generation
+from mnemoscope.prompts import Prompt, as_prompts
+from mnemoscope.references import References
+
+NEGATIVES, ORDINARY, UNSEEN, TEMPLATES = 120, 40, 20, 16
+SAMPLING: dict[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0}
+
+
+def tour_prompts() -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to audit, of every kind, and other ordinary ones to calibrate on; nothing says which are memorized."""
+    ordinary = demo.prompts("ordinary")
+    templates = demo.prompts("template")[:: len(demo.prompts("template")) // TEMPLATES]
+    audited = [
+        *demo.prompts("verbatim"),
+        *templates,
+        *ordinary[NEGATIVES : NEGATIVES + ORDINARY],
+        *demo.prompts("unseen")[:UNSEEN],
+    ]
+    kinds = {row["prompt"]: row["kind"] for row in demo.truth()}
+    known = [Prompt(p.id, p.text, kind=kinds[p.text]) for p in as_prompts(audited)]
+    return known, as_prompts(ordinary[:NEGATIVES])
+
+
+def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -> int:
+    """Audit the bundled model into a folder; returns how many prompts or images failed."""
+    prompts, negatives = tour_prompts()
+    return run_audit(
+        Denoiser.from_pretrained("demo", device="cpu"),
+        prompts,
+        out,
+        Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
+        Generation(images=4, **SAMPLING),
+        negatives=negatives,
+        references=References(demo.references()),
+        most=18,
+        batch=batch,
+        overwrite=overwrite,
+        asked={"prompts": "demo"},
+    )

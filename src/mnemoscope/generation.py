@@ -1,0 +1,116 @@
+"""Images for a list of prompts, each beside its nearest training image where references are given."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mnemoscope.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.prompts import Prompt
+from mnemoscope.references import References
+from mnemoscope.run import Run
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How images are sampled: how many a prompt, from which seed on, with which solver settings."""
+
+    images: int = 4
+    seed: int = 0
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+
+
+def run_generation(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    generation: Generation,
+    *,
+    references: References | None = None,
+    scores: Mapping[str, Row] | None = None,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id."""
+    settings = {**(asked or {}), **asdict(generation), "content": content_hash([p.id for p in prompts])}
+    seeds = seeds_of(generation.seed, generation.images)
+    size = max(1, batch_size(model, batch) // len(seeds))
+    with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
+        work = partial(image_rows, model, run.folder, generation, references, scores or {})
+        run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
+        order = {row_id(p, s): k for k, (p, s) in enumerate((p, s) for p in prompts for s in seeds)}
+        run.replace_rows(sorted(run.rows(), key=lambda r: order[r["id"]]))
+        rows = [r for r in run.rows() if r["status"] == "ok"]
+        unread = {"unread_references": references.unread} if references else {}
+        return run.finish(prompts=len(prompts), images=len(rows), **unread)
+
+
+def row_id(prompt: Prompt, seed: int) -> str:
+    """Identity of one image: its prompt and its seed."""
+    return f"{prompt.id}-{seed}"
+
+
+def image_rows(
+    model: Denoiser,
+    folder: Path,
+    generation: Generation,
+    references: References | None,
+    scores: Mapping[str, Row],
+    prompts: Sequence[Prompt],
+) -> list[Row]:
+    """Sample and save the images of a batch of prompts; one row for each image."""
+    seeds = seeds_of(generation.seed, generation.images)
+    pairs = [(p, s) for p in prompts for s in seeds]
+    images = model.generate(
+        [p.text for p, _ in pairs],
+        [s for _, s in pairs],
+        num_inference_steps=generation.num_inference_steps,
+        guidance_scale=generation.guidance_scale,
+    )
+    rows = []
+    for (prompt, seed), image in zip(pairs, images, strict=True):
+        file = f"images/{row_id(prompt, seed)}.png"
+        save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "model": model.source})
+        known = scores.get(prompt.id, {})
+        row = {"id": row_id(prompt, seed), "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "file": file}
+        row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
+        row |= {k: known[k] for k in ("score", "flagged") if k in known}
+        rows.append(row | (_match(image, prompt, references, folder) if references else {}))
+    return rows
+
+
+def _match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
+    best, similarity = references.nearest([image])
+    match = references.items[int(best[0])]
+    file = f"references/{int(best[0]):06d}.png"
+    if not (folder / file).exists():
+        save_png(match.image(), folder / file, {"caption": match.caption or ""})
+    return {
+        "match": file,
+        "match_file": match.file.name,
+        "match_caption": match.caption,
+        "similarity": float(similarity[0]),
+        "own_similarity": references.own(image, prompt.text),
+    }
+
+
+def save_png(image: Image.Image, file: Path, text: Mapping[str, Any]) -> None:
+    """Write an image whole or not at all, with what it came from as PNG text."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("mnemoscope", json.dumps(text, ensure_ascii=False))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = file.with_suffix(".partial")
+    partial_file.write_bytes(buffer.getvalue())
+    partial_file.replace(file)

@@ -1,0 +1,605 @@
+"""The report of synthetic runs: what it says, what it refuses, and what a hostile run cannot make it do."""
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.lines import Line2D
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from mnemoscope import plots, stats
+from mnemoscope.errors import UsageError
+from mnemoscope.headline import command_line, headline, read
+from mnemoscope.report import write
+from mnemoscope.terminal import print_run
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "[red]not red[/red] [link=file:///etc/passwd]x[/link] :warning:",
+    "long " * 1000,
+    "emoji 🦊👩‍🚀 and \x1b[31mescape\x07 \x00 \ud800",
+    "صورة قط أحمر \u202e gnp.exe",
+    "$x^{2$ {{ 7 * 7 }} {% raw %}",
+    "",
+]
+SUBJECTS = ("fox", "lighthouse", "locomotive", "sunflower", "owl", "regatta", "castle", "violin", "cactus", "dragon")
+COLOURS = ("#c4513d", "#2f6f9f", "#d9a441", "#4f8a5b", "#7a5195", "#31393f")
+TIMES = list(range(981, 0, -20))
+
+
+def make_detect(
+    folder: Path, memorized: int = 30, ordinary: int = 100, tested: int = 20, shift: float = 1.2, **changes: Any
+) -> Path:
+    """A detect run: `memorized` prompts score higher than the `tested` ordinary ones and the `ordinary` negatives."""
+    rng = np.random.default_rng(3)
+    groups = [("m", memorized, "prompt", True), ("u", tested, "prompt", False), ("n", ordinary, "negative", None)]
+    rows: list[dict[str, Any]] = []
+    for letter, count, role, label in groups:
+        for k in range(count):
+            per_seed = np.exp(rng.normal(0.9 + shift * (letter == "m"), 0.35) + rng.normal(0, 0.08, 4))
+            fall = 1 if letter == "m" else np.linspace(1.2, 0.4, len(TIMES))
+            series = per_seed[:, None] * fall * np.exp(rng.normal(0, 0.04, (4, len(TIMES))))
+            score = float(per_seed.mean())
+            rows.append(
+                {
+                    "id": f"{letter}{k:03d}",
+                    "prompt": caption(letter, k),
+                    "role": role,
+                    "seeds": [0, 1, 2, 3],
+                    "label": label,
+                }
+                | {"kind": "verbatim" if label else None, "score": score, "per_seed": per_seed.tolist(), "status": "ok"}
+                | {
+                    "series": series.round(4).tolist(),
+                    "timesteps": TIMES,
+                    "method": "noise_norm",
+                    "params": {"steps": 50},
+                }
+            )
+    summary = summarize(rows)
+    for row in rows:
+        threshold = summary["threshold"]
+        row |= {"threshold": threshold, "flagged": None if threshold is None else row["score"] >= threshold}
+    flagged = sum(row["flagged"] is True for row in rows if row["role"] == "prompt")
+    summary |= {
+        "prompts": memorized + tested,
+        "failed": 0,
+        "flagged": flagged,
+        "network_evaluations": 30000,
+        "seconds": 412.3,
+    }
+    return save(folder, {**info("detect"), **changes}, rows, summary)
+
+
+def make_generate(folder: Path, prompts: int = 12, seeds: int = 4) -> Path:
+    """A generate run over the first memorized and ordinary prompts of the detect run, with toy images of 64 pixels."""
+    rng, rows = np.random.default_rng(5), []
+    for sub in ("images", "references"):
+        (folder / sub).mkdir(parents=True)
+    for k in range(prompts):
+        letter = "m" if k < prompts * 2 // 3 else "u"
+        drawing(k, 0).save(folder / "references" / f"{k}.png")
+        for seed in range(seeds):
+            copied = letter == "m"
+            name = f"images/{letter}{k:03d}-{seed}.png"
+            drawing(k if copied else 40 + k * seeds + seed, 2 if copied else 30).save(folder / name)
+            match = k if copied else (k + seed) % prompts
+            similarity = float(rng.uniform(0.93, 0.99) if copied else rng.uniform(0.1, 0.5))
+            rows.append(
+                {"id": f"{letter}{k:03d}-{seed}", "prompt_id": f"{letter}{k:03d}", "seed": seed, "file": name}
+                | {"prompt": caption(letter, k), "mitigation": []}
+                | {"kind": "verbatim" if copied else None, "label": copied, "match": f"references/{match}.png"}
+                | {
+                    "match_caption": caption("m", match),
+                    "similarity": similarity,
+                    "own_similarity": None,
+                    "status": "ok",
+                }
+            )
+    summary = {"images": len(rows), "failed": 0, "network_evaluations": 4800, "seconds": 61.0}
+    return save(folder, info("generate"), rows, summary)
+
+
+def info(command: str) -> dict[str, Any]:
+    """A run.json as detect and generate write it."""
+    settings = {"seeds": 4, "num_inference_steps": 50, "guidance_scale": 7.5, "prompts": "captions of mine.txt"}
+    method = {
+        "name": "noise_norm",
+        "summary": "Size of the push that the text gives to the predicted noise, in latent units.",
+    }
+    method |= {"paper": "arXiv:2407.21720, section 3.3", "cost": "1 pair of evaluations"}
+    model: dict[str, Any] = {
+        "source": "demo",
+        "family": "stable-diffusion",
+        "weights": "ab12cd34ef56",
+        "scheduler": "DDIMScheduler",
+    }
+    model |= {"prediction_type": "v_prediction", "dtype": "float32", "latent_shape": [4, 16, 16]}
+    found: dict[str, Any] = {"command": command, "settings": settings, "model": model, "device": "cpu"}
+    found |= {"versions": {"mnemoscope": "0.1.0", "torch": "2.13.0"}}
+    if command == "detect":
+        found |= {"method": method, "settings": {"method": "noise_norm", "params": {"steps": 50}, **settings}}
+    return found
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What stats says of the labelled rows, as JSON would hold it."""
+    memorized = np.array([row["score"] for row in rows if row["label"]], float)
+    ordinary = np.array([row["score"] for row in rows if row["role"] == "negative" or row["label"] is False], float)
+    return stats.calibration(memorized, ordinary) | {"conditions": {"steps": 50, "dtype": "float32"}}
+
+
+def save(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any] | None) -> Path:
+    """Write a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if summary is not None:
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def caption(letter: str, k: int) -> str:
+    """A made-up caption; ordinary ones are plainer."""
+    subject = SUBJECTS[k % len(SUBJECTS)]
+    if letter == "m":
+        return f"The {subject} of Harrowgate, tinted lithograph number {k + 1} from the Orsini catalogue"
+    place = ("Oslo", "Lima", "the rain", "Kenya")[k % 4]
+    return f"{'a photo' if letter == 'u' else 'drawing'} of a {subject} in {place}, {k}"
+
+
+def drawing(seed: int, noise: int) -> Image.Image:
+    """A toy picture of 64 pixels: shapes on a ground, all drawn from the seed."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (64, 64), COLOURS[rng.integers(6)])
+    pen = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y, r = rng.integers(5, 55), rng.integers(5, 55), rng.integers(6, 22)
+        draw = pen.ellipse if rng.random() < 0.6 else pen.rectangle
+        draw((int(x - r), int(y - r), int(x + r), int(y + r)), fill=COLOURS[rng.integers(6)])
+    grain = np.random.default_rng(seed + 1000 * noise).normal(0, noise / 2, (64, 64, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def points(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
+    """Where a line goes: x and y."""
+    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: elements, what they would load or run, visible words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.inside = ""
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """The visible words, single-spaced."""
+        return " ".join(" ".join(self.words).split())
+
+    def values(self, name: str) -> list[str]:
+        """Every value of an attribute."""
+        return [attributes[name] or "" for _, attributes in self.elements if name in attributes]
+
+    def tags(self, name: str) -> list[dict[str, str | None]]:
+        """The attributes of every element of a name."""
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder."""
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
+def edit(folder: Path, change: Callable[[int, dict[str, Any]], dict[str, Any]]) -> Path:
+    """Change the rows of a run folder."""
+    rows = [change(index, row) for index, row in enumerate(rows_of(folder))]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def printed(run: Path, **settings: Any) -> str:
+    """What the terminal shows of a run."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, **settings)
+    print_run(run, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    """An audit: both runs in one folder."""
+    make_detect(tmp_path / "audit" / "detect")
+    make_generate(tmp_path / "audit" / "generate")
+    (tmp_path / "audit" / "run.json").write_text('{"command": "audit"}')
+    return tmp_path / "audit"
+
+
+def test_an_audit_is_one_page_in_order(audit: Path) -> None:
+    path = write([audit])
+    assert path == audit / "report.html"
+    page, summary = Page(path), json.loads((audit / "detect" / "summary.json").read_text())
+    flagged = sum(row["flagged"] for row in rows_of(audit / "detect") if row["role"] == "prompt")
+    sentence = f"{flagged} of 50 prompts look memorized (threshold {summary['threshold']:.3g}, set at 1 % false alarms"
+    low, high = summary["auc_interval"]
+    sections = [sentence, f"AUC {summary['auc']:.3f} 95 % interval {low:.3f} to {high:.3f}", "What the score means"]
+    sections += ["Plots", "Images", "Prompts by score", "Notes and limits", "Provenance", "mnemoscope audit demo"]
+    places = [page.text.index(section) for section in sections]
+    assert places == sorted(places)
+    assert "on 120 ordinary prompts)." in page.text
+    assert page.values("href") == ["https://arxiv.org/abs/2407.21720"]
+    assert {p.name for p in audit.glob("*/plots/*")} == {"scores.png", "roc.png", "series.png", "similarity.png"}
+    assert not list(audit.rglob("*.tmp"))
+
+
+def test_nothing_is_loaded_from_outside_and_only_our_script_runs(audit: Path) -> None:
+    page = Page(write([audit]))
+    assert page.values("src") and all(source.startswith("data:image/") for source in page.values("src"))
+    assert (
+        not page.tags("link") and not page.tags("iframe") and "url(" not in page.source and "@import" not in page.source
+    )
+    [policy] = [m["content"] for m in page.tags("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policy and "default-src 'none'" in policy and "script-src 'sha256-" in policy
+    assert len(page.tags("script")) == 1 and not [k for _, a in page.elements for k in a if k.startswith("on")]
+
+
+def test_flagged_prompts_come_first_in_the_gallery_with_the_score_of_the_audit(audit: Path) -> None:
+    page = Page(write([audit]))
+    order = [a["data-flagged"] for a in page.tags("div") if "data-flagged" in a]
+    assert order == ["1"] * 8 + ["0"] * 4
+    scores = {row["prompt"]: row["score"] for row in rows_of(audit / "detect")}
+    shown = [row["prompt"] for row in rows_of(audit / "generate")][::4]
+    best = max(shown, key=lambda prompt: scores[prompt])
+    start = page.text.index("Images Each prompt")
+    assert page.text.index(best, start) == min(page.text.index(prompt, start) for prompt in shown)
+    assert f"score {scores[best]:.4g}" in page.text
+
+
+def texts(k: int) -> list[str]:
+    """Hostile texts for four fields of row k."""
+    return [HOSTILE[k % len(HOSTILE)], HOSTILE[1], HOSTILE[0], HOSTILE[1]]
+
+
+def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+    folder = edit(make_detect(tmp_path / "d"), lambda k, row: row | {"prompt": HOSTILE[k]} if k < len(HOSTILE) else row)
+    images = edit(
+        make_generate(tmp_path / "g"),
+        lambda k, row: (
+            row | {"prompt": HOSTILE[k % 8], "match_caption": HOSTILE[1], "kind": HOSTILE[0], "seed": HOSTILE[1]}
+        ),
+    )
+    record = info("detect")
+    for key in ("method", "model", "settings", "versions"):
+        record[key] = {name: HOSTILE[1] for name in [*record[key], HOSTILE[0]]}
+    summary = json.loads((folder / "summary.json").read_text()) | {"notes": HOSTILE}
+    save(folder, record, [*rows_of(folder), {"id": HOSTILE[1], "status": "failed", "error": HOSTILE[0]}], summary)
+    page = Page(write([folder, images]))
+    assert len(page.tags("script")) == 1 and not page.values("onerror") and "x" not in page.values("src")
+    for text in (HOSTILE[0], HOSTILE[1], HOSTILE[6], "صورة قط أحمر", "🦊👩‍🚀", "(empty prompt)", "(5000 characters)"):
+        assert text in page.text
+    assert HOSTILE[3].strip() in page.text
+    assert any(HOSTILE[1] in alt for alt in page.values("alt"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "{outside}", "images/link.png", "images/../../secret.png", "x\0y", "a" * 5000]
+)
+def test_images_outside_the_run_are_never_read(tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (31, 31), "#123456").save(secret)
+    folder = make_generate(tmp_path / "run", prompts=3, seeds=1)
+    clean = write([folder]).read_text()
+    (folder / "images" / "link.png").symlink_to(secret)
+    edit(folder, lambda k, row: row | {"file": name.format(outside=secret)} if k == 0 else row)
+    page = Page(write([folder]))
+    assert len(page.values("src")) == clean.count("<img") - 1
+    assert "1 image of the gallery could not be shown" in page.text and "image missing" in page.text
+
+
+def test_files_that_are_not_images_are_missing(tmp_path: Path) -> None:
+    folder = make_generate(tmp_path / "run", prompts=2, seeds=1)
+    (folder / "images" / "m000-0.png").write_text("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
+    broken = folder / "images" / "u001-0.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    text = Page(write([folder])).text
+    assert "2 images of the gallery could not be shown" in text
+
+
+def test_large_images_are_shown_small(tmp_path: Path) -> None:
+    folder = make_generate(tmp_path / "run", prompts=1, seeds=1)
+    noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "images" / "u000-0.png")
+    assert (folder / "images" / "u000-0.png").stat().st_size > 2_000_000
+    assert write([folder]).stat().st_size < 400_000
+
+
+def test_without_negatives_nothing_is_flagged(tmp_path: Path) -> None:
+    page = Page(write([make_detect(tmp_path / "run", ordinary=0, tested=0)]))
+    assert "30 prompts ranked; no negatives were given, so nothing is flagged." in page.text
+    assert "No negatives were given: scores only rank" in page.text and "No prompts" not in page.text
+    assert "flagged" not in [a.get("class") for a in page.tags("tr")]
+
+
+def test_too_few_negatives_are_named(tmp_path: Path) -> None:
+    text = Page(write([make_detect(tmp_path / "run", ordinary=20)])).text
+    assert "50 prompts ranked; 40 negatives cannot set a threshold, so nothing is flagged." in text
+    assert "A threshold at 1% FPR needs at least 100 negatives; 40 were given." in text
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    folder = make_detect(tmp_path / "run")
+    (folder / "summary.json").unlink()
+    lines = (folder / "rows.jsonl").read_bytes()
+    (folder / "rows.jsonl").write_bytes(lines[:-40])
+    text = Page(write([folder])).text
+    assert "has no summary.json: it was interrupted" in text and "1 row was left out" in text
+    assert "50 prompts ranked before the run stopped; no threshold was set" in text
+    assert "has no summary.json" in printed(folder)
+
+
+def test_an_audit_stopped_before_its_images_says_so(audit: Path) -> None:
+    (audit / "generate" / "rows.jsonl").unlink()
+    text = Page(write([audit])).text
+    assert "Only the detect run of this audit has rows" in text and "of 50 prompts look memorized" in text
+
+
+def test_failures_are_counted_and_quoted(tmp_path: Path) -> None:
+    failed = {"status": "failed", "error": "CUDA out of memory"}
+    folder = edit(
+        make_detect(tmp_path / "run"), lambda k, row: {"id": "x", "prompt": "lost one", **failed} if k < 3 else row
+    )
+    edit(folder, lambda k, row: row | {"score": float("nan")} if k == 3 else row)
+    text = Page(write([folder])).text
+    assert "of 46 prompts look memorized" in text and "4 rows failed." in text
+    assert "3 CUDA out of memory lost one" in text and "1 the score is nan, not a finite number" in text
+
+
+def test_a_run_where_all_failed_still_reports(tmp_path: Path) -> None:
+    rows = [{"id": str(k), "prompt": "p", "status": "failed", "error": "no"} for k in range(2)]
+    for command in ("detect", "generate"):
+        text = Page(write([save(tmp_path / command, info(command), rows, {})])).text
+        assert "2 rows failed." in text
+
+
+def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(k), "prompt": f"prompt {k}.", "role": "prompt", "score": float(k), "status": "ok"}
+        for k in range(1005)
+    ]
+    page = Page(write([save(tmp_path / "run", info("detect"), rows, {})]))
+    assert "The 1,000 highest scores of 1,005 are shown" in page.text
+    assert "prompt 1004." in page.text and "prompt 4." not in page.text and len(page.tags("tr")) == 1001
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    other = info("detect")["method"] | {"name": "flipd"}
+    runs = [make_detect(tmp_path / "a"), make_detect(tmp_path / "b", shift=0.3, method=other)]
+    page = Page(write(runs, tmp_path / "deep" / "page.html"))
+    summaries = [json.loads((run / "summary.json").read_text()) for run in runs]
+    assert "2 runs compared" in page.text and "All runs scored the same prompts." in page.text
+    for name, summary in zip(("a noise_norm demo", "b flipd demo"), summaries, strict=True):
+        assert re.search(rf"{name} \d+ of 50 {summary['auc']:.3f}", page.text)
+    assert (tmp_path / "a" / "plots" / "comparison.png").is_file()
+    edit(runs[1], lambda k, row: row | {"prompt": "another"} if k == 0 else row)
+    assert "did not all score the same prompts" in Page(write(runs)).text
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = [make_detect(tmp_path / side / "detect") for side in ("left", "right")]
+    text = Page(write(runs)).text
+    assert str(runs[0]) in text and str(runs[1]) in text
+    assert "2 runs compared" in Page(write([runs[0], runs[0]])).text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", None, "holds no run"),
+        ("run.json", "{", "not a readable JSON file"),
+        ("run.json", "[1]", "holds no JSON object"),
+        ("run.json", '{"command": "train"}', "a report shows detect"),
+        ("rows.jsonl", None, "cannot be read"),
+        ("rows.jsonl", "\n", "no rows"),
+        ("rows.jsonl", '{"id": 1}\n{"id": \n{"id": 3}\n', "line 2 is not a JSON object"),
+        ("rows.jsonl", '{"id": 1}\n[]\n', "line 2 is not a JSON object"),
+        ("summary.json", "nonsense", "not a readable JSON file"),
+    ],
+)
+def test_broken_folders_are_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    folder = make_detect(tmp_path / "run", memorized=2, ordinary=2)
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        write([folder])
+    with pytest.raises(UsageError, match=message):
+        printed(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_no_run_no_folder_and_no_place_to_write_are_refused(tmp_path: Path) -> None:
+    folder = make_detect(tmp_path / "run", memorized=2, ordinary=2)
+    (tmp_path / "file").write_text("")
+    for runs, out in (
+        ([], None),
+        ([tmp_path / "none"], None),
+        ([folder], tmp_path / "file" / "x.html"),
+        ([folder], tmp_path),
+    ):
+        with pytest.raises(UsageError):
+            write(runs, out)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_rows_of_wrong_types_do_not_break_the_page(tmp_path: Path) -> None:
+    odd = {
+        "similarity": "high",
+        "seed": [1],
+        "match": 5,
+        "mitigation": "x",
+        "kind": {},
+        "prompt": None,
+        "own_similarity": 10**400,
+    }
+    write([edit(make_generate(tmp_path / "g", prompts=2), lambda _, row: row | odd)])
+    odd = {"series": 3, "timesteps": "x", "seeds": None, "label": "yes", "flagged": "no", "kind": 3}
+    write([edit(make_detect(tmp_path / "d"), lambda _, row: row | odd)])
+
+
+def test_one_row_gives_a_line_per_seed_over_true_timesteps(tmp_path: Path) -> None:
+    row = rows_of(make_detect(tmp_path / "run"))[0]
+    [axes] = plots.series_plot([row]).axes
+    assert len(axes.lines) == 4 and axes.xaxis_inverted() and axes.get_ylabel() == "noise_norm"
+    for line, values in zip(axes.lines, row["series"], strict=True):
+        assert [part.tolist() for part in points(line)] == [TIMES, values]
+
+
+def test_many_rows_give_a_median_and_a_band_per_class(tmp_path: Path) -> None:
+    rows = rows_of(make_detect(tmp_path / "run"))
+    [axes] = plots.series_plot(rows).axes
+    assert [line.get_label() for line in axes.lines] == ["memorized (n = 30)", "ordinary (n = 120)"]
+    memorized = np.array([row["series"] for row in rows if row["label"]]).mean(axis=1)
+    np.testing.assert_allclose(points(axes.lines[0])[1], np.median(memorized, axis=0))
+    corners = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1]
+    np.testing.assert_allclose(corners.max(), np.quantile(memorized, 0.9, axis=0).max())
+    assert points(axes.lines[0])[0].tolist() == TIMES and axes.xaxis_inverted()
+
+
+def test_series_without_or_with_odd_timesteps_are_refused() -> None:
+    with pytest.raises(UsageError, match="No row has a series"):
+        plots.series_plot([{"series": None, "timesteps": None}])
+    with pytest.raises(UsageError, match="one number per timestep"):
+        plots.series_plot([{"id": "a", "series": [[1.0, 2.0]], "timesteps": [3]}])
+
+
+def test_the_curve_of_a_legend_has_the_auc_of_stats() -> None:
+    rng = np.random.default_rng(0)
+    curves = {
+        "_odd $x^{2$": (rng.normal(1, 1, 50), rng.normal(0, 1, 200)),
+        "同じ": (rng.normal(0, 1, 20), rng.normal(0, 1, 20)),
+    }
+    figure = plots.roc_plot(curves)
+    [axes] = figure.axes
+    for line, (memorized, ordinary) in zip(axes.lines, curves.values(), strict=False):
+        assert str(line.get_label()).endswith(f"AUC {stats.auc(memorized, ordinary):.3f}")
+        fpr, tpr, _ = stats.roc(memorized, ordinary)
+        seen = fpr > 0
+        np.testing.assert_allclose(points(line)[0][seen], fpr[seen])
+        np.testing.assert_allclose(points(line)[1], tpr)
+    assert axes.get_xscale() == "log" and axes.get_xlim()[0] < 0.01 and plots.png(figure)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, "linear"), (100.0, "log")])
+def test_shares_add_up_and_the_axis_is_logarithmic_when_it_can_be(shift: float, scale: str) -> None:
+    rng = np.random.default_rng(0)
+    [axes] = plots.density_plot(rng.normal(shift + 3, 1, 30), rng.normal(shift, 1, 100), shift + 2.5).axes
+    assert axes.get_xscale() == scale
+    for patch in axes.patches:
+        assert patch.get_data().values.sum() == pytest.approx(1)  # type: ignore[attr-defined]
+    for line in axes.lines[:2]:
+        x, y = points(line)
+        width = np.diff(axes.patches[0].get_data().edges)[0]  # type: ignore[attr-defined]
+        if scale == "linear":
+            assert np.trapezoid(y, x) / width == pytest.approx(1, abs=0.05)
+    assert points(axes.lines[-1])[0].tolist() == [shift + 2.5] * 2
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0], [-1.0, 0.0], [1e-9, 1e9]])
+def test_odd_scores_are_drawn(values: list[float], tmp_path: Path) -> None:
+    none = np.empty(0)
+    path = plots.save(plots.density_plot(np.array(values), none), tmp_path / "deep" / "plot.png")
+    with Image.open(path) as image:
+        assert image.width == 720
+    for bad in (none, np.array([np.nan])):
+        with pytest.raises(UsageError, match="finite"):
+            plots.density_plot(bad, none)
+
+
+def test_the_terminal_shows_the_same_sentence_and_the_top_rows(audit: Path) -> None:
+    shown = printed(audit)
+    assert headline(read(audit / "detect")) in shown and headline(read(audit / "generate")) in shown
+    best = max((r for r in rows_of(audit / "detect") if r["role"] == "prompt"), key=lambda row: row["score"])
+    assert f"{best['score']:.4g}" in shown and best["prompt"][:50] in shown and shown.count("flagged") >= 10
+    assert f"mnemoscope report {audit}" in shown
+    write([audit])
+    assert f"Report: {audit / 'report.html'}" in printed(audit)
+
+
+def test_captions_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    folder = edit(
+        make_detect(tmp_path / "run"), lambda k, row: row | {"prompt": HOSTILE[k], "score": 99.0} if k < 8 else row
+    )
+    shown = printed(folder, force_terminal=True)
+    assert "[red]not red[/red]" in shown and ":warning:" in shown
+    assert not set("\x07\x00\ud800\u202e") & set(shown) and "\x1b[31m" not in shown
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_generate(tmp_path / "run", prompts=1, seeds=1)
+    (folder / "report.html").write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write([folder])
+    assert (folder / "report.html").read_text() == "old" and not list(folder.glob(".*"))
+
+
+def test_one_prompt_has_no_interval(tmp_path: Path) -> None:
+    text = Page(write([make_generate(tmp_path / "run", prompts=1)])).text
+    assert "mean of 1 prompt: too few for an interval" in text
+
+
+def test_the_command_is_one_a_shell_can_run() -> None:
+    record: dict[str, Any] = {"command": "detect", "model": {"source": "a b"}}
+    record["settings"] = {"prompts": "$(rm x)", "params": {"steps": [1, 2]}, "mitigation": ["a", "b"], "seed": None}
+    record["settings"] |= {"resume": True, "content": "ab12"}
+    words = ["mnemoscope", "detect", "a b", "--prompts", "$(rm x)", "--param", "steps=[1, 2]", "--mitigate", "a"]
+    assert shlex.split(command_line(record)) == [*words, "--mitigate", "b", "--resume", "--out", "DIR"]
+    assert command_line({"command": "detect"}) == ""
+
+
+def test_an_audit_has_one_command_with_the_settings_of_its_parts(audit: Path) -> None:
+    asked = {"command": "audit", "settings": {"prompts": "mine.txt", "negatives": "other.txt", "most": 24}}
+    (audit / "run.json").write_text(json.dumps(asked))
+    text = Page(write([audit])).text
+    assert text.count("Command that makes") == 1 and "mnemoscope audit demo --" in text
+    for option in (
+        "--prompts mine.txt",
+        "--negatives other.txt",
+        "--most 24",
+        "--method noise_norm",
+        "--param steps=50",
+    ):
+        assert option in text
+    asked["settings"] = {"prompts": "demo"}
+    (audit / "run.json").write_text(json.dumps(asked))
+    assert "mnemoscope demo --out DIR" in Page(write([audit])).text
+
+
+def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:
+    folder = edit(make_detect(tmp_path / "run"), lambda _, row: row | {"label": None})
+    page = Page(write([folder]))
+    assert "AUC, prompts against negatives" in page.text and "Flagged at 1 % false alarms" in page.text
+    assert "Found at" not in page.text and not (folder / "plots" / "roc.png").exists()
