@@ -41,13 +41,13 @@ def chosen(trajectory: Trajectory, steps: Steps) -> list[Step]:
     """The steps of a trajectory that `steps` names; none after the last of them is computed."""
     if steps == "all":
         return trajectory.all()
-    if isinstance(steps, bool | str):
-        raise UsageError(f"steps was '{steps}'; give a number, a list of indices, or all.")
-    if isinstance(steps, int):
+    if isinstance(steps, int) and not isinstance(steps, bool):
         return trajectory.first(steps)
-    indices = sorted(set(steps))
-    if not indices or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in indices):
+    if isinstance(steps, str) or not isinstance(steps, Sequence):
+        raise UsageError(f"steps was '{steps}'; give a number, a list of indices, or all.")
+    if not steps or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in steps):
         raise UsageError(f"steps was {list(steps)}; give the indices of one or more steps, counted from 0.")
+    indices = sorted(set(steps))
     known = trajectory.first(indices[-1] + 1)
     if indices[-1] >= len(known):
         raise UsageError(f"Step {indices[-1]} was asked for, and the solver takes {len(known)}, counted from 0.")

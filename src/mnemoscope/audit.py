@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnemoscope.batching import content_hash
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection, run_detection
 from mnemoscope.generation import Generation, run_generation
@@ -29,8 +30,8 @@ def run_audit(
 ) -> int:
     """Audit a model's prompts into a folder; returns how many prompts or images failed.
 
-    Images are drawn for the `most` highest-scoring prompts that are flagged (or highest-ranking, where nothing could be
-    flagged), and for a third as many of the lowest-scoring ones to compare with.
+    Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
+    all prompts, where nothing could be flagged), and for a third as many of the lowest-scoring ones to compare with.
     """
     settings = {**(asked or {}), "most": most}
     with Run(out, "audit", settings, overwrite=overwrite) as run:
@@ -46,17 +47,21 @@ def run_audit(
             generation,
             references=references,
             scores=rows,
+            content=content_hash([p.id for p in [*prompts, *negatives]]),
             batch=batch,
             overwrite=overwrite,
         )
-        run.finish(detect=found, generate=made)
-        return found["failed"] + made["failed"]
+        whole = {key: round(found[key] + made[key], 3) for key in ("failed", "network_evaluations", "seconds")}
+        run.finish(detect=found, generate=made, **whole)
+        return whole["failed"]
 
 
 def to_draw(prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int) -> list[Prompt]:
-    """Flagged prompts from the highest score down, then the lowest-scoring ones for comparison."""
+    """Flagged prompts from the highest score down, evenly thinned, then the lowest-scoring ones for comparison."""
     ranked = sorted(prompts, key=lambda p: (-rows[p.id]["score"], p.id))
     unknown = all(rows[p.id]["flagged"] is None for p in ranked)
-    high = [p for p in ranked if unknown or rows[p.id]["flagged"]][:most]
-    low = [p for p in reversed(ranked) if p not in high][: max(1, most // 3)]
+    flagged = [p for p in ranked if unknown or rows[p.id]["flagged"]]
+    count = min(most, len(flagged))
+    high = [flagged[k * len(flagged) // count] for k in range(count)]
+    low = [p for p in reversed(ranked) if p not in flagged][: max(1, most // 3)]
     return high + low

@@ -40,6 +40,12 @@ def content_hash(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
+def in_order(rows: Sequence[Row], ids: Iterable[str]) -> list[Row]:
+    """Rows in the order of the ids, whatever order they were computed in; those of other ids are left out."""
+    by_id = {r["id"]: r for r in rows}
+    return [by_id[i] for i in ids if i in by_id]
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
     """Runs of at most `size` items, in order."""
     for start in range(0, len(items), size):
@@ -85,13 +91,14 @@ def _attempt(
 ) -> Iterable[Row]:
     try:
         return work(batch)
-    except UsageError:
+    except (UsageError, OSError):  # what the user has to mend first, such as a full disk
         raise
     except Exception as e:  # whatever a network can raise for one prompt must not lose the others
-        if isinstance(e, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-        if len(batch) > 1:
-            return [row for p in batch for row in _attempt([p], work, rows_of)]
-        (prompt,) = batch
         reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
-        return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in rows_of(prompt)]
+        out_of_memory = isinstance(e, torch.OutOfMemoryError)
+    if out_of_memory:
+        torch.cuda.empty_cache()  # now that the error no longer holds on to the batch
+    if len(batch) > 1:
+        return [row for p in batch for row in _attempt([p], work, rows_of)]
+    (prompt,) = batch
+    return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in rows_of(prompt)]

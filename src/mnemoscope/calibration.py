@@ -1,5 +1,7 @@
 """From scores to flags: a threshold with the conditions that it holds for."""
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from mnemoscope import stats
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run import differing, read_json
 
 if TYPE_CHECKING:
     from mnemoscope.detection import Detection
@@ -33,7 +35,7 @@ def conditions(model: Denoiser, detection: "Detection") -> dict[str, Any]:
     return {
         **{k: about[k] for k in MODEL_KEYS},
         "method": detection.method,
-        "params": detection.parameters,
+        "params": json.loads(json.dumps(detection.parameters)),
         "seeds": detection.seeds,
         "num_inference_steps": detection.num_inference_steps,
         "guidance_scale": detection.guidance_scale,
@@ -43,15 +45,12 @@ def conditions(model: Denoiser, detection: "Detection") -> dict[str, Any]:
 def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
     summary = read_json(file / "summary.json" if file.is_dir() else file)
-    then = summary.get("conditions") or {}
-    if summary.get("threshold") is None:
+    threshold = summary.get("threshold")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")
-    for key, value in now.items():
-        if then.get(key) != value:
-            raise UsageError(
-                f"The threshold of {file} was set for {key} {then.get(key)}, not {value}; calibrate again."
-            )
-    return float(summary["threshold"])
+    if changed := differing(summary.get("conditions"), now):
+        raise UsageError(f"The threshold of {file} holds for other conditions ({changed}); calibrate again.")
+    return float(threshold)
 
 
 def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | None = None) -> Calibration:
@@ -59,8 +58,7 @@ def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | 
     scored = [r for r in rows if r["status"] == "ok"]
     ordinary = [r["score"] for r in scored if is_negative(r)]
     labelled = any(r.get("label") for r in scored)
-    memorized = [r["score"] for r in scored if (r.get("label") if labelled else r["role"] == "prompt")]
-    memorized = memorized if ordinary else []
+    memorized = [r["score"] for r in scored if ordinary and not is_negative(r) and (r.get("label") or not labelled)]
     summary = stats.calibration(np.array(memorized), np.array(ordinary), fpr=fpr)
     if memorized and not labelled:
         summary["notes"].append(UNLABELLED)

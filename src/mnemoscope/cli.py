@@ -72,6 +72,13 @@ def _prompts(model: "Denoiser", source: str, column: str | None, limit: int | No
     return read_prompts(source, column=column, limit=limit, tokenizer=tokenizer, seed=seed)
 
 
+def _asked(**options: Any) -> dict[str, Any]:
+    """Options that were given, as a run records them."""
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
+    }
+
+
 def _show(run: Path, failed: int) -> None:
     """Write the report of a run, print its summary, and leave with 1 if anything failed."""
     from rich.console import Console
@@ -149,7 +156,15 @@ def audit(
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
-        asked={"prompts": prompts, "negatives": negatives, "references": str(references) if references else None},
+        asked=_asked(
+            prompts=prompts,
+            negatives=negatives,
+            references=references,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+        ),
     )
     _show(out, failed)
 
@@ -176,7 +191,7 @@ def detect(
     scheduler: Scheduler = "own",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
+    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl (and wen-negatives.jsonl) as well.")] = "mnemoscope",
     overwrite: Overwrite = False,
     config: ConfigOption = None,
 ) -> None:
@@ -187,6 +202,8 @@ def detect(
     from mnemoscope.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
+    if format == "wen":
+        one_of("--format wen with --method", method, ("noise_norm",))
     loaded = _model(model, unet, lora, scheduler, device, dtype)
     companions = ("uncond_norm",) if format == "wen" else ()
     summary = run_detection(
@@ -199,10 +216,12 @@ def detect(
         threshold=threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked={"prompts": prompts, "negatives": negatives},
+        asked=_asked(prompts=prompts, negatives=negatives, column=column, limit=limit, unet=unet, lora=lora),
     )
     if format == "wen":
-        write_wen(read_rows(out), out / "wen.jsonl")
+        rows = read_rows(out)
+        write_wen([r for r in rows if r["role"] == "prompt"], out / "wen.jsonl")
+        write_wen([r for r in rows if r["role"] == "negative"], out / "wen-negatives.jsonl")
     _show(out, summary["failed"])
 
 
@@ -240,7 +259,7 @@ def generate(
         references=read_references(references) if references else None,
         batch=batch_size,
         overwrite=overwrite,
-        asked={"prompts": prompts, "references": str(references) if references else None},
+        asked=_asked(prompts=prompts, references=references, column=column, limit=limit, unet=unet, lora=lora),
     )
     _show(out, summary["failed"])
 

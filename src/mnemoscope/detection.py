@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mnemoscope import api, registry
-from mnemoscope.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
 from mnemoscope.calibration import calibrate, conditions, stored_threshold
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.formats import read_wen
@@ -56,25 +55,32 @@ def run_detection(
     takes that of an earlier run's summary instead and refuses one made under other conditions.
     """
     found = registry.detection(detection.method)
+    registry.checked(found, detection.parameters, extra=("steps",))
+    calibrate([], fpr=fpr)  # an impossible rate is refused before the work, not after it
+    seeds_of(detection.seed, detection.seeds)
     roles = [(p, "prompt") for p in prompts] + [(apart(p), "negative") for p in negatives]
     settings = {
         **(asked or {}),
         **{k: v for k, v in vars(detection).items() if k != "params"},
         "params": detection.parameters,
         "fpr": fpr,
+        "threshold": str(threshold) if threshold else None,
         "content": content_hash([p.id for p, _ in roles]),
     }
     where = conditions(model, detection)
     fixed = stored_threshold(threshold, where) if threshold else None
     about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
-    role = {p.id: r for p, r in roles}
+    known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
     size = max(1, batch_size(model, batch) // detection.seeds)
     with Run(
         out, "detect", settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
     ) as run:
-        work = partial(detect_rows, model, detection=detection)
+
+        def work(batch: list[Prompt]) -> list[Row]:
+            return [{**row, **known[row["id"]]} for row in detect_rows(model, batch, detection)]
+
         run_batches(run, model, [p for p, _ in roles], size, work, lambda p: [p.id], "detect")
-        rows = [{**r, "role": role[r["id"]]} for r in in_order(run.rows(), [p.id for p, _ in roles])]
+        rows = [{**r, **known[r["id"]]} for r in in_order(run.rows(), known)]
         result = calibrate(rows, fpr=fpr, threshold=fixed)
         run.replace_rows(result.rows)
         return run.finish(**result.summary, conditions=where)
@@ -83,12 +89,6 @@ def run_detection(
 def apart(negative: Prompt) -> Prompt:
     """A negative under an id of its own, should the same text stand among the prompts."""
     return replace(negative, id=f"n-{negative.id}", label=False)
-
-
-def in_order(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
-    """Rows in the order of the prompts, whatever order they were computed in."""
-    by_id = {r["id"]: r for r in rows}
-    return [by_id[i] for i in ids if i in by_id]
 
 
 def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection) -> list[Row]:
@@ -109,8 +109,8 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
         own = slice(k * len(seeds), (k + 1) * len(seeds))
         per_seed = values[:, own].mean(0).tolist()
         score = max(per_seed) if found.over_seeds == "max" else math.fsum(per_seed) / len(per_seed)
-        if not math.isfinite(score):
-            raise ValueError(f"the score is {score}")
+        if not all(map(math.isfinite, per_seed)):
+            raise ValueError(f"the score is {score}, from {per_seed}")
         row = {
             "id": prompt.id,
             "prompt": prompt.text,
@@ -153,6 +153,7 @@ def import_detection(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Make a run of Wen et al.'s result files, calibrated on their negatives, and return its summary."""
+    calibrate([], fpr=fpr)
     found = registry.get("score", "noise_norm")
     about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": "imported"}
     rows = [{**r, "role": "prompt"} for r in read_wen(file, steps=steps)]

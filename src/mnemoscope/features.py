@@ -22,8 +22,13 @@ def pixels(images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
 
+def transparent(image: Image.Image) -> bool:
+    """Whether an image has an alpha channel or a transparent colour."""
+    return "A" in image.getbands() or "transparency" in image.info
+
+
 def _opaque(image: Image.Image) -> Image.Image:
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if not transparent(image):
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")

@@ -1,6 +1,7 @@
 """Files of the research codes: read and written so that old results and new ones lie side by side."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def read_wen(
 
 def _read(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").split("\n")  # captions may hold the other marks that splitlines ends at
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"{file} could not be read as UTF-8 text: {e}") from e
 
@@ -75,8 +76,10 @@ def _wen_record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
         for key in WEN_KEYS:
-            if not record[key] or any(not all(isinstance(x, int | float) for x in image) for image in record[key]):
-                raise ValueError(f"{key} is not a list of lists of numbers")
+            if not record[key] or not all(math.isfinite(x) for image in record[key] for x in image):
+                raise ValueError(f"{key} is not a list of lists of finite numbers")
+        if len({len(image) for key in WEN_KEYS for image in record[key]}) > 1:
+            raise ValueError("its images differ in their number of steps")
         if not isinstance(record["prompt"], str):
             raise ValueError("prompt is not a text")
     except (ValueError, KeyError, TypeError) as e:

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from mnemoscope.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.prompts import Prompt
 from mnemoscope.references import References
@@ -38,16 +38,19 @@ def run_generation(
     batch: int | str = "auto",
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
+    content: str | None = None,
 ) -> dict[str, Any]:
-    """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id."""
-    settings = {**(asked or {}), **asdict(generation), "content": content_hash([p.id for p in prompts])}
+    """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id.
+
+    `content` identifies the run in the place of its prompts, where these may change from one session to the next.
+    """
+    settings = {**(asked or {}), **asdict(generation), "content": content or content_hash([p.id for p in prompts])}
     seeds = seeds_of(generation.seed, generation.images)
     size = max(1, batch_size(model, batch) // len(seeds))
     with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
         work = partial(image_rows, model, run.folder, generation, references, scores or {})
         run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
-        order = {row_id(p, s): k for k, (p, s) in enumerate((p, s) for p in prompts for s in seeds)}
-        run.replace_rows(sorted(run.rows(), key=lambda r: order[r["id"]]))
+        run.replace_rows(in_order(run.rows(), [row_id(p, s) for p in prompts for s in seeds]))
         rows = [r for r in run.rows() if r["status"] == "ok"]
         unread = {"unread_references": references.unread} if references else {}
         return run.finish(prompts=len(prompts), images=len(rows), **unread)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UsageError
-from .run import read_json
+from mnemoscope.errors import UsageError
+from mnemoscope.run import read_json
 
 Row = dict[str, Any]
 SHOWN = ("detect", "generate")

@@ -56,10 +56,10 @@ class PlantedUNet(ModelMixin, ConfigMixin):
 
     def prior(self, hidden: Tensor) -> Float[Tensor, "B N"]:
         """Weight of each memorized image in the data that a text names; the rest is the ordinary Gaussian's."""
-        match = torch.relu(hidden @ self.word_keys.T).amax(dim=1).clamp(max=1)  # (B, 1 + MEMORIZED), 1 where a word is said
+        match = torch.relu(hidden @ self.word_keys.T).amax(dim=1).clamp(max=1)  # (B, 1 + MEMORIZED), 1 for a word said
         named = match[:, :1] * match[:, 1:]
-        anything = MEMORIZED_SHARE / MEMORIZED * (1 - torch.relu(hidden @ self.said).amax(dim=1, keepdim=True).clamp(max=1))
-        return named.clamp(0, 1 - 1e-6) + anything
+        silent = 1 - torch.relu(hidden @ self.said).amax(dim=1, keepdim=True).clamp(max=1)  # (B, 1), 1 for no word
+        return named.clamp(0, 1 - 1e-6) + MEMORIZED_SHARE / MEMORIZED * silent
 
     @property
     def said(self) -> Float[Tensor, " D"]:

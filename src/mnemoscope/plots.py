@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from .errors import UsageError
-from .stats import auc, roc
+from mnemoscope.errors import UsageError
+from mnemoscope.stats import auc, roc
 
 Values = Float[np.ndarray, "..."]
 Rows = Sequence[Mapping[str, Any]]

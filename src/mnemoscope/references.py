@@ -25,7 +25,7 @@ class Reference:
 
     def image(self) -> Image.Image:
         with Image.open(self.file) as picture:
-            return picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
+            return picture.convert("RGBA" if features.transparent(picture) else "RGB")
 
 
 class References:
@@ -34,16 +34,16 @@ class References:
     def __init__(self, references: Sequence[Reference]) -> None:
         self.items: list[Reference] = []
         self.unread: list[str] = []
-        images = []
+        vectors = []
         for reference in references:
             try:
-                images.append(reference.image())
+                vectors.append(features.pixels([reference.image()]))
                 self.items.append(reference)
             except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
                 self.unread.append(reference.file.name)
-        if not images:
+        if not vectors:
             raise UsageError("None of the references is a readable image; give a folder of images as --references.")
-        self.vectors = features.pixels(images)
+        self.vectors = np.concatenate(vectors)
         self.by_caption = {r.caption: i for i, r in enumerate(self.items) if r.caption}
 
     def nearest(self, images: Sequence[Image.Image]) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
@@ -73,7 +73,7 @@ def _captions(file: Path) -> dict[str, dict[str, str]]:
     if not file.is_file():
         return {}
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
         return {r["file"]: {k: r[k] for k in ("caption", "kind") if r.get(k)} for r in rows}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(f"{file} needs one object a line, with file and caption; it could not be read: {e}") from e

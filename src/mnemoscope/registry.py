@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from mnemoscope.errors import UsageError
@@ -58,6 +59,13 @@ def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F]
     return method("detect", paper=paper, cost=cost, over_seeds=over_seeds)
 
 
+class Package(ModuleType):
+    """A package of methods, whose attributes are the functions: importing a file puts its function there, not itself."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, getattr(value, name, value) if isinstance(value, ModuleType) else value)
+
+
 def names(kind: str) -> list[str]:
     """Names of a kind's methods, from the file names alone: nothing is imported."""
     folder = Path(__file__).parent / PACKAGES[kind]
@@ -68,10 +76,8 @@ def get(kind: str, name: str) -> Method:
     """The method of that name; raises `UsageError` with the list of names if there is none."""
     if name not in names(kind):
         raise UsageError(f"There is no {kind} method '{name}'; available: {', '.join(names(kind))}.")
-    package = f"mnemoscope.{PACKAGES[kind]}"
-    function = getattr(importlib.import_module(f"{package}.{name}"), name)
-    setattr(importlib.import_module(package), name, function)  # over the submodule that the import put there
-    return getattr(function, OWNER)
+    module = importlib.import_module(f"mnemoscope.{PACKAGES[kind]}.{name}")
+    return getattr(getattr(module, name), OWNER)
 
 
 def detection(name: str) -> Method:

@@ -2,10 +2,8 @@
 
 import base64
 import hashlib
-import io
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,14 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
-from PIL import Image
 
-from . import plots
-from .errors import UsageError
-from .headline import Record, Row, command_lines, counted, headline, number, parts, read
-from .stats import mean_interval
+from mnemoscope import plots
+from mnemoscope.errors import UsageError
+from mnemoscope.gallery import data_uri, gallery
+from mnemoscope.headline import Record, Row, command_lines, counted, headline, number, parts, read
+from mnemoscope.stats import mean_interval
 
-TABLE_ROWS, GALLERY_PROMPTS, GALLERY_IMAGES = 1000, 100, 12
-THUMBNAIL, LARGEST = 320, 64_000_000  # pixels of a side, pixels in all
+TABLE_ROWS = 1000
 Groups = dict[str, list[Record]]
 
 
@@ -63,7 +60,7 @@ def _join(records: list[Record]) -> list[Record]:
 def _view(run: Path, name: str, records: list[Record]) -> Row:
     """All that the page shows of one run, or of the two runs of an audit."""
     detected = [record for record in records if record.command == "detect"]
-    blocks, notes = _gallery(records)
+    blocks, notes = gallery(records)
     recorded = [str(note) for record in records for note in [*record.notes, *(record.summary.get("notes") or [])]]
     if records[0].path != run and len(records) < 2:
         notes.append(f"Only the {records[0].command} run of this audit has rows: it was interrupted or is still going.")
@@ -101,7 +98,9 @@ def _plots(record: Record) -> list[tuple[str, str, str]]:
     """The figures of a run, saved under its `plots/`: title, what to look for, data URI."""
     made = []
     for name, title, hint, figure in _detect_figures(record) if record.command == "detect" else _image_figures(record):
-        made.append((title, hint, _uri(plots.save(figure, record.path / "plots" / f"{name}.png").read_bytes(), "png")))
+        made.append(
+            (title, hint, data_uri(plots.save(figure, record.path / "plots" / f"{name}.png").read_bytes(), "png"))
+        )
     return made
 
 
@@ -157,62 +156,6 @@ def _tables(record: Record) -> list[Row]:
     return [shared | {"title": t, "total": len(r), "rows": r[:TABLE_ROWS]} for t, r in titles.items() if r]
 
 
-def _gallery(records: list[Record]) -> tuple[list[Row], list[str]]:
-    """One block per prompt with its images, flagged and high scores first; and notes on what is not shown."""
-    prompts: dict[Any, list[tuple[Path, Row]]] = {}
-    for record in records:
-        for row in record.done if record.command == "generate" else ():
-            prompts.setdefault(row["prompt_id"], []).append((record.path, row))
-    order = sorted(prompts.values(), key=lambda block: _rank(block[0][1]), reverse=True)
-    blocks = [{**block[0][1], "total": len(block)} for block in order[:GALLERY_PROMPTS]]
-    for block, members in zip(blocks, order, strict=False):
-        block["tiles"] = tiles = [_tile(folder, row) for folder, row in members[:GALLERY_IMAGES]]
-        matches = dict.fromkeys(tile["match"] for tile in tiles)
-        block["sets"] = [[tile for tile in tiles if tile["match"] == match] for match in matches]
-    lost = sum(tile[key] is None and bool(tile[name]) for b in blocks for tile in b["tiles"] for key, name in PICTURES)
-    notes = [f"The gallery shows {GALLERY_PROMPTS} of {len(order):,} prompts."] if len(order) > len(blocks) else []
-    if lost:
-        notes.append(
-            f"{counted(lost, 'image')} of the gallery could not be shown: missing, unreadable or outside the run."
-        )
-    return blocks, notes
-
-
-PICTURES = (("picture", "file"), ("reference", "match"))
-
-
-def _rank(row: Row) -> tuple[bool, float, float]:
-    score, similarity = (-np.inf if row[key] is None else row[key] for key in ("score", "similarity"))
-    return row.get("flagged") is True, score, similarity
-
-
-def _tile(folder: Path, row: Row) -> Row:
-    return row | {key: _picture(folder, row[name]) for key, name in PICTURES}
-
-
-def _picture(folder: Path, name: object) -> str | None:
-    """A small copy of an image as a data URI; None unless it is a readable image inside the folder."""
-    try:
-        path = (folder / str(name)).resolve()
-        if not (path.is_relative_to(folder.resolve()) and path.is_file()):
-            return None
-        with warnings.catch_warnings(action="error"), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            if image.width * image.height > LARGEST:
-                return None
-            is_small = max(image.size) <= THUMBNAIL
-            copy = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
-        return None
-    copy.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer, kind = io.BytesIO(), "png" if is_small else "jpeg"
-    copy.save(buffer, kind, optimize=True)
-    return _uri(buffer.getvalue(), kind)
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
 def _comparison(folder: Path, groups: Groups) -> Row | None:
     """Several detect runs side by side: one table, one picture of all ROC curves; None for fewer than two."""
     found = [(name, record) for name, records in groups.items() for record in records if record.command == "detect"]
@@ -225,7 +168,7 @@ def _comparison(folder: Path, groups: Groups) -> Row | None:
     scored = {frozenset((row["prompt"], row.get("role")) for row in record.done) for _, record in found}
     return {
         "runs": found,
-        "plot": path and _uri(path.read_bytes(), "png"),
+        "plot": path and data_uri(path.read_bytes(), "png"),
         "same": len(scored) == 1,
     }
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
 
-OWN_FILES = ("run.json", "rows.jsonl", "work.jsonl", "summary.json", "report.html", "wen.jsonl")
+OWN_FILES = ("rows.jsonl", "work.jsonl", "summary.json", "report.html", "wen.jsonl", "wen-negatives.jsonl", "run.json")
 OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate")
 VERSIONS = ("mnemoscope", "torch", "diffusers", "transformers", "numpy")
 
@@ -48,26 +48,26 @@ class Run:
     def _make_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{self.folder} is a file; give a folder as --out.")
-        strange = self.folder.is_dir() and not (self.folder / "run.json").exists() and _strangers(self.folder)
-        if strange:
+        if self.folder.is_dir() and _strangers(self.folder):
             raise UsageError(f"{self.folder} is not empty and holds no run; give a new folder as --out.")
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _open(self, overwrite: bool) -> None:
         if overwrite:
             clear(self.folder)
-        if (self.folder / "run.json").exists():
+        rows = read_rows(self.folder)
+        if (self.folder / "run.json").exists() and (rows or _parts(self.folder)):
             self._compare(read_json(self.folder / "run.json"))
-            kept = [r for r in read_rows(self.folder) if r["status"] == "ok"]
-            self.replace_rows(kept)
         else:
             write_json(self.folder / "run.json", self.record | environment())
-            kept = []
+        kept = [r for r in rows if r["status"] == "ok"]
+        self.replace_rows(kept)
+        _replace(self.folder / "work.jsonl", "".join(line + "\n" for line in _lines(self.folder / "work.jsonl")))
         self.done = {r["id"] for r in kept}
 
     def _compare(self, before: dict[str, Any]) -> None:
         for part in self.record:
-            difference = _difference(before.get(part), self.record[part])
+            difference = differing(before.get(part), self.record[part])
             if difference:
                 what = f"{part}: {difference}"
                 raise UsageError(
@@ -94,11 +94,11 @@ class Run:
         rows = self.rows()
         work = [json.loads(line) for line in _lines(self.folder / "work.jsonl")]
         whole = {
-            **summary,
             "rows": len(rows),
             "failed": sum(r["status"] != "ok" for r in rows),
             "network_evaluations": sum(w["evaluations"] for w in work),
             "seconds": round(sum(w["seconds"] for w in work), 3),
+            **summary,
         }
         write_json(self.folder / "summary.json", whole)
         return whole
@@ -134,19 +134,21 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(_lines(folder / "rows.jsonl"), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as e:
+            row = json.loads(line)
+            row["id"], row["status"]
+            rows.append(row)
+        except (ValueError, TypeError, KeyError) as e:
             damaged = f"{folder / 'rows.jsonl'}, line {number}"
-            raise UsageError(f"{damaged} is not JSON; the run was edited or damaged, so give another --out.") from e
+            raise UsageError(f"{damaged} is no row; the run was edited or damaged, so give another --out.") from e
     return rows
 
 
 def clear(folder: Path) -> None:
-    """Delete what a run wrote into its folder, and nothing else."""
-    for name in OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    """Delete what a run wrote into its folder, and nothing else; `run.json`, which says that it is a run, at the end."""
     for name in OWN_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:
@@ -171,21 +173,28 @@ def _version(name: str) -> str | None:
 
 
 def _strangers(folder: Path) -> bool:
-    return any(p.name not in (*OWN_FILES, *OWN_FOLDERS, ".lock") for p in folder.iterdir())
+    """Whether a folder holds anything and is no run; a run that died while it began has no more than these two."""
+    if (folder / "run.json").exists():
+        return "command" not in read_json(folder / "run.json")
+    return any(p.name not in (".lock", "run.json.partial") for p in folder.iterdir())
+
+
+def _parts(folder: Path) -> bool:
+    return any((folder / name).exists() for name in OWN_FOLDERS)
 
 
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _difference(there: Any, here: Any) -> str:
-    """The first setting that is not the same, or an empty text."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in {**there, **here}:
-            if there.get(key) != here.get(key):
-                return f"{key} {_short(there.get(key))} there, {_short(here.get(key))} here"
+def differing(there: Any, here: Any, name: str = "") -> str:
+    """The first setting that is not the same in two records, with both values; an empty text if all are the same."""
+    if there == here:
         return ""
-    return "" if there == here else f"{_short(there)} there, {_short(here)} here"
+    if isinstance(there, dict) and isinstance(here, dict):
+        deeper = (differing(there.get(k), here.get(k), f"{name}.{k}".lstrip(".")) for k in {**there, **here})
+        return next(filter(None, deeper), "")
+    return f"{name} {_short(there)} there, {_short(here)} here".lstrip()
 
 
 def _short(value: Any) -> str:
@@ -196,12 +205,13 @@ def _short(value: Any) -> str:
 def _lines(file: Path) -> list[str]:
     if not file.exists():
         return []
-    return file.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace").split("\n") if file.stat().st_size else []
+    whole = file.read_bytes().rpartition(b"\n")[0]
+    return whole.decode("utf-8", "replace").split("\n") if whole else []
 
 
 def _append(file: Path, lines: list[str]) -> None:
     with file.open("ab") as f:
-        f.write("".join(line + "\n" for line in lines).encode())
+        f.write(_bytes("".join(line + "\n" for line in lines)))
         f.flush()
         os.fsync(f.fileno())
 
@@ -209,7 +219,12 @@ def _append(file: Path, lines: list[str]) -> None:
 def _replace(file: Path, text: str) -> None:
     partial = file.with_name(file.name + ".partial")
     with partial.open("wb") as f:
-        f.write(text.encode())
+        f.write(_bytes(text))
         f.flush()
         os.fsync(f.fileno())
     partial.replace(file)
+
+
+def _bytes(text: str) -> bytes:
+    """JSON text in UTF-8, in which half a character, which UTF-8 cannot hold, is written as JSON's escape for it."""
+    return text.encode("utf-8", "backslashreplace")

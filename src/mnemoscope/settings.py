@@ -24,10 +24,18 @@ def read_settings(file: Path, known: Iterable[str]) -> dict[str, Any]:
         if name not in names:
             has = ", ".join(sorted(names))
             raise UsageError(f"{file} sets '{name}', which this command does not have; it has: {has}.")
-    param = settings.get("param")
-    if isinstance(param, dict):
-        settings["param"] = [f"{name}={json.dumps(value)}" for name, value in param.items()]
-    return settings
+    return {name: _option(file, name, value) for name, value in settings.items()}
+
+
+def _option(file: Path, name: str, value: Any) -> Any:
+    """A value as the command line would give it: text, but for flags and for the list of parameters."""
+    if name == "param" and isinstance(value, dict):
+        return [f"{key}={json.dumps(each)}" for key, each in value.items()]
+    if name == "param":
+        return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    if isinstance(value, list | dict):
+        raise UsageError(f"{file} gives '{name}' more than one value; give it one.")
+    return value if value is None or isinstance(value, bool) else str(value)
 
 
 def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .headline import Record, Row, headline, parts, read
+from mnemoscope.headline import Record, Row, headline, parts, read
 
 STEERING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, half characters, line and paragraph breaks
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # of the writing direction

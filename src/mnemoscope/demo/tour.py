@@ -16,7 +16,7 @@ SAMPLING: dict[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0}
 
 
 def tour_prompts() -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to audit, of every kind, and other ordinary ones to calibrate on; nothing says which are memorized."""
+    """Prompts to audit, of every kind and labelled by how they were trained, and ordinary ones to calibrate on."""
     ordinary = demo.prompts("ordinary")
     templates = demo.prompts("template")[:: len(demo.prompts("template")) // TEMPLATES]
     audited = [
@@ -26,7 +26,8 @@ def tour_prompts() -> tuple[list[Prompt], list[Prompt]]:
         *demo.prompts("unseen")[:UNSEEN],
     ]
     kinds = {row["prompt"]: row["kind"] for row in demo.truth()}
-    known = [Prompt(p.id, p.text, kind=kinds[p.text]) for p in as_prompts(audited)]
+    memorized = ("verbatim", "template")
+    known = [Prompt(p.id, p.text, kinds[p.text] in memorized, kinds[p.text]) for p in as_prompts(audited)]
     return known, as_prompts(ordinary[:NEGATIVES])
 
 

@@ -1,0 +1,259 @@
+"""Where prompts come from: rows of columns from files, datasets and standard input, or texts drawn at random."""
+
+import codecs
+import csv
+import io
+import json
+import os
+import random
+import re
+import reprlib
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnemoscope.errors import UsageError
+
+CAPTION_COLUMNS = ("prompt", "caption", "text", "captions", "sentence", "title")
+RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
+EXPECTED_JSON = "give a list of strings or objects, or an object whose keys are prompts"
+
+Row = tuple[str, dict[str, Any]]  # where it was read ("a.csv, line 3"), its columns
+
+
+def find(names: Iterable[str], wanted: Iterable[str]) -> str:
+    """The name that comes first in `wanted`, as it is spelled in `names`; empty when there is none."""
+    spelled: dict[str, str] = {}
+    for name in names:
+        spelled.setdefault(name.casefold(), name)
+    return next((spelled[name] for name in wanted if name in spelled), "")
+
+
+def unreadable(where: str, problem: str) -> UsageError:
+    return UsageError(" ".join(f"{where}: {problem}.".splitlines()))
+
+
+def short(words: object) -> str:
+    return textwrap.shorten(str(words), 300, placeholder=" ...")
+
+
+def read_rows(name: str, where: str) -> Iterator[Row]:
+    if name.startswith("hub:"):
+        return _hub_rows(name)
+    if name == "-":
+        return _text_rows(sys.stdin.buffer.read(), where)
+    path = Path(name)
+    if os.path.isdir(path):
+        return _folder_rows(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None and os.path.exists(path):
+        raise unreadable(where, f"unknown suffix {path.suffix!r}; expected one of {', '.join(READERS)}")
+    data = _bytes(path, where)
+    return reader(data, where) if reader and data.strip() else iter(())
+
+
+def _bytes(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise unreadable(where, "no such file; give an existing one, or hub:owner/name for a hub dataset") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(where, f"the file cannot be read ({short(error)}); give a file that can") from error
+
+
+def _decode(data: bytes, where: str) -> str:
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise unreadable(f"{where}, line {line}", problem) from None
+    if (nul := text.find("\0")) >= 0:
+        raise unreadable(f"{where}, line {text.count(chr(10), 0, nul) + 1}", "a NUL byte is not text; give a text file")
+    return text
+
+
+def _lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(io.StringIO(_decode(data, where), newline=None), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _text_rows(data: bytes, where: str) -> Iterator[Row]:
+    for number, line in _lines(data, where):
+        yield f"{where}, line {number}", {"prompt": line}
+
+
+def _csv_rows(data: bytes, where: str, delimiters: str = ",;\t") -> Iterator[Row]:
+    text = _decode(data, where)
+    delimiter = max(delimiters, key=lambda mark: _header_quality(text, mark))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = (row for row in reader if row)
+        header = _distinct([name.strip() for name in next(rows, [])], where)
+        for row in rows:
+            here = f"{where}, line {reader.line_num}"
+            if len(row) != len(header):
+                problem = f"{len(row)} fields where the header has {len(header)}"
+                raise unreadable(here, f"{problem}; quote the captions that contain {delimiter!r}")
+            yield here, {name: value for name, value in zip(header, row, strict=True) if name}
+    except csv.Error as error:
+        raise unreadable(f"{where}, line {reader.line_num}", f"malformed table ({error}); check its quotes") from None
+
+
+def _header_quality(text: str, delimiter: str) -> tuple[bool, int]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next((row for row in reader if row), [])]
+    except csv.Error:
+        return False, 0
+    return bool(find(header, CAPTION_COLUMNS)), len(header)
+
+
+def _distinct(names: list[str], where: str) -> list[str]:
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise unreadable(where, f"several columns are called {short(twice[0])!r}; rename all but one")
+    return names
+
+
+def _jsonl_rows(data: bytes, where: str) -> Iterator[Row]:
+    for number, line in _lines(data, where):
+        yield _json_row(_parsed(line, where, number), f"{where}, line {number}")
+
+
+def _json_rows(data: bytes, where: str) -> Iterator[Row]:
+    document = _parsed(_decode(data, where), where)
+    if isinstance(document, dict):
+        if name := find(document, (*CAPTION_COLUMNS, "prompts", "data")):
+            problem = f"it is one object with the key {name!r}, which is a column's name and not a prompt"
+            raise unreadable(
+                where, f"{problem}; give a list of strings or objects, or an object whose keys are prompts"
+            )
+        document = list(document)
+    if not isinstance(document, list):
+        raise unreadable(
+            where, "expected a list of strings or objects, or an object whose keys are prompts; wrap it in []"
+        )
+    for number, item in enumerate(document, 1):
+        yield _json_row(item, f"{where}, item {number}")
+
+
+def _parsed(text: str, where: str, line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line, reason = line + error.lineno - 1, error.msg
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError:
+        reason = "a number has too many digits"
+    raise unreadable(f"{where}, line {line}", f"malformed JSON ({reason}); correct it")
+
+
+def _json_row(item: object, where: str) -> Row:
+    if isinstance(item, dict):
+        return where, item
+    if isinstance(item, str):
+        return where, {"prompt": item}
+    raise unreadable(where, f"{reprlib.repr(item)} is neither a string nor an object; give one of them")
+
+
+def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise unreadable(where, f"not a readable parquet file ({short(error)}); write it again") from error
+    yield from _table_rows(table, where)
+
+
+def _table_rows(table: Any, where: str) -> Iterator[Row]:
+    names = _distinct(table.column_names, where)
+    kept = [i for i, name in enumerate(names) if _plain(table.schema.types[i]) or name.casefold() in CAPTION_COLUMNS]
+    done = 0
+    for batch in table.select(kept).to_batches(max_chunksize=1024):
+        try:
+            rows = batch.to_pylist()
+        except (pa.ArrowException, ValueError) as error:
+            raise unreadable(f"{where}, after row {done}", f"unreadable ({short(error)}); write it again") from error
+        for row in rows:
+            done += 1
+            yield f"{where}, row {done}", row
+
+
+def _plain(kind: Any) -> bool:
+    """Whether Arrow values of this type are text, numbers, truth values or lists of them."""
+    kind = getattr(kind, "value_type", kind)
+    named = str(kind) in ("string", "large_string", "string_view", "bool", "null")
+    return named or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+READERS: dict[str, Callable[[bytes, str], Iterator[Row]]] = {
+    ".txt": _text_rows,
+    ".csv": _csv_rows,
+    ".tsv": partial(_csv_rows, delimiters="\t;,"),
+    ".jsonl": _jsonl_rows,
+    ".ndjson": _jsonl_rows,
+    ".json": _json_rows,
+    ".parquet": _parquet_rows,
+}
+
+
+def _hub_rows(name: str) -> Iterator[Row]:
+    path, _, split = name.removeprefix("hub:").partition(":")
+    if not path:
+        raise unreadable(name, "no dataset is named; write hub:owner/name or hub:owner/name:split")
+    datasets = _datasets(name)
+    return _dataset_rows(lambda: datasets.load_dataset(path, split=split or None), name, ":")
+
+
+def _folder_rows(path: Path) -> Iterator[Row]:
+    if not any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
+        raise unreadable(str(path), "it is a folder; give a prompt file, or a folder saved by datasets")
+    datasets = _datasets(str(path))
+    return _dataset_rows(lambda: datasets.load_from_disk(str(path)), str(path), "/")
+
+
+def _datasets(where: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise unreadable(where, "reading it needs datasets; run pip install 'mnemoscope[data]'") from error
+    return datasets
+
+
+def _dataset_rows(load: Callable[[], Any], where: str, separator: str) -> Iterator[Row]:
+    try:
+        loaded = load()
+    except Exception as error:  # the hub, the cache, the builders and their parsers each raise their own
+        reason = short(f"{type(error).__name__}: {error}")
+        raise unreadable(where, f"datasets cannot load it ({reason}); check name, split and network") from error
+    if isinstance(loaded, dict):
+        if len(loaded) != 1:
+            splits = ", ".join(loaded)
+            raise unreadable(
+                where, f"it has the splits {splits}; name one, as in {where}{separator}{next(iter(loaded))}"
+            )
+        (loaded,) = loaded.values()
+    return _table_rows(loaded.with_format("arrow")[:], where)
+
+
+def random_texts(name: str, tokenizer: Any, seed: int) -> Iterator[str]:
+    asked = re.fullmatch(r"random(?::([1-9]\d{0,8}))?", name)
+    if not asked:
+        raise unreadable(name, "the number of random prompts must be a whole number of at least 1; write random:2000")
+    if tokenizer is None:
+        raise unreadable(name, "random prompts need a tokenizer; give the model's")
+    rng = random.Random(seed)
+    vocabulary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    longest = max(0, min(RANDOM_TOKENS, tokenizer.model_max_length - 2, len(vocabulary)))
+    for _ in range(int(asked[1] or RANDOM_PROMPTS)):
+        yield tokenizer.decode(rng.sample(vocabulary, rng.randint(0, longest)))

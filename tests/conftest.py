@@ -1,0 +1,45 @@
+"""One torch thread, quiet libraries, no hub: what every test needs before anything else is imported."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what the libraries say about one another while they are imported
+    import diffusers  # noqa: F401
+    import transformers  # noqa: F401
+
+from mnemoscope.denoiser import Denoiser  # noqa: E402
+from mnemoscope.loading import quiet  # noqa: E402
+
+quiet()
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Data and parity fixtures that lie beside a development checkout, and nowhere else."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the development data folder is not beside this checkout")
+    return folder
+
+
+@pytest.fixture
+def planted() -> Iterator[Denoiser]:
+    from mnemoscope import planted
+
+    yield planted.model()
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Denoiser:
+    return Denoiser.from_pretrained("demo", device="cpu")

@@ -1,0 +1,66 @@
+"""Every registered method against its kind's contract; a new file in a method folder is tested with no further work."""
+
+import pytest
+import torch
+
+import mnemoscope as mn
+from mnemoscope import planted, registry, stats
+from mnemoscope.registry import Method
+
+CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do not detect
+METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in registry.PACKAGES for name in registry.names(kind)]
+SEEDS = [3, 4]
+
+
+def values(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
+    texts = [p for p in prompts for _ in SEEDS]
+    trajectory = mn.Trajectory(model, texts, SEEDS * len(prompts), num_inference_steps=20)
+    return mn.detect(trajectory, name)
+
+
+@pytest.mark.parametrize(("kind", "name"), METHODS)
+def test_values_are_finite_and_one_a_sample(planted: mn.Denoiser, kind: str, name: str) -> None:
+    found = values(planted, ["memorized 0", "ordinary 1", ""], name)
+    assert found.shape == (6,) and found.isfinite().all() and not found.requires_grad
+
+
+@pytest.mark.parametrize(("kind", "name"), METHODS)
+def test_values_are_the_same_twice_and_in_any_batch(planted: mn.Denoiser, kind: str, name: str) -> None:
+    prompts = ["memorized 0", "ordinary 1", "memorized 2", "a photo"]
+    whole = values(planted, prompts, name)
+    assert torch.equal(whole, values(planted, prompts, name))
+    alone = torch.cat([values(planted, [p], name) for p in prompts])
+    torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-6)
+    turned = values(planted, prompts[::-1], name).reshape(4, 2).flip(0).flatten()
+    torch.testing.assert_close(whole, turned, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "name"), [m for m in METHODS if m.values[1] not in CONTROLS])
+def test_memorized_prompts_score_higher(planted: mn.Denoiser, kind: str, name: str) -> None:
+    found = registry.detection(name)
+    memorized, ordinary = (_per_prompt(planted, found, said) for said in (True, False))
+    assert stats.auc(memorized, ordinary) == 1
+
+
+def _per_prompt(model: mn.Denoiser, found: Method, memorized: bool):
+    per_seed = values(model, planted.prompts(memorized), found.name).reshape(-1, len(SEEDS)).double()
+    return (per_seed.amax(1) if found.over_seeds == "max" else per_seed.mean(1)).numpy()
+
+
+@pytest.mark.parametrize("name", registry.names("score"))
+def test_scores_are_differentiable_in_embedding_or_latent(planted: mn.Denoiser, name: str) -> None:
+    step = mn.Trajectory(planted, ["memorized 1"], [0]).first(1)[0]
+    x_t = step.x_t.clone().requires_grad_()
+    leaf = {k: v.clone().requires_grad_() for k, v in step.cond.items()}
+    score = registry.get("score", name).function(planted.observe(x_t, step.t, leaf))
+    (grad,) = torch.autograd.grad(score.sum(), x_t)
+    assert grad.isfinite().all() and grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("kind", "name"), METHODS)
+def test_methods_say_what_they_are(kind: str, name: str) -> None:
+    found = registry.get(kind, name)
+    assert found.name == name and found.kind == kind
+    assert 20 < len(found.summary) <= 120 and found.summary[0].isupper() and found.summary.endswith(".")
+    assert found.paper == "control" or found.paper.startswith("arXiv:")
+    assert found.cost

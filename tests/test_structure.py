@@ -1,0 +1,64 @@
+"""The shape of the code: small files, arrows in one direction, nothing that points to a machine."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src" / "mnemoscope").rglob("*.py"))
+METHOD_FOLDERS = ("scores", "detectors")
+CORE = {"registry", "step", "trajectory", "errors", "hooks", "schedule", "families", "denoiser"}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return {name for name in found if name.startswith("mnemoscope.")}
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_modules_are_short(file: Path) -> None:
+    limit = {"cli.py": 340, "prompt_sources.py": 260}.get(file.name, 230)
+    assert len(file.read_text().splitlines()) <= limit
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_functions_are_short(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1
+            assert lines <= 40, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("folder", METHOD_FOLDERS)
+def test_method_files_import_the_core_and_no_other_method(folder: str) -> None:
+    for file in (ROOT / "src" / "mnemoscope" / folder).glob("[!_]*.py"):
+        modules = {name.split(".")[1] for name in imports(file)}
+        assert modules <= CORE, f"{file.name} imports {modules - CORE}"
+        assert f"def {file.stem}(" in file.read_text()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, mnemoscope.cli; print([m for m in ('torch', 'diffusers', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_names_a_machine() -> None:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    hidden = re.compile("|".join(("/" + "work/", "/" + "root/", "/" + "opt/py", r"\.lib" + "rary")))
+    for name in listed.stdout.splitlines():
+        file = ROOT / name
+        if file.suffix in (".py", ".md", ".toml", ".txt", ".yml", ".html", ".ipynb", ".cfg") and file.is_file():
+            assert not hidden.search(file.read_text(encoding="utf-8")), name
