@@ -144,6 +144,7 @@ def test_named_branches_are_separate_forward_passes_in_noise_units(kind):
     for step in model.steps(PROMPTS, SEEDS, num_inference_steps=3):
         alpha = pipe.scheduler.alphas_cumprod[step.t].sqrt()
         sigma = (1 - alpha**2).sqrt()
+        slack = 1e-5 / (sigma.item() if kind == "sample" else 1)
         for ours, texts in ((step.eps_cond, PROMPTS), (step.eps_uncond, ["", ""])):
             out = pipe.unet(step.x_t, step.t, text_embeddings(pipe, texts)).sample
             eps = {
@@ -151,9 +152,9 @@ def test_named_branches_are_separate_forward_passes_in_noise_units(kind):
                 "v_prediction": sigma * step.x_t + alpha * out,
                 "sample": (step.x_t - alpha * out) / sigma,
             }[kind]
-            assert torch.allclose(ours, eps, rtol=1e-5, atol=1e-5)
+            assert torch.allclose(ours, eps, rtol=1e-5, atol=slack)
         assert not torch.allclose(step.eps_cond, step.eps_uncond, rtol=1e-3, atol=1e-3)
-        assert torch.allclose(step.eps, step.eps_uncond + 7.5 * (step.eps_cond - step.eps_uncond), atol=2e-4)
+        assert torch.allclose(step.eps, step.eps_uncond + 7.5 * (step.eps_cond - step.eps_uncond), atol=20 * slack)
 
 
 def test_the_null_of_sdxl_is_zeros_or_the_empty_text_as_its_pipeline_has_it():

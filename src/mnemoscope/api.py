@@ -45,9 +45,9 @@ def chosen(trajectory: Trajectory, steps: Steps) -> list[Step]:
         return trajectory.first(steps)
     if isinstance(steps, str) or not isinstance(steps, Sequence):
         raise UsageError(f"steps was '{steps}'; give a number, a list of indices, or all.")
-    if not steps or any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in steps):
+    indices = sorted({i for i in steps if isinstance(i, int) and not isinstance(i, bool) and i >= 0})
+    if not indices or len(indices) != len(set(steps)):
         raise UsageError(f"steps was {list(steps)}; give the indices of one or more steps, counted from 0.")
-    indices = sorted(set(steps))
     known = trajectory.first(indices[-1] + 1)
     if indices[-1] >= len(known):
         raise UsageError(f"Step {indices[-1]} was asked for, and the solver takes {len(known)}, counted from 0.")

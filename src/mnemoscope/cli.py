@@ -202,8 +202,8 @@ def detect(
     from mnemoscope.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
-    if format == "wen":
-        one_of("--format wen with --method", method, ("noise_norm",))
+    if format == "wen" and method != "noise_norm":
+        raise UsageError(f"--format wen holds noise_norm; leave out --method {method} or the format.")
     loaded = _model(model, unet, lora, scheduler, device, dtype)
     companions = ("uncond_norm",) if format == "wen" else ()
     summary = run_detection(
@@ -221,7 +221,8 @@ def detect(
     if format == "wen":
         rows = read_rows(out)
         write_wen([r for r in rows if r["role"] == "prompt"], out / "wen.jsonl")
-        write_wen([r for r in rows if r["role"] == "negative"], out / "wen-negatives.jsonl")
+        if negatives:
+            write_wen([r for r in rows if r["role"] == "negative"], out / "wen-negatives.jsonl")
     _show(out, summary["failed"])
 
 

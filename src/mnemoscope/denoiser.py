@@ -193,7 +193,7 @@ class Denoiser:
         try:
             yield
         finally:
-            self._edits.remove(entry)
+            self._edits = [e for e in self._edits if e is not entry]  # an equal one may be open outside
 
     def steps(
         self,

@@ -39,7 +39,10 @@ class Family:
     @staticmethod
     def matches(pipe: DiffusionPipeline) -> bool:
         unet, text = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
-        return text is not None and "cross_attention_dim" in getattr(unet, "config", {})
+        config = getattr(unet, "config", {})
+        if text is None or "cross_attention_dim" not in config:
+            return False
+        return config.get("out_channels", config["in_channels"]) == config["in_channels"]  # inpainting's differ
 
     @property
     def network(self) -> Any:
@@ -141,8 +144,7 @@ class Unconditional(Family):
 
     @staticmethod
     def matches(pipe: DiffusionPipeline) -> bool:
-        unet = getattr(pipe, "unet", None)
-        return unet is not None and "cross_attention_dim" not in unet.config and not hasattr(pipe, "vae")
+        return set(pipe.components) == {"unet", "scheduler"} and "cross_attention_dim" not in pipe.unet.config
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         if any(prompts):

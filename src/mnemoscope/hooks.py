@@ -51,7 +51,11 @@ def edit_output(network: nn.Module, changes: Mapping[str, Callable[[Tensor], Ten
 
 @contextmanager
 def _hooked(network: nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]:
-    handles = [network.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    modules = dict(network.named_modules())
+    for name in hooks:
+        if name not in modules:
+            raise UsageError(f"{type(network).__name__} has no module '{name}'.")
+    handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
     try:
         yield
     finally:

@@ -43,11 +43,12 @@ def load(
     number = pick_dtype(dtype, place)
     pipe = _pipeline(model, number)
     if unet is not None:
-        pipe.register_modules(unet=_unet(Path(unet), number))
+        pipe.register_modules(unet=_unet(Path(unet), pipe, number))
     if lora is not None:
         _load_lora(pipe, Path(lora))
     if scheduler != "own":
         pipe.register_modules(scheduler=_scheduler(scheduler, pipe.scheduler.config))
+    _check_complete(pipe)
     return pipe.to(place)
 
 
@@ -57,7 +58,9 @@ def pick_device(device: str) -> torch.device:
         kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((k for k, there in kinds.items() if there), "cpu"))
     try:
-        return torch.empty(0, device=device).device
+        there = torch.zeros(1, device=device)
+        there.cpu()  # the device "meta" holds no numbers
+        return there.device
     except (RuntimeError, AssertionError) as e:
         raise UsageError(f"Device '{device}' is not to be had here; use auto or cpu.") from e
 
@@ -113,6 +116,8 @@ def _no_checker(folder: Path) -> dict[str, Any]:
         parts = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError) as e:
         raise UsageError(f"{folder / 'model_index.json'} is not readable JSON: {_first_line(e)}") from e
+    if not isinstance(parts, dict):
+        raise UsageError(f"{folder / 'model_index.json'} is not the index of a diffusers pipeline.")
     return {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
 
 
@@ -154,14 +159,32 @@ def _keys(path: Path) -> list[str]:
         raise UsageError(f"{path} is not a readable safetensors file: {_first_line(e)}") from e
 
 
-def _unet(path: Path, dtype: torch.dtype) -> Any:
+def _unet(path: Path, pipe: DiffusionPipeline, dtype: torch.dtype) -> Any:
+    own = getattr(pipe, "unet", None)
+    if own is None:
+        raise UsageError(f"{type(pipe).__name__} has no U-Net; leave out --unet.")
     folder = path / "unet" if (path / "unet").is_dir() else path
     if not (folder / "config.json").is_file():
         raise UsageError(f"{path} holds no U-Net; --unet expects a folder with config.json and safetensors weights.")
     try:
-        return diffusers.UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        kind = json.loads((folder / "config.json").read_text())["_class_name"]
+        unet = getattr(diffusers, kind).from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except Exception as e:
         raise UsageError(f"{path} could not be loaded as a U-Net: {_first_line(e)}") from e
+    given, expected = ({"class": type(u).__name__, **u.config} for u in (unet, own))
+    for key in ("class", "in_channels", "out_channels", "cross_attention_dim"):
+        if given.get(key) != expected.get(key):
+            raise UsageError(
+                f"{path} does not fit this model: its {key} is {given.get(key)}, and {expected.get(key)} is needed."
+            )
+    return unet
+
+
+def _check_complete(pipe: DiffusionPipeline) -> None:
+    for component, module in pipe.components.items():
+        missing = [k for k, v in module.named_parameters() if v.is_meta] if isinstance(module, torch.nn.Module) else []
+        if missing:
+            raise UsageError(f"The model's {component} lacks {len(missing)} of its weights, {missing[0]} among them.")
 
 
 def _load_lora(pipe: DiffusionPipeline, path: Path) -> None:
@@ -186,4 +209,5 @@ def _scheduler(name: str, config: Any) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]

@@ -53,7 +53,8 @@ class Sampler:
 
     def _edit(self, point: str, value: Any) -> Any:
         for change in (c for p, c in self.edits if p == point):
-            value = change(value)
+            changed = change(value)
+            value = value if point == "step" else changed  # a step is changed in place
         return value
 
     def _look(self, index: int, t: Tensor, x_t: Tensor, cond: Cond) -> Step:

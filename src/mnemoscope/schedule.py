@@ -18,10 +18,12 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "flow_prediction")
 def prediction_type(scheduler: Any) -> str:
     """What the network predicts, as its scheduler says; raises `UsageError` for anything unknown."""
     kind = scheduler.config.get("prediction_type") or "epsilon"
-    if not hasattr(scheduler, "alphas_cumprod"):
+    if type(scheduler).__name__.startswith("FlowMatch"):
         kind = "flow_prediction"
     if kind not in PREDICTION_TYPES:
         raise UsageError(f"The scheduler predicts '{kind}'; mnemoscope knows {', '.join(PREDICTION_TYPES)}.")
+    if kind != "flow_prediction" and not hasattr(scheduler, "alphas_cumprod"):
+        raise UsageError(f"{type(scheduler).__name__} is not supported: its noise levels are not those of a timestep.")
     return kind
 
 
@@ -38,8 +40,8 @@ def alpha_sigma(scheduler: Any, t: Tensor | float) -> tuple[float, float]:
     low = min(int(t), len(alpha_bar) - 1)
     high = min(low + 1, len(alpha_bar) - 1)
     ratios = ((1 - alpha_bar[[low, high]]) / alpha_bar[[low, high]]).sqrt()
-    ratio = torch.lerp(ratios[0], ratios[1], t - low).item()
-    return (1 + ratio**2) ** -0.5, ratio * (1 + ratio**2) ** -0.5
+    ratio = ratios[0] if t == low else torch.lerp(ratios[0], ratios[1], t - low)  # infinite where nothing is left
+    return (1 + ratio**2).rsqrt().item(), (1 + ratio**-2).rsqrt().item()
 
 
 def to_eps(

@@ -31,6 +31,7 @@ class Trajectory:
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self._steps: list[Step] = []
+        self._broken = False
         self._ahead = model.steps(
             self.prompts,
             self.seeds,
@@ -48,11 +49,19 @@ class Trajectory:
         if n < 1:
             raise UsageError(f"{n} steps were asked of a trajectory; ask for at least 1.")
         while len(self._steps) < n:
-            step = next(self._ahead, None)
+            step = self._next()
             if step is None:
                 break
             self._steps.append(step)
         return self._steps[:n]
+
+    def _next(self) -> Step | None:
+        if self._broken:
+            raise UsageError(f"An error ended this trajectory after {len(self._steps)} steps; start a new one.")
+        self._broken = True  # until the step is there: a generator that an error ended would just seem to be done
+        step = next(self._ahead, None)
+        self._broken = False
+        return step
 
     def all(self) -> list[Step]:
         """Every step down to the image."""

@@ -19,7 +19,7 @@ SIZE = 64
 GROUPS = ("Animals & Nature", "Food & Drink", "Activities", "Objects", "Travel & Places")
 ORDINARY, UNSEEN = 64, 120  # concepts often seen, and never
 TAIL_FROM = 212  # in the shuffled concepts; from here on each is seen a few times
-SHARES = {"verbatim": 0.25, "template": 0.10, "ordinary": 0.60, "tail": 0.05}
+SHARES = {"verbatim": 0.12, "template": 0.08, "ordinary": 0.77, "tail": 0.03}
 NOISY_CAPTIONS = 0.06  # share of ordinary pairs whose caption says nothing about the image, as web captions do
 
 

