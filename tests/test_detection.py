@@ -150,6 +150,14 @@ def test_noise_ssim_takes_the_most_alike_pair_of_seeds(planted: Denoiser, tmp_pa
     assert min(r["score"] for r in rows[: len(MEMORIZED)]) > max(r["score"] for r in rows[len(MEMORIZED) :])
 
 
+@pytest.mark.parametrize("batch", [2, 64])
+def test_a_prompt_that_stands_twice_is_no_more_alike_for_it(planted: Denoiser, tmp_path: Path, batch: int) -> None:
+    once, twice = as_prompts(["ordinary 1"]), as_prompts(["ordinary 1", "ordinary 1"])
+    (alone,) = detected(planted, tmp_path / "once", method="noise_ssim", seeds=2, prompts=once)
+    rows = detected(planted, tmp_path / "twice", method="noise_ssim", seeds=2, prompts=twice, batch=batch)
+    assert [r["score"] for r in rows] == pytest.approx([alone["score"]] * 2, rel=1e-5) and alone["score"] < 0.99
+
+
 def test_noise_ssim_of_one_seed_is_refused(planted: Denoiser, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="noise_ssim compares seeds.*give --seeds 2 or more"):
         detected(planted, tmp_path, method="noise_ssim")
@@ -240,7 +248,9 @@ def test_a_threshold_flags_at_most_the_asked_share_of_negatives(planted: Denoise
     negatives = [r for r in rows if r["role"] == "negative"]
     assert summary["threshold_fpr"] == 0.02 and sum(r["flagged"] for r in negatives) <= 2
     assert all(r["flagged"] == (r["score"] >= summary["threshold"]) for r in rows)
-    assert all(r["flagged"] for r in rows[: len(MEMORIZED)]) and {r["threshold"] for r in rows} == {summary["threshold"]}
+    assert all(r["flagged"] for r in rows[: len(MEMORIZED)]) and {r["threshold"] for r in rows} == {
+        summary["threshold"]
+    }
     assert summary["flagged"] == sum(r["flagged"] for r in rows if r["role"] == "prompt")
 
 
@@ -326,8 +336,19 @@ def calibrated(planted: Denoiser, tmp_path: Path) -> Path:
 def test_an_earlier_threshold_flags_under_the_same_conditions(planted, tmp_path, calibrated, name) -> None:
     summary = run_detection(planted, ALL, tmp_path / "new", Detection(), threshold=calibrated / name)
     limit = json.loads((calibrated / "summary.json").read_text())["threshold"]
-    assert summary["threshold"] == limit and summary["flagged"] == sum(s >= limit for s in scores(tmp_path / "new").values())
+    assert summary["threshold"] == limit and summary["flagged"] == sum(
+        s >= limit for s in scores(tmp_path / "new").values()
+    )
     assert summary["threshold_fpr"] is None and "The threshold was taken from an earlier run." in summary["notes"]
+
+
+def test_a_score_at_the_threshold_is_flagged_and_the_next_lower_one_is_not(planted, tmp_path, calibrated) -> None:
+    detected(planted, tmp_path / "scores", batch=64)
+    low, high = sorted(scores(tmp_path / "scores").values())[-2:]
+    summary = json.loads((calibrated / "summary.json").read_text())
+    (calibrated / "summary.json").write_text(json.dumps(summary | {"threshold": high}))
+    rows = detected(planted, tmp_path / "new", threshold=calibrated, batch=64)
+    assert low < high and [r["score"] for r in rows if r["flagged"]] == [high]
 
 
 def test_an_earlier_threshold_stands_though_there_are_negatives(planted, tmp_path, calibrated) -> None:
@@ -463,10 +484,14 @@ def test_the_summary_tells_the_conditions_that_the_threshold_holds_for(planted: 
     summary = run_detection(planted, ALL, tmp_path, Detection(seeds=2, params={"steps": 3}))
     conditions = summary["conditions"]
     assert conditions["weights"] == planted.weights_hash and conditions["dtype"] == "float32"
-    assert conditions["latent_shape"] == [3, 16, 16] and conditions["seeds"] == 2 and conditions["params"] == {"steps": 3}
+    assert (
+        conditions["latent_shape"] == [3, 16, 16] and conditions["seeds"] == 2 and conditions["params"] == {"steps": 3}
+    )
 
 
 def test_the_intervals_are_those_of_the_statistics(planted: Denoiser, tmp_path: Path) -> None:
     summary = run_detection(planted, ALL, tmp_path, Detection("random"), negatives=many(40))
-    groups = [np.array([r["score"] for r in read_rows(tmp_path) if r["role"] == role]) for role in ("prompt", "negative")]
+    groups = [
+        np.array([r["score"] for r in read_rows(tmp_path) if r["role"] == role]) for role in ("prompt", "negative")
+    ]
     assert tuple(summary["auc_interval"]) == stats.bootstrap_interval(stats.auc, *groups)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mnemoscope import cli, planted, registry
+from mnemoscope import cli, registry
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection, run_detection
 from mnemoscope.generation import Generation, run_generation
@@ -80,7 +81,16 @@ print(json.dumps(said))
 def apart(code: str, given: list[list[str]], folder: Path) -> str:
     """Run code in a process of its own, where nothing checks the types that typer hands to callbacks."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, input=json.dumps(given), cwd=folder, capture_output=True, text=True, check=False)
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)  # also those given relatively
+    done = subprocess.run(
+        command,
+        input=json.dumps(given),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -169,6 +179,7 @@ def test_errors_are_the_real_ones(tmp_path: Path) -> None:
     write_inputs(tmp_path)
     shown = "\n".join(text for _, text in blocks(DOCS / "errors.md", "console"))
     pairs = re.findall(r"^\$ mnemoscope (.*)\n((?:mnemoscope: .*\n)?)", shown, re.MULTILINE)
+    assert len(pairs) > 15
     said = json.loads(apart(RUN, [shlex.split(command) for command, _ in pairs], tmp_path))
     for (command, expected), (code, error) in zip(pairs, said, strict=True):
         assert (code, error) == (2 if expected else 0, expected), command

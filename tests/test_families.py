@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -12,6 +11,7 @@ from diffusers import (
     VQModel,
 )
 
+import tiny
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.families import concatenate, rows
@@ -122,6 +122,22 @@ def test_given_latents_equal_the_pipelines_with_the_same_latents():
     pipe, noise = tiny.stable_diffusion(scheduler="euler"), tiny.latents(2)
     theirs = pipe(PROMPTS, latents=noise, num_inference_steps=4, output_type="latent").images
     assert torch.equal(last(Denoiser(pipe), PROMPTS, SEEDS, latents=noise), theirs)
+
+
+@pytest.mark.parametrize("name", ["sd", "distilled", "xl", "class-conditional"])
+def test_the_network_is_given_what_the_pipeline_gives_it_in_the_same_order(name):
+    by_class, seen = name == "class-conditional", []
+    pipe = tiny.class_conditional() if by_class else TEXT[name](scheduler="ddim")
+    model = Denoiser(pipe)
+
+    def keep(module, args, given):
+        seen.append((args[0], given["class_labels" if by_class else "encoder_hidden_states"]))
+
+    model.network.register_forward_pre_hook(keep, with_kwargs=True)
+    pipe([7, 999] if by_class else PROMPTS, generator=tiny.generators(SEEDS), num_inference_steps=2, guidance_scale=4.0)
+    last(model, ["7", "999"] if by_class else PROMPTS, SEEDS, guidance_scale=4.0)
+    theirs, ours = seen[0], seen[2]  # at the first step of two, and of four: the solvers' noise is the same
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_the_pipeline_keeps_working_after_it_was_wrapped():

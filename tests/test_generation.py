@@ -26,8 +26,13 @@ def planted_image(k: int) -> Image.Image:
     return Image.fromarray(values.numpy())
 
 
+def opened(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
 def pixels(folder: Path) -> dict[str, np.ndarray]:
-    return {r["id"]: np.asarray(Image.open(folder / r["file"]), dtype=int) for r in read_rows(folder)}
+    return {r["id"]: np.asarray(opened(folder / r["file"]), dtype=int) for r in read_rows(folder)}
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def test_every_prompt_and_seed_has_a_row_and_a_file_in_order(planted: Denoiser, 
     assert [(r["prompt"], r["seed"]) for r in rows] == [(p.text, s) for p in PROMPTS for s in (3, 4)]
     assert [r["file"] for r in rows] == [f"images/{p.id}-{s}.png" for p in PROMPTS for s in (3, 4)]
     assert {p.relative_to(tmp_path).as_posix() for p in (tmp_path / "images").iterdir()} == {r["file"] for r in rows}
-    assert all(Image.open(tmp_path / r["file"]).size == (16, 16) and r["mitigation"] == [] for r in rows)
+    assert all(opened(tmp_path / r["file"]).size == (16, 16) and r["mitigation"] == [] for r in rows)
     assert summary["prompts"] == 4 and summary["images"] == summary["rows"] == 8 and summary["failed"] == 0
     assert summary["network_evaluations"] == 4 * 2 * 2 * 4  # prompts, seeds, branches, steps
 
@@ -84,7 +89,9 @@ def test_prompts_share_their_seeds_so_that_their_noise_is_the_same(planted: Deno
     assert abs(images[0] - images[1]).max() > 10
 
 
-def test_memorized_prompts_draw_their_image_and_it_is_found(planted: Denoiser, tmp_path: Path, references: Path) -> None:
+def test_memorized_prompts_draw_their_image_and_it_is_found(
+    planted: Denoiser, tmp_path: Path, references: Path
+) -> None:
     prompts = as_prompts(["memorized 1", "memorized 2", "ordinary 1"])
     generation = Generation(images=2, num_inference_steps=10)
     run_generation(planted, prompts, tmp_path / "run", generation, references=read_references(references))
@@ -92,14 +99,14 @@ def test_memorized_prompts_draw_their_image_and_it_is_found(planted: Denoiser, t
     assert [r["match_file"] for r in rows[:4]] == ["1.png", "1.png", "2.png", "2.png"]
     assert min(r["similarity"] for r in rows[:4]) > 0.99 and max(r["similarity"] for r in rows[4:]) < 0.6
     for row in rows[:4]:
-        match = np.asarray(Image.open(tmp_path / "run" / row["match"]))
-        assert np.array_equal(match, np.asarray(Image.open(references / row["match_file"])))
+        match = np.asarray(opened(tmp_path / "run" / row["match"]))
+        assert np.array_equal(match, np.asarray(opened(references / row["match_file"])))
 
 
 def test_a_reference_equal_to_an_output_is_its_nearest(planted: Denoiser, tmp_path: Path, references: Path) -> None:
     run_generation(planted, as_prompts(["ordinary 1"]), tmp_path / "first", FEW)
     first = read_rows(tmp_path / "first")
-    Image.open(tmp_path / "first" / first[1]["file"]).save(references / "leaked.png")
+    opened(tmp_path / "first" / first[1]["file"]).save(references / "leaked.png")
     run_generation(planted, as_prompts(["ordinary 1"]), tmp_path / "run", FEW, references=read_references(references))
     one, other = read_rows(tmp_path / "run")
     assert other["match_file"] == "leaked.png" and other["similarity"] == pytest.approx(1)
@@ -146,7 +153,9 @@ def test_a_prompt_that_fails_has_failed_rows_and_the_others_have_images(planted,
         summary = run_generation(planted, PROMPTS, tmp_path, FEW)
     rows = read_rows(tmp_path)
     assert summary["failed"] == 2 and summary["images"] == 6
-    assert {(r["prompt"], r["error"]) for r in rows if r["status"] == "failed"} == {("ordinary 1", "RuntimeError: no such word")}
+    assert {(r["prompt"], r["error"]) for r in rows if r["status"] == "failed"} == {
+        ("ordinary 1", "RuntimeError: no such word")
+    }
     again = run_generation(planted, PROMPTS, tmp_path, FEW)
     assert again["failed"] == 0 and [r["seed"] for r in read_rows(tmp_path)] == [3, 4] * 4
 
@@ -175,7 +184,9 @@ def audit(model: Denoiser, out: Path, **options: object) -> int:
     return run_audit(model, prompts, out, Detection(), generation, **given)
 
 
-def test_an_audit_draws_what_is_flagged_and_some_of_what_is_not(planted: Denoiser, tmp_path: Path, references: Path) -> None:
+def test_an_audit_draws_what_is_flagged_and_some_of_what_is_not(
+    planted: Denoiser, tmp_path: Path, references: Path
+) -> None:
     assert audit(planted, tmp_path / "run", references=read_references(references)) == 0
     flagged = {r["prompt"] for r in read_rows(tmp_path / "run" / "detect") if r["flagged"] and r["role"] == "prompt"}
     drawn = read_rows(tmp_path / "run" / "generate")
@@ -220,7 +231,7 @@ def test_an_audit_with_other_settings_is_refused(planted: Denoiser, tmp_path: Pa
 
 
 def test_where_nothing_could_be_flagged_the_highest_and_lowest_are_drawn() -> None:
-    prompts = as_prompts("abcdefgh")
+    prompts = as_prompts(list("abcdefgh"))
     rows = {p.id: {"score": k, "flagged": None} for k, p in enumerate(prompts)}
     drawn = [rows[p.id]["score"] for p in to_draw(prompts, rows, 3)]
     assert len(drawn) == len(set(drawn)) and max(drawn) == 7

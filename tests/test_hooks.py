@@ -1,9 +1,9 @@
 """Named submodules are captured and edited inside a block, and left as they were."""
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.hooks import VALUES, capture, edit_output, matching, value_layers
@@ -176,9 +176,9 @@ def test_a_pattern_that_matches_nothing_is_refused(network):
 
 def test_a_change_for_an_unknown_module_is_refused_and_leaves_no_hook(network):
     changes = {value_layers(network)[0]: torch.zeros_like, "mid_block.attn7": torch.zeros_like}
-    with pytest.raises(UsageError, match="^UNet2DConditionModel has no module 'mid_block.attn7'.$"):
-        with edit_output(network, changes):  # noqa: SIM117
-            pass
+    expected = "^UNet2DConditionModel has no module 'mid_block.attn7'.$"
+    with pytest.raises(UsageError, match=expected), edit_output(network, changes):
+        pass
 
 
 def test_a_pattern_is_matched_whole_and_with_its_case(network):

@@ -211,7 +211,14 @@ def test_another_process_is_kept_out_and_not_even_overwrite_gets_in(tmp_path: Pa
 
 
 def test_any_prompt_stays_on_its_own_line(tmp_path: Path) -> None:
-    prompts = ["two\nlines", "carriage\r\nreturn", "line\u2028separator\u0085and\x1cmore", "☃ naïve 日本語", '"\\', "\0"]
+    prompts = [
+        "two\nlines",
+        "carriage\r\nreturn",
+        "line\u2028separator\u0085and\x1cmore",
+        "☃ naïve 日本語",
+        '"\\',
+        "\0",
+    ]
     rows = [row(str(k), prompt=p) for k, p in enumerate(prompts)]
     with begin(tmp_path) as run:
         run.append(rows)
@@ -387,7 +394,9 @@ def test_a_generation_killed_at_any_moment_goes_on_to_the_same_images(tmp_path, 
     generate(tmp_path / "whole")
     monkeypatch.setattr(run_module, "_append", slowly)
     assert kill_and_resume(lambda: generate(tmp_path / "killed"), tmp_path / "killed", 3, random.Random(1)) >= 2
-    whole, killed = ({p.name: p.read_bytes() for p in (tmp_path / n / "images").glob("*.png")} for n in ("whole", "killed"))
+    whole, killed = (
+        {p.name: p.read_bytes() for p in (tmp_path / n / "images").glob("*.png")} for n in ("whole", "killed")
+    )
     assert len(whole) == 24 and killed == whole
     assert (tmp_path / "killed" / "rows.jsonl").read_bytes() == (tmp_path / "whole" / "rows.jsonl").read_bytes()
     assert all((tmp_path / "killed" / r["file"]).is_file() for r in read_rows(tmp_path / "killed"))

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from mnemoscope.denoiser import EDIT_POINTS, Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.scores.noise_norm import noise_norm
@@ -86,9 +86,13 @@ def test_first_returns_the_same_steps_again(model):
     assert torch.equal(three[0].x_prev, three[1].x_t)
 
 
-@pytest.mark.parametrize("solver, count", [("ddim", 5), ("pndm", 6)])
-def test_all_ends_where_the_solver_ends(solver, count):
-    trajectory = Trajectory(Denoiser(tiny.stable_diffusion(scheduler=solver)), "a cat", 0, num_inference_steps=5)
+@pytest.mark.parametrize(
+    "solver, options, count", [("ddim", {}, 5), ("pndm", {}, 6), ("pndm", {"skip_prk_steps": False}, 14)]
+)
+def test_all_ends_where_the_solver_ends(solver, options, count):
+    pipe = tiny.stable_diffusion()
+    pipe.scheduler = tiny.scheduler(solver, **options)
+    trajectory = Trajectory(Denoiser(pipe), "a cat", 0, num_inference_steps=5)
     assert len(trajectory.all()) == count == len(trajectory.first(100))
 
 

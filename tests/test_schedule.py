@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from diffusers import (
     CMStochasticIterativeScheduler,
@@ -15,6 +14,7 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.schedule import PREDICTION_TYPES, alpha_sigma, from_eps, prediction_type, to_eps, to_x0

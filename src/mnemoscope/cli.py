@@ -39,7 +39,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite/--resume", help="Start ane
 Fpr = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ordinary prompts that may be flagged.")]
 
 
-def _configured(context: typer.Context, file: Path | None) -> Path | None:
+def _configured(context: Any, file: Path | None) -> Path | None:  # typer gives a context that is no typer.Context
     from mnemoscope.settings import read_settings
 
     if file is not None:
@@ -150,7 +150,7 @@ def audit(
         out,
         Detection(method, parameters(param), seed=seed, seeds=seeds, **sampling),
         Generation(images=images, seed=seed, **sampling),
-        negatives=_prompts(loaded, negatives, column, limit, seed) if negatives else (),
+        negatives=_prompts(loaded, negatives, column, None, seed) if negatives else (),
         references=read_references(references) if references else None,
         most=most,
         fpr=fpr,
@@ -191,14 +191,13 @@ def detect(
     scheduler: Scheduler = "own",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl (and wen-negatives.jsonl) as well.")] = "mnemoscope",
+    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
     overwrite: Overwrite = False,
     config: ConfigOption = None,
 ) -> None:
     """Score prompts by how much the model seems to have memorized of them."""
     from mnemoscope.detection import Detection, run_detection
-    from mnemoscope.formats import write_wen
-    from mnemoscope.run import read_rows
+    from mnemoscope.formats import export_wen
     from mnemoscope.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
@@ -211,18 +210,24 @@ def detect(
         _prompts(loaded, prompts, column, limit, seed),
         out,
         Detection(method, parameters(param), seed, seeds, num_inference_steps, guidance_scale, companions),
-        negatives=_prompts(loaded, negatives, column, limit, seed) if negatives else (),
+        negatives=_prompts(loaded, negatives, column, None, seed) if negatives else (),
         fpr=fpr,
         threshold=threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked=_asked(prompts=prompts, negatives=negatives, column=column, limit=limit, unet=unet, lora=lora),
+        asked=_asked(
+            prompts=prompts,
+            negatives=negatives,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+            scheduler=scheduler,
+            dtype=dtype,
+        ),
     )
     if format == "wen":
-        rows = read_rows(out)
-        write_wen([r for r in rows if r["role"] == "prompt"], out / "wen.jsonl")
-        if negatives:
-            write_wen([r for r in rows if r["role"] == "negative"], out / "wen-negatives.jsonl")
+        export_wen(out)
     _show(out, summary["failed"])
 
 
@@ -260,7 +265,16 @@ def generate(
         references=read_references(references) if references else None,
         batch=batch_size,
         overwrite=overwrite,
-        asked=_asked(prompts=prompts, references=references, column=column, limit=limit, unet=unet, lora=lora),
+        asked=_asked(
+            prompts=prompts,
+            references=references,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+            scheduler=scheduler,
+            dtype=dtype,
+        ),
     )
     _show(out, summary["failed"])
 

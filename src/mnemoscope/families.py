@@ -38,11 +38,10 @@ class Family:
 
     @staticmethod
     def matches(pipe: DiffusionPipeline) -> bool:
-        unet, text = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
-        config = getattr(unet, "config", {})
-        if text is None or "cross_attention_dim" not in config:
-            return False
-        return config.get("out_channels", config["in_channels"]) == config["in_channels"]  # inpainting's differ
+        config = getattr(getattr(pipe, "unet", None), "config", {})
+        latent_channels = getattr(getattr(pipe, "vae", None), "config", {}).get("latent_channels")
+        plain = "cross_attention_dim" in config and config["in_channels"] == latent_channels
+        return plain and getattr(pipe, "text_encoder", None) is not None and not hasattr(pipe, "controlnet")
 
     @property
     def network(self) -> Any:

@@ -8,8 +8,17 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts import as_prompts
+from mnemoscope.run import read_rows
 
 WEN_KEYS = ("text_noise_norm", "uncond_noise_norm")
+
+
+def export_wen(folder: Path) -> None:
+    """Write `wen.jsonl` of a detection's prompts into its folder, and `wen-negatives.jsonl` of any negatives."""
+    rows = read_rows(folder)
+    for role, name in (("prompt", "wen.jsonl"), ("negative", "wen-negatives.jsonl")):
+        if own := [r for r in rows if r["role"] == role]:
+            write_wen(own, folder / name)
 
 
 def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -1,5 +1,7 @@
 """The table of all methods."""
 
+from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from mnemoscope import registry
@@ -12,10 +14,13 @@ def all_methods() -> list[Method]:
 
 
 def methods_table() -> Table:
-    """Kind, name, quantity, parameters, cost and paper of every method."""
-    table = Table("kind", "name", "what it says", "parameters", "cost", "paper", title="Methods", show_lines=True)
+    """Name, quantity, parameters, cost and paper of every method, by kind."""
+    table = Table(box=SIMPLE, expand=False)
+    table.add_column("method", no_wrap=True)
+    table.add_column("what it says")
     for m in all_methods():
         own = ", ".join(f"{k}={p.default}" for k, p in m.parameters.items())
-        given = ", ".join(filter(None, ["steps=1" if m.kind == "score" else "", own]))
-        table.add_row(m.kind, m.name, m.summary, given, m.cost, m.paper)
+        given = ", ".join(filter(None, ["steps=1" if m.kind == "score" else "", own])) or "none"
+        said = f"{escape(m.summary)}\n[dim]{m.paper}; {m.cost}; parameters: {given}[/dim]"
+        table.add_row(f"{m.name}\n[dim]{m.kind}[/dim]", said)
     return table

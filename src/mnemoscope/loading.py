@@ -9,7 +9,6 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
@@ -118,6 +117,10 @@ def _no_checker(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder / 'model_index.json'} is not readable JSON: {_first_line(e)}") from e
     if not isinstance(parts, dict):
         raise UsageError(f"{folder / 'model_index.json'} is not the index of a diffusers pipeline.")
+    for part, kind in parts.items():  # a tokenizer would load from no files without a word
+        named = isinstance(kind, list) and len(kind) == 2 and all(isinstance(k, str) for k in kind)
+        if named and part[0] != "_" and part != "safety_checker" and not any((folder / part).glob("*")):
+            raise UsageError(f"{folder} lacks its {part}, which its model_index.json names.")
     return {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
 
 
@@ -191,10 +194,15 @@ def _load_lora(pipe: DiffusionPipeline, path: Path) -> None:
     file = path / "pytorch_lora_weights.safetensors" if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"{path} holds no LoRA; --lora expects a .safetensors file or a folder with one.")
+    if file.suffix != ".safetensors":
+        raise UsageError(f"{file} is not a .safetensors file, and pickled weights are not opened; convert it first.")
     if not hasattr(pipe, "load_lora_weights"):
         raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave out --lora.")
     try:
-        pipe.load_lora_weights(load_file(file))
+        import peft  # noqa: F401
+
+        # by its name and not as a dictionary: the file's header holds the scale
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True)
     except ImportError as e:
         raise UsageError("LoRA weights need peft: pip install 'mnemoscope[lora]'.") from e
     except Exception as e:

@@ -10,6 +10,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, ModelMixin, StableDiffusionPipeline
@@ -38,7 +39,13 @@ class PlantedUNet(ModelMixin, ConfigMixin):
     """The optimal eps-predictor of the planted data set, weighted by how much the text names each memorized image."""
 
     @register_to_config
-    def __init__(self, in_channels: int = 3, sample_size: int = SIZE, cross_attention_dim: int = WIDTH) -> None:
+    def __init__(
+        self,
+        in_channels: int = 3,
+        sample_size: int = SIZE,
+        cross_attention_dim: int = WIDTH,
+        time_cond_proj_dim: int | None = None,
+    ) -> None:
         super().__init__()
         scheduler = planted_scheduler()
         self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod)
@@ -47,7 +54,7 @@ class PlantedUNet(ModelMixin, ConfigMixin):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(
-        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool = True
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool = True, **unused: Any
     ) -> tuple[Tensor] | SimpleNamespace:
         alpha_bar = self.alphas_cumprod[timestep.long().cpu()].reshape(-1, 1, 1, 1)
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -89,7 +96,9 @@ class PixelCoder(ModelMixin, ConfigMixin):
     """An autoencoder that changes nothing, so that latents are pixels."""
 
     @register_to_config
-    def __init__(self, scaling_factor: float = 1.0, block_out_channels: tuple[int, ...] = (1,)) -> None:
+    def __init__(
+        self, scaling_factor: float = 1.0, latent_channels: int = 3, block_out_channels: tuple[int, ...] = (1,)
+    ) -> None:
         super().__init__()
         self.unit = nn.Parameter(torch.ones(()))
 

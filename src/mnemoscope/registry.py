@@ -60,7 +60,7 @@ def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F]
 
 
 class Package(ModuleType):
-    """A package of methods, whose attributes are the functions: importing a file puts its function there, not itself."""
+    """A package of methods, whose attributes are the functions: importing a file puts its function there."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, getattr(value, name, value) if isinstance(value, ModuleType) else value)

@@ -144,7 +144,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def clear(folder: Path) -> None:
-    """Delete what a run wrote into its folder, and nothing else; `run.json`, which says that it is a run, at the end."""
+    """Delete what a run wrote into its folder, and nothing else; `run.json`, which says that it is a run, goes last."""
     for name in OWN_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in OWN_FILES:

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
 
@@ -29,13 +29,20 @@ def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str
     scales = scales or available_scales(differences.shape[-2:])
     best = torch.zeros(len(trajectory))
     for prompt in dict.fromkeys(trajectory.prompts):
-        own = [i for i, p in enumerate(trajectory.prompts) if p == prompt]
-        if len(own) < 2:
-            raise UsageError(f"noise_ssim compares seeds, and '{prompt[:60]}' has only one; give --seeds 2 or more.")
-        i, j = torch.tensor(list(combinations(own, 2))).T
+        i, j = _pairs(trajectory, prompt)
         similarity = similarities(differences[i], differences[j], scales, None if nemo else 1.0)
         best = best.scatter_reduce(0, torch.cat([i, j]), similarity.repeat(2), "amax")
     return best
+
+
+def _pairs(trajectory: Trajectory, prompt: str) -> Int[Tensor, "2 P"]:
+    """Samples of one prompt, two by two, that began from different noise."""
+    (step,) = trajectory.first(1)
+    own = [i for i, p in enumerate(trajectory.prompts) if p == prompt]
+    pairs = [(i, j) for i, j in combinations(own, 2) if not torch.equal(step.x_t[i], step.x_t[j])]
+    if not pairs:
+        raise UsageError(f"noise_ssim compares seeds, and '{prompt[:60]}' has only one; give --seeds 2 or more.")
+    return torch.tensor(pairs).T
 
 
 def noise_difference(trajectory: Trajectory, second_timestep: bool = False) -> Float[Tensor, "B C h w"]:

@@ -1,0 +1,551 @@
+"""The command line: exit codes, one-sentence errors, settings files, light help, and methods dropped in as files."""
+
+import importlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+import mnemoscope as mn
+from mnemoscope import cli, registry
+from mnemoscope.errors import UsageError
+from mnemoscope.planted import model as planted_model
+from mnemoscope.run import read_rows
+from mnemoscope.settings import parameters, read_settings
+
+COMMANDS = ["demo", "audit", "detect", "generate", "import", "report", "list"]
+HEAVY = ["torch", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
+PROMPTS = ["memorized 0", "memorized 1", "ordinary 0", "ordinary 1"]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS) + "\n")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def planted_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`planted` as a MODEL beside what can be loaded, and no `settle_threads` in the tests' own process."""
+    load = mn.Denoiser.from_pretrained
+    monkeypatch.setattr(
+        mn.Denoiser, "from_pretrained", lambda name, **how: planted_model() if name == "planted" else load(name, **how)
+    )
+    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Give a command in this process: its exit code, what it printed, and what it printed as an error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mnemoscope", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return left.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def detect(mnemoscope, prompts: Path, tmp_path: Path):
+    """`mnemoscope detect planted --prompts ... --out run` with further words."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        return mnemoscope("detect", "planted", "--prompts", prompts, "--out", tmp_path / "run", *words)
+
+    return run
+
+
+def python(code: str, *, path: Path | None = None, **options: object) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter that finds mnemoscope where this one does, or at another path."""
+    found = str(path or Path(mn.__file__).parents[1])
+    env = os.environ | {"PYTHONPATH": found, "COLUMNS": "200"}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, **options)
+
+
+# Help
+
+
+def test_help_of_every_command_imports_nothing_heavy() -> None:
+    done = python(f"""
+import sys
+from mnemoscope import cli
+for words in [[], *[[c] for c in {COMMANDS}]]:
+    sys.argv = ["mnemoscope", *words, "--help"]
+    try:
+        cli.main()
+    except SystemExit as left:
+        assert left.code == 0, words
+print([m for m in {HEAVY} if m in sys.modules])
+""")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
+    assert all(f" {command} " in done.stdout for command in COMMANDS) and done.stdout.count("Usage: ") == 8
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    done = python(f"import sys, mnemoscope; print([m for m in {HEAVY} if m in sys.modules])")
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_registry_of_names_imports_no_torch() -> None:
+    done = python("import sys; from mnemoscope import registry; print(registry.names('score'), 'torch' in sys.modules)")
+    assert "noise_norm" in done.stdout and done.stdout.strip().endswith("False")
+
+
+def test_the_commands_are_those_that_the_help_tests_know(mnemoscope) -> None:
+    code, out, _ = mnemoscope("--help")
+    assert code == 0
+    assert {c.name or c.callback.__name__ for c in cli.app.registered_commands} == set(COMMANDS)
+
+
+# Exit codes
+
+
+def test_a_detection_ends_with_0_and_prints_its_result(detect, tmp_path: Path) -> None:
+    code, out, err = detect()
+    assert code == 0 and err == ""
+    assert "4 prompts ranked" in out and "memorized 1" in out and "report.html" in out
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert [r["prompt"] for r in read_rows(tmp_path / "run")] == PROMPTS
+
+
+def test_a_run_with_failed_rows_ends_with_1(detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("mnemoscope.detection.detect_rows", lambda *_: 1 / 0)
+        code, out, _ = detect()
+    assert code == 1 and "4 rows failed" in out
+    assert detect()[0] == 0 and {r["status"] for r in read_rows(tmp_path / "run")} == {"ok"}
+
+
+def test_an_interruption_ends_with_130_and_one_sentence_and_goes_on(detect, tmp_path: Path, monkeypatch) -> None:
+    from mnemoscope import detection
+
+    detect_rows, calls = detection.detect_rows, []
+
+    def interrupted(*given: object) -> list:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return detect_rows(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detection, "detect_rows", interrupted)
+        code, _, err = detect("--batch-size", 1)
+    assert code == 130 and err.strip() == "mnemoscope: interrupted; the same command goes on where it was."
+    assert len(read_rows(tmp_path / "run")) == 2
+    assert detect("--batch-size", 1)[0] == 0 and [r["prompt"] for r in read_rows(tmp_path / "run")] == PROMPTS
+
+
+def test_a_full_disk_is_told_in_one_sentence(detect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "rows.jsonl")
+
+    monkeypatch.setattr("mnemoscope.run._append", full)
+    code, _, err = detect()
+    assert code == 2
+    assert err == "mnemoscope: No space left on device: rows.jsonl; mend that and give the same command to go on.\n"
+
+
+def test_a_bug_of_ours_is_not_hidden(detect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnemoscope.detection.calibrate", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        detect()
+
+
+# Errors in one sentence
+
+
+WRONG = {
+    "method": (["--method", "nosie_norm"], "There is no detect method 'nosie_norm'; available: "),
+    "parameter": (["--param", "width=3"], "score method 'noise_norm' has no parameter 'width'; it takes: p, steps."),
+    "no value": (["--param", "steps"], "--param 'steps' is not a parameter; write name=value"),
+    "no name": (["--param", "=1"], "--param '=1' is not a parameter"),
+    "no YAML": (["--param", "steps=[1"], "--param 'steps=[1' has no readable value"),
+    "step": (["--param", "steps=[99]"], "Step 99 was asked for, and the solver takes 50"),
+    "steps": (["--param", "steps=most"], "steps was 'most'; give a number, a list of indices, or all."),
+    "format": (["--format", "nemo"], "--format nemo is not known; give mnemoscope or wen."),
+    "format of another method": (["--format", "wen", "--method", "random"], "--format wen holds noise_norm"),
+    "batch size": (["--batch-size", "0"], "Batch size '0' is neither auto nor a number from 1 up."),
+    "limit": (["--limit", "0"], "limit is 0 and must be at least 1"),
+    "column": (["--column", "kaption"], "there is no column 'kaption'; give one of its columns: prompt"),
+    "rate": (["--fpr", "0"], "fpr 0 was given; give a number between 0 and 1"),
+    "seeds": (["--method", "noise_ssim"], "noise_ssim compares seeds"),
+    "negatives": (["--negatives", "nowhere.txt"], "nowhere.txt: no such file"),
+    "threshold": (["--threshold", "nowhere.json"], "nowhere.json is not a readable JSON file"),
+    "settings": (["--config", "nowhere.yaml"], "nowhere.yaml could not be read as YAML"),
+}
+
+
+def one_sentence(code: int, err: str) -> str:
+    """What an error says, after checking that it is one line without a traceback and that the exit code is 2."""
+    assert code == 2 and err.startswith("mnemoscope: ") and err.endswith("\n") and err.count("\n") == 1, err
+    return err.removeprefix("mnemoscope: ").strip()
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.values(), ids=WRONG.keys())
+def test_what_the_user_can_mend_is_one_sentence(detect, words: list[str], said: str) -> None:
+    code, _, err = detect(*words)
+    assert said in one_sentence(code, err)
+
+
+@pytest.mark.parametrize("words", [["--method", "nosie_norm"], ["--param", "steps=[99]"], ["--fpr", "0"]])
+def test_the_same_folder_serves_the_corrected_command(detect, words: list[str]) -> None:
+    assert detect(*words)[0] == 2
+    assert detect()[0] == 0
+
+
+def test_a_missing_prompt_file_is_one_sentence(mnemoscope, tmp_path: Path) -> None:
+    code, _, err = mnemoscope("detect", "planted", "--prompts", "nowhere.txt", "--out", tmp_path / "run")
+    assert "nowhere.txt: no such file" in one_sentence(code, err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_model_is_one_sentence(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    code, _, err = mnemoscope("detect", "nowhere", "--prompts", prompts, "--out", tmp_path / "run")
+    assert "There is no model at 'nowhere'" in one_sentence(code, err)
+
+
+def test_other_settings_in_the_folder_are_one_sentence_and_overwrite_helps(detect) -> None:
+    assert detect()[0] == 0
+    code, _, err = detect("--seeds", 2)
+    assert "holds a run with other settings (settings: seeds 1 there, 2 here)" in one_sentence(code, err)
+    assert detect("--seeds", 2, "--overwrite")[0] == 0
+
+
+def test_a_threshold_of_other_conditions_is_one_sentence(mnemoscope, detect, tmp_path: Path, prompts: Path) -> None:
+    ordinary = tmp_path / "ordinary.txt"
+    ordinary.write_text("\n".join(f"ordinary {k}" for k in range(100)))
+    assert detect("--negatives", ordinary)[0] == 0
+    again = ["detect", "planted", "--prompts", prompts, "--threshold", tmp_path / "run"]
+    code, out, _ = mnemoscope(*again, "--out", tmp_path / "same")
+    assert code == 0 and "2 of 4 prompts look memorized" in out
+    code, _, err = mnemoscope(*again, "--out", tmp_path / "other", "--seeds", 3)
+    assert "holds for other conditions (seeds 1 there, 3 here); calibrate again" in one_sentence(code, err)
+
+
+@pytest.mark.parametrize("command", ["audit", "generate"])
+def test_a_missing_references_folder_is_one_sentence(mnemoscope, prompts: Path, tmp_path: Path, command: str) -> None:
+    words = [command, "planted", "--prompts", prompts, "--references", tmp_path / "none", "--out", tmp_path / "run"]
+    code, _, err = mnemoscope(*words)
+    assert "There is no folder" in one_sentence(code, err)
+
+
+def test_a_report_of_no_run_is_one_sentence(mnemoscope, tmp_path: Path) -> None:
+    code, _, err = mnemoscope("report", tmp_path / "nowhere")
+    assert "is not a folder" in one_sentence(code, err)
+
+
+@pytest.mark.parametrize("words", [["detect"], ["detect", "planted", "--sedes", "3"], ["dtect"]])
+def test_a_command_that_cannot_be_parsed_ends_with_2_and_no_traceback(mnemoscope, words: list[str]) -> None:
+    code, _, err = mnemoscope(*words)
+    assert code == 2 and "Usage: " in err and "Traceback" not in err
+
+
+# Options
+
+
+def test_limit_reads_only_the_first_prompts(detect, tmp_path: Path) -> None:
+    assert detect("--limit", 2)[0] == 0
+    assert [r["prompt"] for r in read_rows(tmp_path / "run")] == PROMPTS[:2]
+
+
+def test_parameters_and_sampling_reach_the_method(detect, tmp_path: Path) -> None:
+    words = ["--param", "steps=[0, 2]", "--param", "p=1.0", "--seeds", 2, "--seed", 7, "--num-inference-steps", 5]
+    assert detect(*words)[0] == 0
+    row = read_rows(tmp_path / "run")[0]
+    assert row["params"] == {"steps": [0, 2], "p": 1.0} and row["seeds"] == [7, 8] and row["timesteps"] == [801, 401]
+
+
+def test_prompts_come_from_standard_input(mnemoscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Input:
+        buffer = io.BytesIO("ordinary 3\n\nnaïve ☃\n".encode())
+
+    monkeypatch.setattr("sys.stdin", Input)
+    assert mnemoscope("detect", "planted", "--prompts", "-", "--out", tmp_path / "run")[0] == 0
+    assert [r["prompt"] for r in read_rows(tmp_path / "run")] == ["ordinary 3", "naïve ☃"]
+
+
+def test_random_prompts_are_drawn_from_the_models_vocabulary_by_the_seed(mnemoscope, tmp_path: Path) -> None:
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        words = ["--prompts", "random:5", "--seed", seed, "--method", "random", "--out", tmp_path / out]
+        assert mnemoscope("detect", "planted", *words)[0] == 0
+    a, b, c = ([r["prompt"] for r in read_rows(tmp_path / out)] for out in "abc")
+    assert len(a) == 5 and a == b != c
+
+
+def test_a_column_may_be_named(mnemoscope, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id;legend;label\n1;memorized 1;1\n2;ordinary 1;0\n")
+    words = ["--prompts", tmp_path / "p.csv", "--column", "legend", "--out", tmp_path / "run"]
+    assert mnemoscope("detect", "planted", *words)[0] == 0
+    assert [(r["prompt"], r["label"]) for r in read_rows(tmp_path / "run")] == [
+        ("memorized 1", True),
+        ("ordinary 1", False),
+    ]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["auc"] == 1
+
+
+def test_format_wen_writes_prompts_and_negatives_to_files_of_their_own(mnemoscope, detect, prompts, tmp_path) -> None:
+    assert detect("--format", "wen", "--negatives", prompts, "--param", "steps=2", "--seeds", 3)[0] == 0
+    for name in ("wen.jsonl", "wen-negatives.jsonl"):
+        records = [json.loads(line) for line in (tmp_path / "run" / name).read_text().splitlines()]
+        assert [r["prompt"] for r in records] == PROMPTS and len(records[0]["uncond_noise_norm"]) == 3
+    words = [tmp_path / "run" / "wen.jsonl", "--negatives", tmp_path / "run" / "wen-negatives.jsonl"]
+    code, out, _ = mnemoscope("import", *words, "--first-step", 1, "--out", tmp_path / "imported")
+    assert code == 0
+    summary = json.loads((tmp_path / "imported" / "summary.json").read_text())
+    assert summary["auc"] == pytest.approx(0.5) and summary["rows"] == 8
+    second = [[s[1] for s in r["series"]] for r in read_rows(tmp_path / "run")]
+    assert [r["score"] for r in read_rows(tmp_path / "imported")] == pytest.approx([sum(s) / 3 for s in second])
+
+
+def test_import_refuses_a_broken_file_by_its_line(mnemoscope, tmp_path: Path) -> None:
+    (tmp_path / "mem.jsonl").write_text('{"prompt": "a"}\n')
+    code, _, err = mnemoscope("import", tmp_path / "mem.jsonl", "--out", tmp_path / "run")
+    assert "mem.jsonl, line 1 is not a record of Wen et al." in one_sentence(code, err)
+
+
+def test_generate_draws_and_compares(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    sampling = ["--images", 1, "--num-inference-steps", 3]
+    assert mnemoscope("generate", "planted", "--prompts", prompts, *sampling, "--out", tmp_path / "one")[0] == 0
+    references = tmp_path / "one" / "images"
+    words = ["--prompts", prompts, "--references", references, *sampling, "--out", tmp_path / "two"]
+    code, out, _ = mnemoscope("generate", "planted", *words)
+    assert code == 0 and "4 images generated for 4 prompts" in out
+    assert [r["similarity"] for r in read_rows(tmp_path / "two")] == pytest.approx([1] * 4, abs=1e-3)
+
+
+def test_audit_writes_one_report_of_both_parts(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    words = ["--prompts", prompts, "--seeds", 1, "--images", 1, "--most", 1, "--num-inference-steps", 3]
+    code, out, _ = mnemoscope("audit", "planted", *words, "--out", tmp_path / "run")
+    assert code == 0 and "4 prompts ranked" in out and "generated for" in out
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert mnemoscope("report", tmp_path / "run", "--out", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_list_shows_every_method_with_its_paper_cost_and_parameters(mnemoscope) -> None:
+    code, out, _ = mnemoscope("list")
+    assert code == 0
+    for kind in registry.PACKAGES:
+        for name in registry.names(kind):
+            found = registry.get(kind, name)
+            line = next(line for line in out.splitlines() if f" {name} " in line)
+            assert found.summary in line and found.paper in out and found.cost in out
+            assert all(f"{parameter}=" in out for parameter in found.parameters)
+
+
+@pytest.mark.parametrize("words", [["--limit", "2", "--param", "steps=1"], ["--method", "random"]])
+def test_the_bundled_model_is_called_demo(mnemoscope, prompts: Path, tmp_path: Path, words: list[str]) -> None:
+    out = tmp_path / "run"
+    code, _, _ = mnemoscope("detect", "demo", "--device", "cpu", "--prompts", prompts, "--out", out, *words)
+    assert code == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["model"]["source"] == "demo" and record["device"] == "cpu"
+
+
+# Settings files
+
+
+def test_a_settings_file_gives_options_and_the_command_line_wins(detect, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("seeds: 3\nlimit: 3\nnum-inference-steps: 5\nbatch_size: 8\nparam:\n  steps: [0, 1]\n")
+    assert detect("--config", file, "--limit", 1)[0] == 0
+    (row,) = read_rows(tmp_path / "run")
+    assert row["seeds"] == [0, 1, 2] and row["params"] == {"steps": [0, 1]} and row["timesteps"] == [801, 601]
+
+
+def test_a_settings_file_may_give_the_model_and_everything_else(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"model: planted\nprompts: {prompts}\nout: {tmp_path / 'run'}\nparam: steps=2\noverwrite: true\n")
+    for _ in range(2):
+        assert mnemoscope("detect", "--config", file)[0] == 0
+    assert read_rows(tmp_path / "run")[0]["params"] == {"steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sedes: 3", "sets 'sedes', which this command does not have; it has: batch_size, "),
+        ("[1, 2]", "holds no options; write one a line, name: value."),
+        ("a: [", "could not be read as YAML"),
+        ("seeds: [1, 2]", "gives 'seeds' more than one value; give it one."),
+        ("prompts: {a: 1}", "gives 'prompts' more than one value; give it one."),
+    ],
+)
+def test_a_wrong_settings_file_is_one_sentence(detect, tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    code, _, err = detect("--config", tmp_path / "settings.yaml")
+    assert said in one_sentence(code, err)
+
+
+@pytest.mark.parametrize("content", ["seeds: many", "seeds: 0", "fpr: 2", "seeds: 2024-01-01"])
+def test_a_value_of_the_wrong_kind_in_a_settings_file_is_no_traceback(detect, tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    code, _, err = detect("--config", tmp_path / "settings.yaml")
+    assert code == 2 and "Invalid value" in err and "Traceback" not in err
+
+
+def test_settings_are_read_as_the_command_line_would_give_them(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "out: 2024-01-01\nseeds: 3\noverwrite: true\nlimit:\nparam: {p: 1.5, steps: all}\n"
+    )
+    assert read_settings(tmp_path / "s.yaml", ["out", "seeds", "overwrite", "limit", "param"]) == {
+        "out": "2024-01-01",
+        "seeds": "3",
+        "overwrite": True,
+        "limit": None,
+        "param": ["p=1.5", 'steps="all"'],
+    }
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("a=1", 1),
+        ("a=0.5", 0.5),
+        ("a=all", "all"),
+        ("a=[0, 10]", [0, 10]),
+        ("a=x=y", "x=y"),
+        ("a=", None),
+        (" a =1", 1),
+    ],
+)
+def test_parameter_values_are_read_as_yaml(pair: str, value: object) -> None:
+    assert parameters([pair]) == {"a": value}
+
+
+# Real processes
+
+
+@pytest.mark.slow
+def test_the_command_in_a_process_of_its_own_tells_an_error_in_one_line(prompts: Path, tmp_path: Path) -> None:
+    main = "import sys; from mnemoscope.cli import main; sys.argv = {}; main()"
+    words = [
+        "mnemoscope",
+        "detect",
+        "demo",
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(tmp_path / "run"),
+        "--param",
+        "q=1",
+    ]
+    done = python(main.format(words))
+    assert done.returncode == 2
+    own = [line for line in done.stderr.splitlines() if not line.startswith("[transformers]")]
+    assert own == ["mnemoscope: score method 'noise_norm' has no parameter 'q'; it takes: p, steps."]
+
+
+@pytest.mark.slow
+def test_an_interrupt_from_the_keyboard_ends_with_130_and_the_run_goes_on(mnemoscope, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\n".join(f"a photo of the number {k}" for k in range(20)))
+    words = ["detect", "demo", "--device", "cpu", "--prompts", str(tmp_path / "prompts.txt"), "--batch-size", "1"]
+    words += ["--out", str(tmp_path / "run")]
+    main = f"""
+import sys, time
+from mnemoscope import cli, detection
+rows = detection.detect_rows
+detection.detect_rows = lambda *given: time.sleep(0.5) or rows(*given)
+sys.argv = {["mnemoscope", *words]}
+cli.main()
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(mn.__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", main], env=env, stderr=subprocess.PIPE, text=True) as process:
+        rows, deadline = tmp_path / "run" / "rows.jsonl", time.monotonic() + 120
+        while not (rows.exists() and rows.stat().st_size > 500) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "mnemoscope: interrupted; the same command goes on where it was."
+    assert 0 < len(read_rows(tmp_path / "run")) < 20
+    assert mnemoscope(*words)[0] == 0
+    assert len({r["id"] for r in read_rows(tmp_path / "run")}) == len(read_rows(tmp_path / "run")) == 20
+
+
+# Methods
+
+
+@pytest.mark.parametrize("package", ["scores", "detectors"])
+def test_importing_the_file_of_a_method_does_not_hide_the_method(package: str, monkeypatch) -> None:
+    name = {"scores": "noise_norm", "detectors": "random"}[package]
+    methods = getattr(mn, package)
+    monkeypatch.setattr(methods, name, getattr(methods, name))  # put back what is imported now
+    monkeypatch.delitem(sys.modules, f"mnemoscope.{package}.{name}")
+    module = importlib.import_module(f"mnemoscope.{package}.{name}")
+    assert getattr(methods, name) is getattr(module, name) and callable(getattr(methods, name))
+
+
+def test_an_unknown_method_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="nosie_norm"):
+        mn.scores.nosie_norm  # noqa: B018
+    with pytest.raises(UsageError, match="There is no score method 'nosie_norm'; available: .*noise_norm"):
+        registry.get("score", "nosie_norm")
+    assert dir(mn.scores) == registry.names("score") and dir(mn.detectors) == registry.names("detect")
+
+
+STRANGER = '''
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope.registry import score
+from mnemoscope.step import Step
+
+
+@score(paper="arXiv:9999.00001", cost="1 pair of evaluations")
+def push_peak(step: Step, *, times: float = 1.0) -> Float[Tensor, " B"]:
+    """Greatest element of the push that the text gives, in latent units."""
+    return times * (step.eps_cond - step.eps_uncond).abs().flatten(1).amax(1)
+'''
+
+
+@pytest.mark.slow
+def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path, prompts: Path) -> None:
+    home, copy = Path(mn.__file__).parent, tmp_path / "src" / "mnemoscope"
+    (copy / "scores").mkdir(parents=True)
+    for source in [p for p in home.iterdir() if p.name not in ("scores", "__pycache__")]:
+        (copy / source.name).symlink_to(source)
+    for source in (home / "scores").glob("*.py"):
+        (copy / "scores" / source.name).symlink_to(source)
+    (copy / "scores" / "push_peak.py").write_text(STRANGER)
+    done = python(
+        textwrap.dedent(f"""
+            import sys
+            import mnemoscope as mn
+            from mnemoscope import cli, planted, registry
+            from mnemoscope.loading import quiet
+            assert mn.__file__.startswith({str(copy)!r}) and "push_peak" in registry.names("score")
+            model, prompts = planted.model(), planted.prompts(True) + planted.prompts(False)
+            found = mn.detect(mn.Trajectory(model, prompts, 0), "push_peak", times=3.0)
+            (step,) = mn.Trajectory(model, prompts, 0).first(1)
+            assert found.equal(mn.scores.push_peak(step, times=3.0))
+            assert found[:4].min() > found[4:].max()
+            mn.Denoiser.from_pretrained = lambda *_, **__: model
+            detect = ["detect", "planted", "--prompts", {str(prompts)!r}, "--out", {str(tmp_path / "run")!r}]
+            for words in (["list"], [*detect, "--method", "push_peak", "--param", "times=2.0"]):
+                sys.argv = ["mnemoscope", *words]
+                try:
+                    cli.main()
+                except SystemExit as left:
+                    assert left.code == 0
+        """),
+        path=copy.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if " push_peak " in line)
+    assert "Greatest element" in line and "arXiv:9999.00001" in done.stdout and "times=1.0" in done.stdout
+    assert [(r["prompt"], r["method"]) for r in read_rows(tmp_path / "run")] == [(p, "push_peak") for p in PROMPTS]
