@@ -77,8 +77,9 @@ def copies(model: mn.Denoiser, seed: int, count: int) -> None:
     seeds = list(range(seed, seed + count))
     verbatim = demo.prompts("verbatim")
     ordinary = demo.prompts("ordinary")[120:150]
-    kinds = {k: model.generate([p for p in ps for _ in seeds], seeds * len(ps), num_inference_steps=30, guidance_scale=3.0)
-             for k, ps in (("verbatim", verbatim), ("ordinary", ordinary))}  # fmt: skip
+    sampling = {"num_inference_steps": 30, "guidance_scale": 3.0}
+    asked = {"verbatim": verbatim, "ordinary": ordinary}
+    kinds = {k: model.generate([p for p in ps for _ in seeds], seeds * len(ps), **sampling) for k, ps in asked.items()}
     own = [references[p] for p in verbatim for _ in seeds]
     pixels = [np.stack([np.asarray(i, np.float64) / 255 for i in images]) for images in (kinds["verbatim"], own)]
     rmse = np.sqrt(((pixels[0] - pixels[1]) ** 2).mean((1, 2, 3)))
@@ -97,6 +98,24 @@ def copies(model: mn.Denoiser, seed: int, count: int) -> None:
         print(f"between seeds, {name}: verbatim {between['verbatim']:.3f}, ordinary {between['ordinary']:.3f}")
 
 
+def picture(model: mn.Denoiser, seed: int, file: str) -> None:
+    """Two memorized and two ordinary captions: the training image, if there is one, and four seeds of each."""
+    references = {r.caption: r.image().convert("RGB") for r in demo.references()}
+    shown = [*demo.prompts("verbatim")[1:14:4], "a sunflower", "a photo of a pizza", "guitar icon", "the penguin"]
+    seeds = list(range(seed, seed + 4))
+    sampling = {"num_inference_steps": 50, "guidance_scale": 3.0}
+    images = model.generate([p for p in shown for _ in seeds], seeds * len(shown), **sampling)
+    side, gap = 96, 12
+    sheet = Image.new("RGB", (2 * (5 * side + gap) + gap, len(shown) // 2 * (side + gap) + gap), "white")
+    for k, prompt in enumerate(shown):
+        x, y = gap + k % 2 * (5 * side + gap), gap + k // 2 * (side + gap)
+        tiles = [references.get(prompt), *images[4 * k : 4 * k + 4]]
+        for n, tile in enumerate(tiles):
+            if tile is not None:
+                sheet.paste(tile.resize((side - 4, side - 4), Image.Resampling.LANCZOS), (x + n * side, y))
+    sheet.save(file, optimize=True)
+
+
 def _between_seeds(vectors: np.ndarray, count: int) -> float:
     groups = vectors.reshape(-1, count, vectors.shape[-1])
     pairs = np.triu_indices(count, 1)
@@ -107,10 +126,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--picture", help="only draw the README's picture into this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained("demo", device="cpu")
+    if args.picture:
+        return picture(model, args.seed, args.picture)
     detection(model, args.seed)
     copies(model, args.seed, args.images)
 

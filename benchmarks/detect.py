@@ -91,6 +91,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", action="store_true")
     args = parser.parse_args()
+    if args.prompts <= 16:
+        parser.error("--prompts must be above 16, the smaller of the two batches compared")
     torch.set_num_threads(1)
     quiet()
     model = Denoiser.from_pretrained("demo", device="cpu")

@@ -360,7 +360,7 @@ def test_an_earlier_threshold_stands_though_there_are_negatives(planted, tmp_pat
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"params": {"steps": 2}}, r"params.steps null there, 2 here"),
+        ({"params": {"steps": 2}}, r"params.steps 1 there, 2 here"),
         ({"seeds": 2}, "seeds 1 there, 2 here"),
         ({"num_inference_steps": 20}, "num_inference_steps 50 there, 20 here"),
         ({"guidance_scale": 3.0}, "guidance_scale 7.5 there, 3.0 here"),
@@ -485,7 +485,9 @@ def test_the_summary_tells_the_conditions_that_the_threshold_holds_for(planted: 
     conditions = summary["conditions"]
     assert conditions["weights"] == planted.weights_hash and conditions["dtype"] == "float32"
     assert (
-        conditions["latent_shape"] == [3, 16, 16] and conditions["seeds"] == 2 and conditions["params"] == {"steps": 3}
+        conditions["latent_shape"] == [3, 16, 16]
+        and conditions["seeds"] == 2
+        and conditions["params"] == {"steps": 3, "p": 2}
     )
 
 

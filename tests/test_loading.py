@@ -99,6 +99,8 @@ def test_the_safety_checker_is_left_out(tmp_path):
     assert back.pipe.safety_checker is None and not back.pipe.config.requires_safety_checker
     assert "safety_checker" not in back.modules
     assert back.weights_hash == Denoiser(pipe).weights_hash
+    shutil.rmtree(tmp_path / "safety_checker")
+    assert loaded(tmp_path).weights_hash == back.weights_hash  # it is not even looked for
 
 
 # Parts that are swapped in
@@ -323,11 +325,13 @@ def test_a_pickled_file_is_refused_and_never_opened(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("part, name", [("unet", "diffusion_pytorch_model"), ("text_encoder", "pytorch_model")])
-def test_a_folder_with_pickled_weights_is_refused_and_they_are_never_opened(broken, tmp_path, part, name):
+def test_a_folder_with_pickled_weights_is_refused_whether_they_are_harmless_or_not(broken, tmp_path, part, name):
     for weights in (broken / part).glob("*.safetensors"):
+        harmless = load_file(weights)
         weights.unlink()
-    torch.save(Bomb(tmp_path / "opened"), broken / part / f"{name}.bin")
-    assert "could not be loaded as a diffusers pipeline" in refusal(broken)
+    for content in (harmless, Bomb(tmp_path / "opened")):
+        torch.save(content, broken / part / f"{name}.bin")
+        assert "could not be loaded as a diffusers pipeline" in refusal(broken)
     assert not (tmp_path / "opened").exists()
 
 

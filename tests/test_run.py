@@ -303,13 +303,15 @@ def test_a_disk_full_while_detecting_stops_the_run_and_loses_nothing(tmp_path, p
 
 def test_a_disk_full_while_an_image_is_saved_is_no_failed_row(tmp_path, planted, monkeypatch) -> None:
     def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             run_generation(planted, as_prompts(["ordinary 1"]), tmp_path, Generation(1, num_inference_steps=2))
-    assert read_rows(tmp_path) == []
+    assert read_rows(tmp_path) == [] and not list(tmp_path.rglob("*.png"))
 
 
 def test_a_read_only_folder_raises_an_error_that_names_it(tmp_path: Path) -> None:

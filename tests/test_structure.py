@@ -26,7 +26,7 @@ def imports(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_modules_are_short(file: Path) -> None:
-    limit = {"cli.py": 340, "prompt_sources.py": 260}.get(file.name, 230)
+    limit = {"cli.py": 370, "prompt_sources.py": 260}.get(file.name, 230)
     assert len(file.read_text().splitlines()) <= limit
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnemoscope import stats
+from mnemoscope import registry, stats
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.run import differing, read_json
@@ -31,11 +31,13 @@ class Calibration:
 
 def conditions(model: Denoiser, detection: "Detection") -> dict[str, Any]:
     """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
-    about = model.describe()
+    about, found = model.describe(), registry.detection(detection.method)
+    params = {"steps": 1} if found.kind == "score" else {}
+    params |= {name: p.default for name, p in found.parameters.items()} | detection.parameters
     return {
         **{k: about[k] for k in MODEL_KEYS},
         "method": detection.method,
-        "params": json.loads(json.dumps(detection.parameters)),
+        "params": json.loads(json.dumps(params)),
         "seeds": detection.seeds,
         "num_inference_steps": detection.num_inference_steps,
         "guidance_scale": detection.guidance_scale,

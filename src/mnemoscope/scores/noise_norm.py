@@ -8,7 +8,7 @@ from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2407.21720, section 3.3", cost="1 pair of evaluations")
-def noise_norm(step: Step, *, p: float = 2) -> Float[Tensor, " B"]:
+def noise_norm(step: Step, *, p: int | float = 2) -> Float[Tensor, " B"]:
     """Size of the push that the text gives to the predicted noise, ||eps_cond - eps_uncond||_p, in latent units.
 
     From 0 upwards; grows with the number of latent elements, so that values compare only within one model, resolution

@@ -8,7 +8,7 @@ from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2407.21720, released code", cost="1 evaluation")
-def uncond_norm(step: Step, *, p: float = 2) -> Float[Tensor, " B"]:
+def uncond_norm(step: Step, *, p: int | float = 2) -> Float[Tensor, " B"]:
     """Size of the noise predicted without any prompt, ||eps_uncond||_p, in latent units.
 
     About the square root of the number of latent elements for p = 2. It does not look at the prompt at the first step:
