@@ -213,6 +213,7 @@ def _scheduler(name: str, config: Any) -> Any:
     if name not in SCHEDULERS:
         raise UsageError(f"There is no scheduler '{name}'; use own, {', '.join(SCHEDULERS)}.")
     forced = {"clip_sample": False} if name in ("ddim", "ddpm") and "clip_sample" not in config else {}
+    forced |= {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in config else {}
     return getattr(diffusers, SCHEDULERS[name]).from_config(config, **forced)
 
 
