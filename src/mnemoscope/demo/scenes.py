@@ -85,7 +85,7 @@ def background(rng: np.random.Generator, grounds: tuple[str, ...] = GROUNDS) -> 
     return Image.fromarray((a * (1 - w) + b * w).astype(np.uint8))
 
 
-def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, low: float, high: float) -> None:
+def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, low: int, high: int) -> None:
     """Paste a picture at a random place with a random size (pixels), turn and mirror."""
     size = int(rng.uniform(low, high))
     picture = picture.resize((size, size), Image.Resampling.LANCZOS)
