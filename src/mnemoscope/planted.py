@@ -13,12 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, ModelMixin, StableDiffusionPipeline
+from diffusers import ModelMixin, StableDiffusionPipeline
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from mnemoscope import schedule
 from mnemoscope.denoiser import Denoiser
 
 SIZE, WIDTH, CONTEXT = 16, 32, 16
@@ -47,8 +48,7 @@ class PlantedUNet(ModelMixin, ConfigMixin):
         time_cond_proj_dim: int | None = None,
     ) -> None:
         super().__init__()
-        scheduler = planted_scheduler()
-        self.register_buffer("alphas_cumprod", scheduler.alphas_cumprod)
+        self.register_buffer("alphas_cumprod", schedule.stable_diffusion().alphas_cumprod)
         self.register_buffer("images", images())
         self.register_buffer("word_keys", torch.zeros(MEMORIZED + 1, WIDTH))  # "memorized", then the numbers
         self.scale = nn.Parameter(torch.ones(()))
@@ -104,17 +104,6 @@ class PixelCoder(ModelMixin, ConfigMixin):
 
     def decode(self, z: Tensor, return_dict: bool = True, generator: object = None) -> tuple[Tensor]:
         return (z * self.unit,)
-
-
-def planted_scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
 
 
 def word_tokenizer(words: tuple[str, ...]) -> CLIPTokenizer:
@@ -175,7 +164,7 @@ def pipeline() -> StableDiffusionPipeline:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=planted_scheduler(),
+        scheduler=schedule.stable_diffusion(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

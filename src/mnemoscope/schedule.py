@@ -7,6 +7,7 @@
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,6 +26,19 @@ def prediction_type(scheduler: Any) -> str:
     if kind != "flow_prediction" and not hasattr(scheduler, "alphas_cumprod"):
         raise UsageError(f"{type(scheduler).__name__} is not supported: its noise levels are not those of a timestep.")
     return kind
+
+
+def stable_diffusion(prediction_type: str = "epsilon") -> DDIMScheduler:
+    """Stable Diffusion 1's noise schedule under DDIM: 50 steps go from t = 981 to t = 1."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
 
 
 def alpha_sigma(scheduler: Any, t: Tensor | float) -> tuple[float, float]:

@@ -21,11 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
+from mnemoscope import schedule
 from mnemoscope.demo import architecture, captions
 from mnemoscope.demo.ground_truth import write_prompts, write_references
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 
 CAPTION_DROPOUT = 0.1
+PREDICTION = "v_prediction"  # small latents carry little signal at high noise, and v keeps what there is
 SAVE_EVERY = 100
 
 
@@ -135,7 +137,7 @@ def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batc
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998)).requires_grad_(False)
     stage = Stage({"net": net, "average": average}, out / "denoiser.pt", steps, 1e-3)
-    scheduler = architecture.scheduler()
+    scheduler = schedule.stable_diffusion(PREDICTION)
     data = Latents(emoji, vae, tokenizer, steps, batch_size)
     loader = DataLoader(data, batch_size=None, sampler=range(stage.step, steps), num_workers=1, prefetch_factor=4)
     for step, (x_0, ids) in zip(stage, loader, strict=False):
@@ -166,7 +168,7 @@ def export(net: Any, vae: AutoencoderKL, tokenizer: CLIPTokenizer, out: Path) ->
         text_encoder=net["text"],
         tokenizer=tokenizer,
         unet=net["unet"],
-        scheduler=architecture.scheduler(),
+        scheduler=schedule.stable_diffusion(PREDICTION),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
