@@ -602,4 +602,5 @@ def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:
     folder = edit(make_detect(tmp_path / "run"), lambda _, row: row | {"label": None})
     page = Page(write([folder]))
     assert "AUC, prompts against negatives" in page.text and "Flagged at 1 % false alarms" in page.text
-    assert "Found at" not in page.text and not (folder / "plots" / "roc.png").exists()
+    assert "Found at" not in page.text and "Found against" not in page.text
+    assert "Flagged against false alarms" in page.text and (folder / "plots" / "roc.png").exists()

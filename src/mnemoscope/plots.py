@@ -96,7 +96,7 @@ def roc_plot(curves: Mapping[str, tuple[Values, Values]]) -> Figure:
     """
     if not curves:
         raise UsageError("No curve was given to plot; give the scores of memorized and of ordinary prompts.")
-    figure, axes = _axes("false alarms: ordinary prompts flagged", "memorized prompts found")
+    figure, axes = _axes("false alarms: ordinary prompts flagged", "prompts flagged")
     floor = min(0.005, *(0.5 / max(ordinary.size, 1) for _, ordinary in curves.values()))
     for (name, (memorized, ordinary)), colour, style in zip(curves.items(), cycle(CURVES), cycle("-"), strict=False):
         fpr, tpr, _ = roc(memorized, ordinary)

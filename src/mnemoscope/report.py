@@ -114,7 +114,8 @@ def _detect_figures(record: Record) -> Iterator[tuple[str, str, str, Figure]]:
         yield "scores", "Scores", "The less the classes overlap, the better the score tells them apart.", figure
     if curve := _curve(record):
         hint = "What matters is the curve near 1 %, where few ordinary prompts are accused."
-        yield "roc", "Found against false alarms", hint, plots.roc_plot({record.method: curve})
+        title = f"{'Found' if memorized.size else 'Flagged'} against false alarms"
+        yield "roc", title, hint, plots.roc_plot({record.method: curve})
     if any(len(row.get("timesteps") or ()) > 1 and row.get("series") for row in record.done):
         hint = "Median over prompts; the band holds the middle 80 %."
         yield "series", "Score along sampling", hint, plots.series_plot(record.done, label=record.method)
@@ -141,9 +142,10 @@ def _classes(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _curve(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores of memorized and of ordinary prompts, where some are labelled so: the groups of the summary's AUC."""
-    memorized, ordinary, _ = _classes(record)
-    return (memorized, ordinary) if memorized.size and ordinary.size else None
+    """The two groups of the summary's AUC: labelled prompts or else all under test, against ordinary ones."""
+    memorized, ordinary, unlabelled = _classes(record)
+    positive = memorized if memorized.size else unlabelled
+    return (positive, ordinary) if positive.size and ordinary.size else None
 
 
 def _tables(record: Record) -> list[Row]:
