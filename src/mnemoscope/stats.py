@@ -145,6 +145,7 @@ def calibration(memorized: Memorized, ordinary: Ordinary, *, fpr: float = 0.01, 
 
 def _add_separation(summary: dict[str, Any], memorized: Memorized, ordinary: Ordinary, seed: int) -> None:
     summary["balanced_accuracy"] = balanced_accuracy(memorized, ordinary)
+    degenerate = []
     for name, statistic in RATES.items():
         try:
             value = statistic(memorized, ordinary)
@@ -154,11 +155,13 @@ def _add_separation(summary: dict[str, Any], memorized: Memorized, ordinary: Ord
         if value in (0, 1):
             n = min(memorized.size, ordinary.size) if name == "auc" else memorized.size
             interval = wilson_interval(round(value) * n, n)
-            why = "which leaves the bootstrap nothing to vary"
-            summary["notes"].append(f"{name} is exactly {value:g}, {why}: its interval is Wilson's with n = {n}.")
+            degenerate.append(f"{name} is exactly {value:g} (n = {n})")
         else:
             interval = bootstrap_interval(statistic, memorized, ordinary, seed=seed)
         summary |= {name: value, f"{name}_interval": list(interval)}
+    if degenerate:
+        why = "which leaves the bootstrap nothing to vary: Wilson's interval stands in."
+        summary["notes"].append(f"{', '.join(degenerate)}, {why}")
 
 
 def _highest_passed(ordinary: Ordinary, fpr: float, strict: bool = False) -> np.floating:
