@@ -497,3 +497,19 @@ def test_the_intervals_are_those_of_the_statistics(planted: Denoiser, tmp_path: 
         np.array([r["score"] for r in read_rows(tmp_path) if r["role"] == role]) for role in ("prompt", "negative")
     ]
     assert tuple(summary["auc_interval"]) == stats.bootstrap_interval(stats.auc, *groups)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("noise_norm", {"p": "two"}, "noise_norm takes int | float as p, and 'two' was given"),
+        ("noise_norm", {"p": True}, "noise_norm takes int | float as p, and True was given"),
+        ("score_norm", {"compat": "wen"}, "as compat, and 'wen' was given"),
+        ("noise_ssim", {"scales": 4}, "as scales, and 4 was given"),
+        ("noise_ssim", {"scales": 2}, "noise_ssim was asked for 2 scales, and these latents allow 1"),
+    ],
+)
+def test_a_parameter_of_no_such_value_is_refused_in_one_sentence(planted, tmp_path, method, params, message) -> None:
+    with pytest.raises(UsageError) as refused:
+        run_detection(planted, as_prompts(["ordinary 1"]), tmp_path / "run", Detection(method, params, seeds=2))
+    assert message in str(refused.value) and "\n" not in str(refused.value)

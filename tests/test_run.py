@@ -402,3 +402,10 @@ def test_a_generation_killed_at_any_moment_goes_on_to_the_same_images(tmp_path, 
     assert len(whole) == 24 and killed == whole
     assert (tmp_path / "killed" / "rows.jsonl").read_bytes() == (tmp_path / "whole" / "rows.jsonl").read_bytes()
     assert all((tmp_path / "killed" / r["file"]).is_file() for r in read_rows(tmp_path / "killed"))
+
+
+def test_a_machine_without_git_runs_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Run(tmp_path / "run", "detect", {}) as run:
+        run.append([{"id": "a", "status": "ok"}])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["git"] is None

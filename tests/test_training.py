@@ -68,6 +68,10 @@ def test_ground_truth_files_hold_every_kind(emoji: scenes.Emoji, tmp_path: Path)
     assert {r["kind"] for r in rows} == {"verbatim", "template", "ordinary", "unseen"}
     ground_truth.write_references(emoji, tmp_path / "references")
     assert len(list((tmp_path / "references").glob("*-verbatim.png"))) == len(captions.VERBATIM)
+    ordinary = sorted((tmp_path / "references").glob("*-ordinary.png"))[0]
+    steps = range(ground_truth.REFERENCE_STEP, ground_truth.REFERENCE_STEP + 20)
+    drawn = [scenes.draw_sample(emoji, 0, s, p) for s in steps for p in range(ground_truth.REFERENCE_BATCH)]
+    assert Image.open(ordinary).convert("RGB").tobytes() in {d.image.tobytes() for d in drawn}
 
 
 def train(file: Path, until: int) -> torch.nn.Linear:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mnemoscope.errors import UsageError
 
@@ -97,4 +97,19 @@ def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -
         if key not in known:
             takes = ", ".join(known) or "none"
             raise UsageError(f"{found.kind} method '{found.name}' has no parameter '{key}'; it takes: {takes}.")
+        if key in found.parameters and not fits(given[key], hint := found.parameters[key].annotation):
+            expected = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+            raise UsageError(f"{found.name} takes {expected} as {key}, and {given[key]!r} was given.")
     return given
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a parameter's value is of its annotated type: plain types, literals and unions; others pass."""
+    if get_origin(hint) is Literal:
+        return not isinstance(value, bool) and value in get_args(hint)
+    if get_args(hint):
+        return any(fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    known = isinstance(hint, type) and hint is not inspect.Parameter.empty
+    return not known or (isinstance(value, hint) and not (hint is int and isinstance(value, bool)))

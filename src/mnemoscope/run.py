@@ -2,22 +2,18 @@
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
 
 OWN_FILES = ("rows.jsonl", "work.jsonl", "summary.json", "report.html", "wen.jsonl", "wen-negatives.jsonl", "run.json")
 OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate")
-VERSIONS = ("mnemoscope", "torch", "diffusers", "transformers", "numpy")
 
 
 class Run:
@@ -149,27 +145,6 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, code identity, machine and time of a run, for its record."""
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
-        "git": git.stdout.strip() or None,
-        "machine": platform.machine(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _strangers(folder: Path) -> bool:

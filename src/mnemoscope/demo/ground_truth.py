@@ -13,6 +13,7 @@ from mnemoscope.demo.scenes import Emoji, Sample, draw_sample, template, verbati
 
 ORDINARY_PROMPTS, UNSEEN_PROMPTS, TEMPLATE_NAMES = 240, 120, 8
 ORDINARY_REFERENCES = 150
+REFERENCE_STEP, REFERENCE_BATCH = 4000, 16  # a step that the weights in this folder were trained on, and its batch
 
 
 def write_prompts(emoji: Emoji, file: Path) -> None:
@@ -56,11 +57,11 @@ def _common_words(emoji: Emoji, rows: list[dict[str, Any]]) -> set[str]:
 
 
 def write_references(emoji: Emoji, folder: Path) -> None:
-    """Training images as PNG with their captions: every verbatim one, two a template, and the first ordinary ones."""
+    """Training images as PNG with their captions: every verbatim one, two a template, and ordinary ones."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = [verbatim(emoji, i) for i in range(len(captions.VERBATIM))]
     samples += [template(emoji, i, n) for i in range(len(captions.TEMPLATES)) for n in emoji.ordinary[:2]]
-    samples += _first_ordinary(emoji)
+    samples += _ordinary(emoji)
     rows = []
     for number, sample in enumerate(samples):
         file = f"{number:03d}-{sample.kind}.png"
@@ -69,11 +70,12 @@ def write_references(emoji: Emoji, folder: Path) -> None:
     (folder / "captions.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
 
-def _first_ordinary(emoji: Emoji) -> list[Sample]:
+def _ordinary(emoji: Emoji) -> list[Sample]:
+    """The ordinary pairs of training from one step on."""
     found: list[Sample] = []
     position = 0
     while len(found) < ORDINARY_REFERENCES:
-        sample = draw_sample(emoji, 0, position // 32, position % 32)
+        sample = draw_sample(emoji, 0, REFERENCE_STEP + position // REFERENCE_BATCH, position % REFERENCE_BATCH)
         found += [sample] if sample.kind in ("ordinary", "tail") else []
         position += 1
     return found

@@ -1,6 +1,7 @@
 """NeMo: do the predicted clean images of one prompt agree across seeds?"""
 
 from itertools import combinations
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +16,9 @@ KERNEL = 11
 
 
 @detector(paper="arXiv:2406.02366, section 3.1", cost="1 evaluation a seed", over_seeds="max")
-def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str | None = None) -> Float[Tensor, " B"]:
+def noise_ssim(
+    trajectory: Trajectory, *, scales: Literal[1, 2, 3] | None = None, compat: Literal["nemo"] | None = None
+) -> Float[Tensor, " B"]:
     """Greatest structural similarity of a sample's noise difference with that of another seed of its prompt, 0 to 1.
 
     The noise difference is eps_cond(x_T) - x_T at the first step, scaled to 0..1 per image and channel; the similarity
@@ -26,11 +29,14 @@ def noise_ssim(trajectory: Trajectory, *, scales: int | None = None, compat: str
     """
     nemo = compat == "nemo"
     differences = noise_difference(trajectory, second_timestep=nemo)
-    scales = scales or available_scales(differences.shape[-2:])
+    possible = available_scales(differences.shape[-2:])
+    if scales and scales > possible:
+        raise UsageError(f"noise_ssim was asked for {scales} scales, and these latents allow {possible}.")
+    used = scales or possible
     best = torch.zeros(len(trajectory))
     for prompt in dict.fromkeys(trajectory.prompts):
         i, j = _pairs(trajectory, prompt)
-        similarity = similarities(differences[i], differences[j], scales, None if nemo else 1.0)
+        similarity = similarities(differences[i], differences[j], used, None if nemo else 1.0)
         best = best.scatter_reduce(0, torch.cat([i, j]), similarity.repeat(2), "amax")
     return best
 

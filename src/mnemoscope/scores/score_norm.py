@@ -1,5 +1,7 @@
 """The size of the score that guided sampling follows."""
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2411.00113, section 4", cost="1 pair of evaluations")
-def score_norm(step: Step, *, compat: str | None = None) -> Float[Tensor, " B"]:
+def score_norm(step: Step, *, compat: Literal["layer6"] | None = None) -> Float[Tensor, " B"]:
     """Size of the guided score, ||eps||_2 / sigma with sigma = sqrt(1 - alpha_bar), in 1 / latent units.
 
     eps is the guided prediction, so that values compare only at one guidance scale and timestep. `compat="layer6"`
