@@ -235,3 +235,27 @@ def test_where_nothing_could_be_flagged_the_highest_and_lowest_are_drawn() -> No
     rows = {p.id: {"score": k, "flagged": None} for k, p in enumerate(prompts)}
     drawn = [rows[p.id]["score"] for p in to_draw(prompts, rows, 3)]
     assert len(drawn) == len(set(drawn)) and max(drawn) == 7
+
+
+def test_an_image_of_nan_is_a_failed_row_and_no_black_picture(planted, tmp_path: Path, monkeypatch) -> None:
+    decode = planted.family.decode
+    monkeypatch.setattr(planted.family, "decode", lambda latents: decode(latents) * float("nan"))
+    summary = run_generation(
+        planted, as_prompts(["ordinary 1"]), tmp_path / "run", Generation(1, num_inference_steps=2)
+    )
+    assert summary["failed"] == 1 and summary["images"] == 0
+    assert "holds NaN" in read_rows(tmp_path / "run")[0]["error"]
+    assert not list((tmp_path / "run").glob("images/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"num_inference_steps": 1001}, "this solver takes 1 to 1000"),
+        ({"guidance_scale": float("nan")}, "The guidance scale is nan"),
+        ({"seed": 2**63}, "is out of range"),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused(planted, tmp_path: Path, asked: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run_generation(planted, as_prompts(["ordinary 1"]), tmp_path / "run", Generation(**asked))

@@ -21,6 +21,8 @@ def seeds_of(first: int, count: int) -> list[int]:
     """Seeds of a prompt's images: the same for every prompt, so that images pair up and x_T is shared."""
     if count < 1:
         raise UsageError(f"{count} seeds were asked for; give --seeds 1 or more.")
+    if not 0 <= first <= 2**63 - count:
+        raise UsageError(f"Seed {first} is out of range; give a number from 0 to {2**63 - count}.")
     return list(range(first, first + count))
 
 

@@ -215,8 +215,11 @@ class Denoiser:
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Images of latents, in [0, 1] and float32."""
-        return (self.family.decode(latents) / 2 + 0.5).clamp(0, 1).float()
+        """Images of latents, in [0, 1] and float32; raises `ValueError` for what would be black for want of numbers."""
+        images = (self.family.decode(latents) / 2 + 0.5).clamp(0, 1).float()
+        if images.isnan().any():
+            raise ValueError("the decoded image holds NaN: the numbers overflow in this dtype, so use another")
+        return images
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int], **sampling: Any) -> list[Image.Image]:
         """One image for each prompt and seed; `sampling` as in `steps`."""

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mnemoscope.errors import UsageError
 from mnemoscope.families import Cond, concatenate
 from mnemoscope.step import Step, refuse_null_branch
 
@@ -26,6 +28,11 @@ class Sampler:
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
         self.scheduler = copy.deepcopy(model.pipe.scheduler)
+        most = self.scheduler.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= most:
+            raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
+        if not math.isfinite(guidance_scale):
+            raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
         self.scheduler.set_timesteps(num_inference_steps, device=model.device)
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
