@@ -230,11 +230,16 @@ def test_an_audit_with_other_settings_is_refused(planted: Denoiser, tmp_path: Pa
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.json*")} == before
 
 
-def test_where_nothing_could_be_flagged_the_highest_and_lowest_are_drawn() -> None:
+def test_where_nothing_could_be_flagged_what_is_drawn_is_spread_over_all() -> None:
     prompts = as_prompts(list("abcdefgh"))
     rows = {p.id: {"score": k, "flagged": None} for k, p in enumerate(prompts)}
-    drawn = [rows[p.id]["score"] for p in to_draw(prompts, rows, 3)]
-    assert len(drawn) == len(set(drawn)) and max(drawn) == 7
+    assert [rows[p.id]["score"] for p in to_draw(prompts, rows, 4)] == [7, 5, 3, 1]
+
+
+def test_unflagged_prompts_to_compare_with_are_spread_over_the_unflagged() -> None:
+    prompts = as_prompts([str(k) for k in range(30)])
+    rows = {p.id: {"score": int(p.text), "flagged": int(p.text) >= 10} for p in prompts}
+    assert [int(p.text) for p in to_draw(prompts, rows, 6)] == [29, 26, 23, 19, 16, 13, 9, 4]
 
 
 def test_an_image_of_nan_is_a_failed_row_and_no_black_picture(planted, tmp_path: Path, monkeypatch) -> None:

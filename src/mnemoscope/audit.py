@@ -31,7 +31,7 @@ def run_audit(
     """Audit a model's prompts into a folder; returns how many prompts or images failed.
 
     Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
-    all prompts, where nothing could be flagged), and for a third as many of the lowest-scoring ones to compare with.
+    all prompts, where nothing could be flagged), and for a third as many unflagged ones to compare with, spread alike.
     """
     settings = {**(asked or {}), "most": most}
     with Run(out, "audit", settings, overwrite=overwrite) as run:
@@ -57,11 +57,15 @@ def run_audit(
 
 
 def to_draw(prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int) -> list[Prompt]:
-    """Flagged prompts from the highest score down, evenly thinned, then the lowest-scoring ones for comparison."""
+    """Flagged prompts from the highest score down, then unflagged ones to compare with, both evenly thinned."""
     ranked = sorted(prompts, key=lambda p: (-rows[p.id]["score"], p.id))
     unknown = all(rows[p.id]["flagged"] is None for p in ranked)
     flagged = [p for p in ranked if unknown or rows[p.id]["flagged"]]
-    count = min(most, len(flagged))
-    high = [flagged[k * len(flagged) // count] for k in range(count)]
-    low = [p for p in reversed(ranked) if p not in flagged][: max(1, most // 3)]
-    return high + low
+    calm = [p for p in ranked if p not in flagged]
+    return thinned(flagged, most) + thinned(calm, max(1, most // 3))
+
+
+def thinned(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most so many of the prompts, spread evenly over them, the first one among them."""
+    count = min(most, len(prompts))
+    return [prompts[k * len(prompts) // count] for k in range(count)]
