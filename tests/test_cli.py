@@ -175,7 +175,7 @@ WRONG = {
     "no name": (["--param", "=1"], "--param '=1' is not a parameter"),
     "no YAML": (["--param", "steps=[1"], "--param 'steps=[1' has no readable value"),
     "step": (["--param", "steps=[99]"], "Step 99 was asked for, and the solver takes 50"),
-    "steps": (["--param", "steps=most"], "steps was 'most'; give a number, a list of indices, or all."),
+    "steps": (["--param", "steps=most"], "steps was 'most'; give a number, a list of indices, all, or last."),
     "format": (["--format", "nemo"], "--format nemo is not known; give mnemoscope or wen."),
     "format of another method": (["--format", "wen", "--method", "random"], "--format wen holds noise_norm"),
     "batch size": (["--batch-size", "0"], "Batch size '0' is neither auto nor a number from 1 up."),

@@ -8,7 +8,8 @@ from mnemoscope import planted, registry, stats
 from mnemoscope.registry import Method
 
 CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do not detect
-METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in registry.PACKAGES for name in registry.names(kind)]
+KINDS = ("score", "detect")
+METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in KINDS for name in registry.names(kind)]
 SEEDS = [3, 4]
 
 

@@ -12,9 +12,9 @@ from diffusers import (
 )
 
 import tiny
+from mnemoscope.cond import concatenate, rows
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.families import concatenate, rows
 from mnemoscope.scores.noise_norm import noise_norm
 from mnemoscope.trajectory import Trajectory
 

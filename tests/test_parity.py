@@ -50,6 +50,17 @@ def test_the_default_similarity_is_not_that_of_the_released_code(model: mn.Denoi
     assert (noise_ssim(trajectory) - torch.tensor(row["max_pairwise"])).abs().min() > 0.01
 
 
+@pytest.mark.parametrize("row", GOLDEN["embedding_descent"]["rows"], ids=lambda r: r["prompt"][:20])
+def test_embedding_descent_is_that_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
+    noise = latents(1, 32, row["seed"])
+    before = model.encode([row["prompt"]])["encoder_hidden_states"][0]
+    with mn.mitigate(model, "embedding_descent", iterations=3, lr=0.05, compat="wen"):
+        after = next(model.steps([row["prompt"]], [0], latents=noise)).cond["encoder_hidden_states"][0]
+    assert float((after - before).norm()) == pytest.approx(row["l2_change"], rel=1e-4)
+    assert float((after - before)[0].norm()) == pytest.approx(row["first_token_change"], rel=1e-3)
+    torch.testing.assert_close(after[5], torch.tensor(row["values_token5"]), rtol=1e-3, atol=1e-4)
+
+
 def test_the_fixture_is_the_one_that_the_golden_numbers_were_made_on(shared: Path, tmp_path: Path, model) -> None:
     script = shared / "parity" / "make_fixture.py"
     subprocess.run([sys.executable, "-W", "ignore", str(script), str(tmp_path)], check=True, capture_output=True)

@@ -231,6 +231,7 @@ CHANGES = {
     "prompts": lambda prompts: ["the sea"] * len(prompts),
     "cond": double_cond,
     "noise": lambda noise: noise.flip(-1),
+    "start": lambda start: start.change(x_t=start.x_t.flip(-1)),
     "step": shift_eps,
 }
 
@@ -274,7 +275,7 @@ def test_an_edit_has_the_effect_of_the_same_change_made_by_hand(model, point):
     elif point == "cond":
         assert torch.equal(first.cond["encoder_hidden_states"], 2 * plain.cond["encoder_hidden_states"])
         assert torch.equal(first.eps_uncond, plain.eps_uncond)
-    elif point == "noise":
+    elif point in ("noise", "start"):
         assert torch.equal(first.x_t, plain.x_t.flip(-1))
     else:
         assert torch.allclose(first.eps, plain.eps + 0.5) and torch.equal(first.eps_cond, plain.eps_cond)
@@ -336,7 +337,7 @@ def test_a_trajectory_keeps_the_edits_that_were_open_when_it_began(model):
 
 
 def test_an_unknown_edit_point_is_refused(model):
-    expected = "^There is no edit point 'guidance'; there are prompts, cond, noise, step.$"
+    expected = "^There is no edit point 'guidance'; there are prompts, cond, noise, start, step.$"
     with pytest.raises(UsageError, match=expected), model.edit("guidance", print):
         pass
 

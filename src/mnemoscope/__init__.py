@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mnemoscope.api import detect, series
+    from mnemoscope.api import detect, explain, mitigate, series
     from mnemoscope.denoiser import Denoiser
     from mnemoscope.errors import UsageError
     from mnemoscope.families import Family
     from mnemoscope.prompts import Prompt, read_prompts
     from mnemoscope.run import Run
+    from mnemoscope.start import Start
     from mnemoscope.step import Step
     from mnemoscope.trajectory import Trajectory
 
@@ -20,24 +21,43 @@ _HOMES = {
     "Family": "families",
     "Prompt": "prompts",
     "Run": "run",
+    "Start": "start",
     "Step": "step",
     "Trajectory": "trajectory",
     "UsageError": "errors",
     "detect": "api",
+    "explain": "api",
+    "mitigate": "api",
     "read_prompts": "prompts",
     "series": "api",
 }
-_MODULES = ("demo", "detectors", "hooks", "planted", "plots", "report", "schedule", "scores", "stats")
+_MODULES = (
+    "captions",
+    "demo",
+    "detectors",
+    "explainers",
+    "hooks",
+    "mitigations",
+    "planted",
+    "plots",
+    "report",
+    "schedule",
+    "scores",
+    "stats",
+)
 
 __all__ = [
     "Denoiser",
     "Family",
     "Prompt",
     "Run",
+    "Start",
     "Step",
     "Trajectory",
     "UsageError",
     "detect",
+    "explain",
+    "mitigate",
     "read_prompts",
     "series",
 ]

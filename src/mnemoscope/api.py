@@ -1,6 +1,8 @@
 """Methods by name: what `mnemoscope.detect` and its like do with a trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,47 +10,73 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope import registry
+from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.step import Step
-from mnemoscope.trajectory import Trajectory
+from mnemoscope.gate import Gate, apply
+from mnemoscope.start import Start
+from mnemoscope.trajectory import Steps, Trajectory
 
-Steps = int | str | Sequence[int]  # the first n, "all", or these indices
 
-
-def detect(trajectory: Trajectory, method: str, *, steps: Steps = 1, **parameters: Any) -> Float[Tensor, " B"]:
+def detect(
+    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+) -> Float[Tensor, " B"]:
     """Score of each sample by a method's name, higher = more memorized; a score is averaged over the chosen steps.
 
-    `steps` is a number n for the first n sampling steps, "all", or a list of indices; the other parameters are the
-    method's own. Raises `UsageError` for a method, a parameter or a step that there is not.
+    `steps` is a number n for the first n sampling steps, "all", "last", or a list of indices; without it the score's
+    own choice. The other parameters are the method's own. Raises `UsageError` for a method, a parameter or a step that
+    there is not.
     """
     found = registry.detection(method)
     if found.kind == "score":
         return series(trajectory, method, steps=steps, **parameters).mean(dim=0)
-    if steps != 1:
+    if steps is not None:
         raise UsageError(f"detect method '{method}' chooses its steps itself; leave out steps.")
     return found.function(trajectory, **registry.checked(found, parameters))
 
 
-def series(trajectory: Trajectory, method: str, *, steps: Steps = 1, **parameters: Any) -> Float[Tensor, "steps B"]:
+def series(
+    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+) -> Float[Tensor, "steps B"]:
     """A score's value at each of the chosen steps, for each sample."""
     found = registry.get("score", method)
     registry.checked(found, parameters, extra=("steps",))
+    steps = found.steps if steps is None else steps
     with torch.no_grad():
-        return torch.stack([found.function(step, **parameters) for step in chosen(trajectory, steps)])
+        return torch.stack([found.function(step, **parameters) for step in trajectory.chosen(steps)])
 
 
-def chosen(trajectory: Trajectory, steps: Steps) -> list[Step]:
-    """The steps of a trajectory that `steps` names; none after the last of them is computed."""
-    if steps == "all":
-        return trajectory.all()
-    if isinstance(steps, int) and not isinstance(steps, bool):
-        return trajectory.first(steps)
-    if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise UsageError(f"steps was '{steps}'; give a number, a list of indices, or all.")
-    indices = sorted({i for i in steps if isinstance(i, int) and not isinstance(i, bool) and i >= 0})
-    if not indices or len(indices) != len(set(steps)):
-        raise UsageError(f"steps was {list(steps)}; give the indices of one or more steps, counted from 0.")
-    known = trajectory.first(indices[-1] + 1)
-    if indices[-1] >= len(known):
-        raise UsageError(f"Step {indices[-1]} was asked for, and the solver takes {len(known)}, counted from 0.")
-    return [known[i] for i in indices]
+def explain(
+    trajectory: Trajectory, method: str, *, score: registry.Score | None = None, **parameters: Any
+) -> Float[Tensor, "B L"]:
+    """What each token contributes to a score, one row a sample, one value a token position, the first one included.
+
+    `score` is a score's name, or any function of a step; `score.name=value` among the parameters sets a parameter of
+    it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect` does.
+    """
+    found = registry.get("explain", method)
+    given = registry.with_score({**parameters, **({} if score is None else {"score": score})})
+    return found.function(trajectory, **registry.checked(found, given))
+
+
+@contextmanager
+def mitigate(
+    model: Denoiser, method: str, *, threshold: int | float | str | Path | None = None, **parameters: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """Mitigate every sampling that begins while the block is open; yields a list of what was seen and done.
+
+    The list gets one dictionary for each sample, in order. With a `threshold`, a number that noise_norm is compared
+    with or the summary of a detection, only samples whose first step passes it are touched, and all others stay as
+    they are bit for bit. Mitigations nest, and the inner one acts last. Raises `UsageError` as `detect` does.
+    """
+    found = registry.stopping(method)
+    given = registry.with_score(parameters)
+    registry.checked(found, given)
+    gate = None if threshold is None else Gate.of(threshold)
+    log: list[dict[str, Any]] = []
+
+    def change(start: Start) -> None:
+        apply(found, given, start, gate)
+        log.extend(start.seen)
+
+    with model.edit("start", change):
+        yield log

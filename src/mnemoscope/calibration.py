@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from mnemoscope import registry, stats
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.run import differing, read_json
-
-if TYPE_CHECKING:
-    from mnemoscope.detection import Detection
 
 MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
 UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
@@ -29,18 +26,26 @@ class Calibration:
     summary: dict[str, Any]
 
 
-def conditions(model: Denoiser, detection: "Detection") -> dict[str, Any]:
+def conditions(
+    model: Denoiser,
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    seeds: int,
+    num_inference_steps: int,
+    guidance_scale: int | float,
+) -> dict[str, Any]:
     """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
-    about, found = model.describe(), registry.detection(detection.method)
-    params = {"steps": 1} if found.kind == "score" else {}
-    params |= {name: p.default for name, p in found.parameters.items()} | detection.parameters
+    about, found = model.describe(), registry.detection(method)
+    known: dict[str, Any] = {"steps": found.steps} if found.kind == "score" else {}
+    known |= {name: p.default for name, p in found.parameters.items()} | dict(params)
     return {
         **{k: about[k] for k in MODEL_KEYS},
-        "method": detection.method,
-        "params": json.loads(json.dumps(params)),
-        "seeds": detection.seeds,
-        "num_inference_steps": detection.num_inference_steps,
-        "guidance_scale": detection.guidance_scale,
+        "method": method,
+        "params": json.loads(json.dumps(known)),
+        "seeds": seeds,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
     }
 
 

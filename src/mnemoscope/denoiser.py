@@ -1,7 +1,5 @@
 """Any diffusers pipeline seen as a noise predictor."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -16,12 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mnemoscope import schedule
+from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
-from mnemoscope.families import Cond, family_of
+from mnemoscope.families import family_of
+from mnemoscope.identity import description, weights_hash
 from mnemoscope.sampling import Sampler
 from mnemoscope.step import Step, refuse_null_branch
 
-EDIT_POINTS = ("prompts", "cond", "noise", "step")
+EDIT_POINTS = ("prompts", "cond", "noise", "start", "step")
 
 
 class Denoiser:
@@ -83,26 +83,11 @@ class Denoiser:
     @cached_property
     def weights_hash(self) -> str:
         """First 16 hex digits of a SHA-256 over all parameters and buffers, by name."""
-        digest = hashlib.sha256()
-        for component, module in sorted(self.modules.items()):
-            for name, value in sorted(module.state_dict().items()):
-                digest.update(f"{component}.{name} {tuple(value.shape)} {value.dtype}".encode())
-                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_hash(self.modules)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the model in a run record: source, family, weights, scheduler, dtype, latent shape."""
-        config = {k: v for k, v in self.pipe.scheduler.config.items() if not k.startswith("_")}
-        return {
-            "source": self.source,
-            "family": self.family.name,
-            "weights": self.weights_hash,
-            "scheduler": type(self.pipe.scheduler).__name__,
-            "scheduler_config": json.loads(json.dumps(config, default=str)),
-            "prediction_type": self.prediction_type,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "latent_shape": list(self.latent_shape),
-        }
+        return description(self)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:
@@ -137,7 +122,14 @@ class Denoiser:
         return schedule.to_eps(native.float(), x_t.float(), alpha, sigma, self.prediction_type)
 
     def observe(
-        self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond, *, index: int = 0, guidance_scale: float = 7.5
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Tensor,
+        cond: Cond,
+        *,
+        index: int = 0,
+        guidance_scale: int | float = 7.5,
+        timesteps: Tensor | None = None,
     ) -> Step:
         """The step that the network sees at x_t, with a graph to whatever requires a gradient.
 
@@ -145,7 +137,7 @@ class Denoiser:
         """
         cond = self.family.guided(cond, guidance_scale)
         null = partial(self.predict_null, x_t, t)
-        return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null)
+        return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null, timesteps)
 
     def predict_null(self, x_t: Float[Tensor, "B C h w"], t: Tensor) -> Float[Tensor, "B C h w"]:
         """What the network predicts at x_t without a prompt; has a graph only if x_t requires a gradient."""
@@ -159,9 +151,10 @@ class Denoiser:
         t: Tensor,
         x_t: Tensor,
         cond: Cond,
-        guidance_scale: float,
+        guidance_scale: int | float,
         native_cond: Tensor,
         null_branch: Any,
+        timesteps: Tensor | None = None,
     ) -> Step:
         """A step of this model from its conditional prediction; the other branch is computed when it is asked for."""
         alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
@@ -173,18 +166,19 @@ class Denoiser:
             alpha=alpha,
             sigma=sigma,
             guidance_scale=guidance_scale,
-            prediction_type=self.prediction_type,
-            guided=not self.family.unguided,
+            model=self,
             native_cond=native_cond,
             null_branch=null_branch,
+            timesteps=timesteps,
         )
 
     @contextmanager
     def edit(self, point: str, change: Callable) -> Iterator[None]:
         """Change what sampling does while the block is open; edits nest, and the inner one acts last.
 
-        `point` is "prompts" (list -> list), "cond" (Cond -> Cond), "noise" (x_T -> x_T) or "step" (Step -> None, which
-        may assign `step.eps`). A trajectory keeps the edits that were open when it began.
+        `point` is "prompts" (list -> list), "cond" (Cond -> Cond), "noise" (x_T -> x_T), "start" (Start -> None, which
+        sees these three together and may change them) or "step" (Step -> None, which may assign `step.eps`). A
+        trajectory keeps the edits that were open when it began.
         """
         if point not in EDIT_POINTS:
             raise UsageError(f"There is no edit point '{point}'; there are {', '.join(EDIT_POINTS)}.")
@@ -202,7 +196,7 @@ class Denoiser:
         *,
         latents: Float[Tensor, "B C h w"] | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: int | float = 7.5,
         share_uncond: bool = False,
     ) -> Iterator[Step]:
         """Sampling as a generator of steps, equal to the pipeline's own bit for bit on the CPU.
@@ -210,8 +204,13 @@ class Denoiser:
         `latents` is explicit noise in place of the seeds'. With `share_uncond` samples of equal x_t share one
         unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
         """
-        sampler = Sampler(self, num_inference_steps, guidance_scale, share_uncond, tuple(self._edits))
-        return sampler.steps(list(prompts), list(seeds), latents)
+        return self.sampler(num_inference_steps, guidance_scale, share_uncond).steps(
+            list(prompts), list(seeds), latents
+        )
+
+    def sampler(self, num_inference_steps: int, guidance_scale: int | float, share_uncond: bool = False) -> Sampler:
+        """One sampling that is still to begin, with the edits that are open now."""
+        return Sampler(self, num_inference_steps, guidance_scale, share_uncond, tuple(self._edits))
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:

@@ -35,6 +35,17 @@ class Detection:
     def parameters(self) -> dict[str, Any]:
         return dict(self.params or {})
 
+    def conditions(self, model: Denoiser) -> dict[str, Any]:
+        """What a threshold of this detection depends on."""
+        return conditions(
+            model,
+            self.method,
+            self.parameters,
+            seeds=self.seeds,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
 
 def run_detection(
     model: Denoiser,
@@ -67,7 +78,7 @@ def run_detection(
         "threshold": str(threshold) if threshold else None,
         "content": content_hash([p.id for p, _ in roles]),
     }
-    where = conditions(model, detection)
+    where = detection.conditions(model)
     fixed = stored_threshold(threshold, where) if threshold else None
     about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
     known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
@@ -131,7 +142,7 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
 
 
 def _steps(detection: Detection) -> Any:
-    return detection.parameters.get("steps", 1)
+    return detection.parameters.get("steps", registry.detection(detection.method).steps)
 
 
 def _values(trajectory: Trajectory, detection: Detection, kind: str) -> tuple[Tensor, list[float]]:
@@ -139,7 +150,7 @@ def _values(trajectory: Trajectory, detection: Detection, kind: str) -> tuple[Te
     if kind != "score":
         return api.detect(trajectory, detection.method, **detection.parameters).double()[None], []
     values = api.series(trajectory, detection.method, **detection.parameters)
-    steps = api.chosen(trajectory, _steps(detection))
+    steps = trajectory.chosen(_steps(detection))
     return values.to("cpu", torch.float64), [float(s.t) for s in steps]
 
 

@@ -1,10 +1,6 @@
-"""What differs between model families: the conditioning, the network's other inputs, the null branch, decoding.
+"""What differs between model families: the conditioning, the network's other inputs, the null branch, decoding."""
 
-A `Cond` is a dictionary of tensors with the batch first, so that branches concatenate and samples select without the
-core knowing what a family puts in it.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,19 +8,8 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
-
-Cond = Mapping[str, Tensor]
-
-
-def rows(cond: Cond, index: Any) -> Cond:
-    """The conditioning of some samples of a batch."""
-    return {k: v[index] for k, v in cond.items()}
-
-
-def concatenate(*conds: Cond) -> Cond:
-    """One batch of conditionings after the other."""
-    return {k: torch.cat([c[k] for c in conds]) for k in conds[0]}
 
 
 class Family:
@@ -90,6 +75,12 @@ class Family:
         tokenizer = self.pipe.tokenizer
         ids = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
         return [tokenizer.convert_ids_to_tokens(row) for row in ids.input_ids]
+
+    def ends(self, prompts: Sequence[str]) -> list[int]:
+        """Position of the end token of each prompt; what follows it is padding."""
+        tokenizer = self.pipe.tokenizer
+        ids = tokenizer(list(prompts), max_length=tokenizer.model_max_length, truncation=True).input_ids
+        return [len(row) - 1 for row in ids]
 
 
 class XL(Family):
@@ -162,6 +153,9 @@ class Unconditional(Family):
     def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
         raise UsageError("An unconditional model has no tokens to explain.")
 
+    def ends(self, prompts: Sequence[str]) -> list[int]:
+        raise UsageError("An unconditional model has no tokens.")
+
 
 class ClassConditional(Family):
     """DiT: class labels, a null class, and a learnt variance beside the noise."""
@@ -209,6 +203,9 @@ class ClassConditional(Family):
 
     def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
         raise UsageError("A class-conditional model has no tokens to explain.")
+
+    def ends(self, prompts: Sequence[str]) -> list[int]:
+        raise UsageError("A class-conditional model has no tokens.")
 
 
 FAMILIES: tuple[type[Family], ...] = (XL, Family, ClassConditional, Unconditional)

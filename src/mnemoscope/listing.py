@@ -20,7 +20,7 @@ def methods_table() -> Table:
     table.add_column("what it says")
     for m in all_methods():
         own = ", ".join(f"{k}={p.default}" for k, p in m.parameters.items())
-        given = ", ".join(filter(None, ["steps=1" if m.kind == "score" else "", own])) or "none"
+        given = ", ".join(filter(None, [f"steps={m.steps}" if m.kind == "score" else "", own])) or "none"
         said = f"{escape(m.summary)}\n[dim]{m.paper}; {m.cost}; parameters: {given}[/dim]"
         table.add_row(f"{m.name}\n[dim]{m.kind}[/dim]", said)
     return table

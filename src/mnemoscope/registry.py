@@ -3,16 +3,25 @@
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mnemoscope.errors import UsageError
 
-PACKAGES = {"score": "scores", "detect": "detectors"}
+PACKAGES = {
+    "score": "scores",
+    "detect": "detectors",
+    "explain": "explainers",
+    "mitigate": "mitigations",
+    "caption": "captions",
+}
 OWNER = "__mnemoscope__"
+Score = str | Callable[..., Any]  # a score by name, or any function of a step
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,7 +34,9 @@ class Method:
     function: Callable[..., Any]
     paper: str
     cost: str
-    over_seeds: str  # how the values of a prompt's seeds become the prompt's: "mean" or "max"
+    over_seeds: str = "mean"  # how the values of a prompt's seeds become the prompt's: "mean" or "max"
+    steps: Any = 1  # which steps a score looks at unless it is told
+    strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
 
     @property
     def summary(self) -> str:
@@ -39,19 +50,22 @@ class Method:
         return {k: p for k, p in signature.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def method(kind: str, *, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F], F]:
+def method(kind: str, *, paper: str, cost: str, **about: Any) -> Callable[[F], F]:
     """Register the decorated function under its own name; its keyword-only arguments are its parameters."""
 
     def register(function: F) -> F:
-        setattr(function, OWNER, Method(kind, function.__name__, function, paper, cost, over_seeds))
+        setattr(function, OWNER, Method(kind, function.__name__, function, paper, cost, **about))
         return function
 
     return register
 
 
-def score(*, paper: str, cost: str) -> Callable[[F], F]:
-    """Register a score: `(step) -> Float["B"]`, differentiable, higher = more memorized."""
-    return method("score", paper=paper, cost=cost)
+def score(*, paper: str, cost: str, steps: Any = 1) -> Callable[[F], F]:
+    """Register a score: `(step) -> Float["B"]`, differentiable, higher = more memorized.
+
+    `steps` says which steps of a sampling it looks at by default, as in `mnemoscope.detect`.
+    """
+    return method("score", paper=paper, cost=cost, steps=steps)
 
 
 def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F], F]:
@@ -59,11 +73,38 @@ def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F]
     return method("detect", paper=paper, cost=cost, over_seeds=over_seeds)
 
 
+def explainer(*, paper: str, cost: str) -> Callable[[F], F]:
+    """Register an explanation: `(trajectory, *, score, steps) -> Float["B L"]`, one value a token position."""
+    return method("explain", paper=paper, cost=cost)
+
+
+def mitigation(*, paper: str, cost: str, strength: tuple[str, tuple[Any, ...]] | None = None) -> Callable[[F], F]:
+    """Register a mitigation: `(start) -> None` changes what a sampling begins from, or each of its steps."""
+    return method("mitigate", paper=paper, cost=cost, strength=strength)
+
+
+def caption(*, paper: str, strength: tuple[str, tuple[Any, ...]] | None = None) -> Callable[[F], F]:
+    """Register a caption transform: `(caption, rng) -> caption`, for training and for sampling alike."""
+    return method("caption", paper=paper, cost="no evaluation", strength=strength)
+
+
 class Package(ModuleType):
     """A package of methods, whose attributes are the functions: importing a file puts its function there."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, getattr(value, name, value) if isinstance(value, ModuleType) else value)
+
+
+def package(name: str, kind: str) -> tuple[Callable[[str], Callable[..., Any]], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package of methods: its functions by name, imported on first use."""
+    sys.modules[name].__class__ = Package
+
+    def attribute(wanted: str) -> Callable[..., Any]:
+        if wanted.startswith("_") or wanted not in names(kind):
+            raise AttributeError(wanted)
+        return get(kind, wanted).function
+
+    return attribute, lambda: names(kind)
 
 
 def names(kind: str) -> list[str]:
@@ -82,12 +123,37 @@ def get(kind: str, name: str) -> Method:
 
 def detection(name: str) -> Method:
     """A detector by name: one of the detectors, or any score."""
-    if name in names("detect"):
-        return get("detect", name)
-    if name in names("score"):
-        return get("score", name)
-    known = ", ".join(sorted(names("detect") + names("score")))
-    raise UsageError(f"There is no detect method '{name}'; available: {known}.")
+    return _one_of("detect", "score", name)
+
+
+def stopping(name: str) -> Method:
+    """A mitigation by name: one of the mitigations, or any caption transform."""
+    return _one_of("mitigate", "caption", name)
+
+
+def _one_of(kind: str, other: str, name: str) -> Method:
+    for each in (kind, other):
+        if name in names(each):
+            return get(each, name)
+    known = ", ".join(sorted(names(kind) + names(other)))
+    raise UsageError(f"There is no {kind} method '{name}'; available: {known}.")
+
+
+def scoring(score: Score) -> Callable[..., Any]:
+    """The function of a step that a score's name stands for; a function stands for itself."""
+    return get("score", score).function if isinstance(score, str) else score
+
+
+def with_score(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters in which `score.name=value` has become part of the score itself."""
+    own = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}
+    rest = {k: v for k, v in parameters.items() if not k.startswith("score.")}
+    if not own:
+        return rest
+    if not isinstance(rest.get("score"), str):
+        raise UsageError(f"score.{next(iter(own))} was given without a score; add score=NAME.")
+    found = get("score", rest["score"])
+    return rest | {"score": partial(found.function, **checked(found, own))}
 
 
 def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -105,6 +171,8 @@ def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a parameter's value is of its annotated type: plain types, literals and unions; others pass."""
+    if hint == Score:
+        return isinstance(value, str) or callable(value)
     if get_origin(hint) is Literal:
         return not isinstance(value, bool) and value in get_args(hint)
     if get_args(hint):

@@ -10,23 +10,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mnemoscope.cond import Cond, concatenate
 from mnemoscope.errors import UsageError
-from mnemoscope.families import Cond, concatenate
+from mnemoscope.start import Start, distinct
 from mnemoscope.step import Step, refuse_null_branch
 
 if TYPE_CHECKING:
     from mnemoscope.denoiser import Denoiser
 
 Edits = Sequence[tuple[str, Callable]]
+LEAVES = ("encoder_hidden_states", "text_embeds")  # what the words of a prompt become
 
 
 class Sampler:
-    """One sampling of a batch: its own solver, and the edits that were open when it began."""
+    """One sampling of a batch: its own solver, and the edits that were open when it began.
+
+    While `graph` is set, steps have a graph from the conditional prediction to `step.cond`, which is a leaf.
+    """
 
     def __init__(
-        self, model: "Denoiser", num_inference_steps: int, guidance_scale: float, share_uncond: bool, edits: Edits
+        self, model: "Denoiser", num_inference_steps: int, guidance_scale: int | float, share_uncond: bool, edits: Edits
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
+        self.num_inference_steps, self.graph = num_inference_steps, False
         self.scheduler = copy.deepcopy(model.pipe.scheduler)
         most = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
@@ -34,68 +40,152 @@ class Sampler:
         if not math.isfinite(guidance_scale):
             raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
         self.scheduler.set_timesteps(num_inference_steps, device=model.device)
+        self.timesteps: Tensor = self.scheduler.timesteps
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
-        """The steps in order; no gradient is recorded."""
-        x, cond, generators = self._begin(prompts, seeds, latents)
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        extra = {"generator": generators} if takes_generator else {}
-        for index, t in enumerate(self.scheduler.timesteps):
+        """The steps in order; no gradient is recorded unless `graph` is set."""
+        x, start, generators = self._begin(prompts, seeds, latents)
+        for change in self._changes("start"):
+            change(start)
+        x = self._state_of(x, start)
+        extra = self._extra(generators)
+        for index, t in enumerate(self.timesteps):
+            step = self._step(index, t, self.scheduler.scale_model_input(x, t), start)
+            taken = step.detached() if self.graph else step
             with torch.no_grad():
-                step = self._look(index, t, self.scheduler.scale_model_input(x, t), cond)
-                self._edit("step", step)
-                x = step.x_prev = self.scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
+                for change in [*self._changes("step"), *start.step_changes]:
+                    change(taken)
+                x = step.x_prev = self.scheduler.step(taken.native, t, x, return_dict=False, **extra)[0]
             yield step
 
     @torch.no_grad()
     def _begin(
         self, prompts: list[str], seeds: list[int], latents: Tensor | None
-    ) -> tuple[Tensor, Cond, list[torch.Generator]]:
+    ) -> tuple[Tensor, Start, list[torch.Generator]]:
         model = self.model
         generators = [torch.Generator().manual_seed(s) for s in seeds]
         noise = model.noise_from(generators) if latents is None else latents.to(model.device, model.dtype)
         x = self._edit("noise", noise) * self.scheduler.init_noise_sigma
-        cond = self._edit("cond", model.encode(self._edit("prompts", prompts), x.shape[1:]))
-        return x, model.family.guided(cond, self.guidance_scale), generators
+        prompts = self._edit("prompts", prompts)
+        cond = model.family.guided(self._edit("cond", model.encode(prompts, x.shape[1:])), self.guidance_scale)
+        return x, Start(self, prompts, seeds, self._scaled(x, 0), cond), generators
+
+    def _extra(self, generators: list[torch.Generator]) -> dict[str, Any]:
+        """What the solver takes beside the prediction: a generator for each sample, if it draws noise."""
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        return {"generator": generators} if takes_generator else {}
+
+    def _changes(self, point: str) -> list[Callable]:
+        return [change for p, change in self.edits if p == point]
 
     def _edit(self, point: str, value: Any) -> Any:
-        for change in (c for p, c in self.edits if p == point):
-            changed = change(value)
-            value = value if point == "step" else changed  # a step is changed in place
+        for change in self._changes(point):
+            value = change(value)
         return value
 
-    def _look(self, index: int, t: Tensor, x_t: Tensor, cond: Cond) -> Step:
+    def _scaled(self, x: Tensor, index: int) -> Tensor:
+        return copy.deepcopy(self.scheduler).scale_model_input(x, self.timesteps[index])  # some count their calls
+
+    def _state_of(self, x: Tensor, start: Start) -> Tensor:
+        """The solver's state for a start: as it was, but for samples whose noise was changed."""
+        unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
+        moved = (start.x_t.detach() / unit.to(x)).to(x.dtype)
+        return torch.where(start.changed.to(x.device)[:, None, None, None], moved, x) if start.changed.any() else x
+
+    def look(self, start: Start) -> Step:
+        """The first step of a start as it stands, without a graph."""
+        with torch.no_grad():
+            return self._look(0, self.timesteps[0], start.x_t, start.cond, start.null)
+
+    def state(self, start: Start, index: int) -> tuple[Tensor, Tensor]:
+        """x_t and t of a later step, sampled plainly from the start as it stands; raises `UsageError` past the last."""
+        if index >= len(self.timesteps):
+            raise UsageError(f"Step {index} was asked for, and the solver takes {len(self.timesteps)}, counted from 0.")
+        plain = Sampler(self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond, ())
+        unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
+        x = start.x_t / unit.to(start.x_t)
+        extra = self._extra([torch.Generator().manual_seed(s) for s in start.seeds])
+        with torch.no_grad():
+            for k, t in enumerate(plain.timesteps[:index]):
+                step = plain._look(k, t, plain.scheduler.scale_model_input(x, t), start.cond, start.null)
+                x = plain.scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
+        return plain.scheduler.scale_model_input(x, self.timesteps[index]), self.timesteps[index]
+
+    def _step(self, index: int, t: Tensor, x_t: Tensor, start: Start) -> Step:
+        if self.graph:
+            return self._look(index, t, x_t, leaves(start.cond), start.null, graph=True)
+        with torch.no_grad():
+            if index == 0 and ("first" in start.__dict__ or start.known):
+                return self._first(start)
+            return self._look(index, t, x_t, start.cond, start.null)
+
+    def again(self, step: Step) -> Step:
+        """A step as it was computed, with a graph from its conditional prediction to leaves in the conditioning."""
+        cond = leaves(step.cond)
+        native_cond = self.model.predict(step.x_t, step.t, cond)
+        return self._made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond)
+
+    def _first(self, start: Start) -> Step:
+        """The first step of a start that a mitigation has looked at already: only what it changed is computed anew."""
+        if start.known:
+            natives = start.known
+        elif not start.changed.any():
+            return start.first
+        else:
+            index = start.changed.nonzero()[:, 0]
+            new, old = self.look(start.select(index)), start.first
+            index = index.to(old.x_t.device)
+            natives = (
+                old.native_cond.index_copy(0, index, new.native_cond),
+                old.native_uncond.index_copy(0, index, new.native_uncond),
+            )
+        return self._made(0, self.timesteps[0], start.x_t, start.cond, natives[0], partial(torch.clone, natives[1]))
+
+    def _look(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, null: Cond | None, *, graph: bool = False) -> Step:
         model = self.model
         if model.family.unguided:
-            null_branch = refuse_null_branch(model.source, model.family.unguided)
+            null_branch: Callable = refuse_null_branch(model.source, model.family.unguided)
             native_cond = model.predict(x_t, t, cond)
+        elif graph:
+            native_cond, null_branch = model.predict(x_t, t, cond), partial(self.null_alone, x_t, t, null)
         elif self.guidance_scale > 1 or self.share_uncond:
-            native_cond, native_uncond = self._both(x_t, t, cond)
+            native_cond, native_uncond = self._both(x_t, t, cond, null)
             null_branch = partial(torch.Tensor.clone, native_uncond)
         else:
-            native_cond, null_branch = model.predict(x_t, t, cond), partial(model.predict_null, x_t, t)
-        step = model.step(index, t, x_t, cond, self.guidance_scale, native_cond, null_branch)
-        step.progress = index / len(self.scheduler.timesteps)
+            native_cond, null_branch = model.predict(x_t, t, cond), partial(self.null_alone, x_t, t, null)
+        return self._made(index, t, x_t, cond, native_cond, null_branch)
+
+    def _made(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, native_cond: Tensor, null_branch: Callable) -> Step:
+        scale, ts = self.guidance_scale, self.timesteps
+        step = self.model.step(index, t, x_t, cond, scale, native_cond, null_branch, ts)
+        step.progress = index / len(ts)
         return step
 
-    def _both(self, x_t: Tensor, t: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def null_alone(self, x_t: Tensor, t: Tensor, null: Cond | None) -> Tensor:
+        """The unconditional prediction by itself, shared where latents are."""
+        first, inverse, null = self._nulls(x_t, null)
+        return self.model.predict(x_t[first], t, null)[inverse]
+
+    def _nulls(self, x_t: Tensor, null: Cond | None) -> tuple[Any, Any, Cond]:
+        """Which samples' latents the unconditional branch is computed at, whose it then is, and its conditioning."""
+        shared = self.share_uncond and null is None
+        first, inverse = distinct(x_t) if shared else (slice(None), slice(None))
+        return first, inverse, null or self.model.null(len(x_t[first]), x_t.shape[1:])
+
+    def _both(self, x_t: Tensor, t: Tensor, cond: Cond, null: Cond | None) -> tuple[Tensor, Tensor]:
         """Both branches in one forward pass, in the order of the family's pipeline."""
-        model = self.model
-        first, inverse = distinct(x_t) if self.share_uncond else (slice(None), slice(None))
+        first, inverse, null = self._nulls(x_t, null)
         nulls = x_t[first]
-        null = model.null(len(nulls), x_t.shape[1:])
-        if model.family.null_first:
-            both = model.predict(torch.cat([nulls, x_t]), t, concatenate(null, cond))
+        if self.model.family.null_first:
+            both = self.model.predict(torch.cat([nulls, x_t]), t, concatenate(null, cond))
             native_uncond, native_cond = both.split([len(nulls), len(x_t)])
         else:
-            both = model.predict(torch.cat([x_t, nulls]), t, concatenate(cond, null))
+            both = self.model.predict(torch.cat([x_t, nulls]), t, concatenate(cond, null))
             native_cond, native_uncond = both.split([len(x_t), len(nulls)])
         return native_cond, native_uncond[inverse]
 
 
-def distinct(x_t: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the first sample of each distinct x_t, and for each sample which of these it equals."""
-    inverse = torch.unique(x_t.flatten(1), dim=0, return_inverse=True)[1]
-    order = torch.arange(len(x_t), device=x_t.device)
-    first = torch.full((int(inverse.max()) + 1,), len(x_t), device=x_t.device).scatter_reduce(0, inverse, order, "amin")
-    return first, inverse
+def leaves(cond: Cond) -> Cond:
+    """The same conditioning, with embeddings that gradients are taken with respect to."""
+    return {k: v.detach().requires_grad_() if k in LEAVES else v for k, v in cond.items()}

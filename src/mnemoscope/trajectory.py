@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.step import Step
+
+Steps = int | str | Sequence[int]  # the first n, "all", "last", or these indices
 
 
 class Trajectory:
@@ -25,7 +28,7 @@ class Trajectory:
         seeds: Sequence[int] | int | None = None,
         latents: Float[Tensor, "B C h w"] | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        guidance_scale: int | float = 7.5,
     ) -> None:
         self.model = model
         self.prompts, self.seeds = paired(prompts, seeds, latents)
@@ -33,14 +36,8 @@ class Trajectory:
         self.guidance_scale = guidance_scale
         self._steps: list[Step] = []
         self._broken = False
-        self._ahead = model.steps(
-            self.prompts,
-            self.seeds,
-            latents=latents,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            share_uncond=not model.family.unguided,
-        )
+        self._sampler = model.sampler(num_inference_steps, guidance_scale, share_uncond=not model.family.unguided)
+        self._ahead = self._sampler.steps(self.prompts, self.seeds, latents)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -67,6 +64,56 @@ class Trajectory:
     def all(self) -> list[Step]:
         """Every step down to the image."""
         return self.first(sys.maxsize)  # solvers may take more steps than inference steps
+
+    @property
+    def timesteps(self) -> Tensor:
+        """Every timestep of the sampling, whether it was computed yet or not."""
+        return self._sampler.timesteps
+
+    def indices(self, steps: Steps) -> list[int]:
+        """Which steps are meant: the first n, all, the last, or these indices; raises `UsageError` for any other."""
+        count = len(self.timesteps)
+        if steps in ("all", "last"):
+            return list(range(count)) if steps == "all" else [count - 1]
+        if isinstance(steps, int) and not isinstance(steps, bool):
+            if steps < 1:
+                raise UsageError(f"{steps} steps were asked of a trajectory; ask for at least 1.")
+            return list(range(min(steps, count)))
+        if isinstance(steps, str) or not isinstance(steps, Sequence):
+            raise UsageError(f"steps was '{steps}'; give a number, a list of indices, all, or last.")
+        known = sorted({i for i in steps if isinstance(i, int) and not isinstance(i, bool) and i >= 0})
+        if not known or len(known) != len(set(steps)):
+            raise UsageError(f"steps was {list(steps)}; give the indices of one or more steps, counted from 0.")
+        if known[-1] >= count:
+            raise UsageError(f"Step {known[-1]} was asked for, and the solver takes {count}, counted from 0.")
+        return known
+
+    def chosen(self, steps: Steps) -> list[Step]:
+        """The steps that `steps` means; none after the last of them is computed."""
+        wanted = self.indices(steps)
+        known = self.first(wanted[-1] + 1)
+        return [known[i] for i in wanted]
+
+    @torch.enable_grad()
+    def with_graph(self, index: int) -> Step:
+        """A step with a graph from the conditional prediction to `step.cond`, whose embeddings are leaves.
+
+        The unconditional prediction has no graph: it does not depend on the prompt. Costs nothing beyond the step
+        itself, if the step was not computed before; otherwise its conditional prediction is computed once more.
+        """
+        if index:
+            self.first(index)
+        if index < len(self._steps):
+            return self._sampler.again(self._steps[index])
+        self._sampler.graph = True
+        try:
+            step = self._next()
+        finally:
+            self._sampler.graph = False
+        if step is None:
+            raise UsageError(f"Step {index} was asked for, and the solver takes {len(self._steps)}, counted from 0.")
+        self._steps.append(step.detached())
+        return step
 
 
 def paired(

@@ -1,19 +1,5 @@
 """Scores of a sampling step: one differentiable function a file, higher = more memorized."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 from mnemoscope import registry
 
-sys.modules[__name__].__class__ = registry.Package
-
-
-def __getattr__(name: str) -> Callable[..., Any]:
-    if name.startswith("_") or name not in registry.names("score"):
-        raise AttributeError(name)
-    return registry.get("score", name).function
-
-
-def __dir__() -> list[str]:
-    return registry.names("score")
+__getattr__, __dir__ = registry.package(__name__, "score")

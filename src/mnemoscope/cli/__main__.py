@@ -1,0 +1,3 @@
+from mnemoscope.cli import main
+
+main()

@@ -1,0 +1,109 @@
+"""The commands that do everything at once."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnemoscope.cli.application import app
+from mnemoscope.cli.options import (
+    Batch,
+    Column,
+    ConfigOption,
+    Device,
+    Dtype,
+    Fpr,
+    Guidance,
+    Limit,
+    Lora,
+    Model,
+    Negatives,
+    Out,
+    Overwrite,
+    Prompts,
+    Scheduler,
+    Seed,
+    Steps,
+    Unet,
+    asked_for,
+    load_model,
+    load_prompts,
+    show,
+)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo-report"),
+    overwrite: Overwrite = False,
+    batch_size: Batch = "auto",
+) -> None:
+    """Audit the bundled model, which has memorized some of its training images, and write a report."""
+    from mnemoscope.demo.tour import run_demo
+    from mnemoscope.loading import quiet, settle_threads
+
+    quiet()
+    settle_threads()
+    failed = run_demo(out, batch=batch_size, overwrite=overwrite)
+    show(out, failed)
+
+
+@app.command()
+def audit(
+    model: Model,
+    prompts: Prompts,
+    out: Out,
+    negatives: Negatives = None,
+    references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
+    method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 4,
+    images: Annotated[int, typer.Option(min=1, help="Images drawn for each prompt shown.")] = 4,
+    most: Annotated[int, typer.Option(min=1, help="How many of the highest-scoring prompts are drawn.")] = 24,
+    column: Column = None,
+    limit: Limit = None,
+    fpr: Fpr = 0.01,
+    num_inference_steps: Steps = 50,
+    guidance_scale: Guidance = 7.5,
+    seed: Seed = 0,
+    batch_size: Batch = "auto",
+    unet: Unet = None,
+    lora: Lora = None,
+    scheduler: Scheduler = "own",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+    config: ConfigOption = None,
+) -> None:
+    """Detect, draw what is flagged beside its nearest training images, and write one report."""
+    from mnemoscope.audit import run_audit
+    from mnemoscope.detection import Detection
+    from mnemoscope.generation import Generation
+    from mnemoscope.references import read_references
+    from mnemoscope.settings import parameters
+
+    loaded = load_model(model, unet, lora, scheduler, device, dtype)
+    sampling: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    failed = run_audit(
+        loaded,
+        load_prompts(loaded, prompts, column, limit, seed),
+        out,
+        Detection(method, parameters(param), seed=seed, seeds=seeds, **sampling),
+        Generation(images=images, seed=seed, **sampling),
+        negatives=load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        references=read_references(references) if references else None,
+        most=most,
+        fpr=fpr,
+        batch=batch_size,
+        overwrite=overwrite,
+        asked=asked_for(
+            prompts=prompts,
+            negatives=negatives,
+            references=references,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+        ),
+    )
+    show(out, failed)

@@ -1,0 +1,117 @@
+"""The commands that score prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnemoscope.cli.application import app
+from mnemoscope.cli.options import (
+    Batch,
+    Column,
+    ConfigOption,
+    Device,
+    Dtype,
+    Fpr,
+    Guidance,
+    Limit,
+    Lora,
+    Model,
+    Negatives,
+    Out,
+    Overwrite,
+    Prompts,
+    Scheduler,
+    Seed,
+    Steps,
+    Unet,
+    asked_for,
+    load_model,
+    load_prompts,
+    show,
+)
+from mnemoscope.errors import UsageError
+
+
+@app.command()
+def detect(
+    model: Model,
+    prompts: Prompts,
+    out: Out,
+    negatives: Negatives = None,
+    method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 1,
+    threshold: Annotated[Path | None, typer.Option(help="summary.json of an earlier run, to flag with.")] = None,
+    column: Column = None,
+    limit: Limit = None,
+    fpr: Fpr = 0.01,
+    num_inference_steps: Steps = 50,
+    guidance_scale: Guidance = 7.5,
+    seed: Seed = 0,
+    batch_size: Batch = "auto",
+    unet: Unet = None,
+    lora: Lora = None,
+    scheduler: Scheduler = "own",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
+    overwrite: Overwrite = False,
+    config: ConfigOption = None,
+) -> None:
+    """Score prompts by how much the model seems to have memorized of them."""
+    from mnemoscope.detection import Detection, run_detection
+    from mnemoscope.formats import export_wen
+    from mnemoscope.settings import one_of, parameters
+
+    one_of("--format", format, ("mnemoscope", "wen"))
+    if format == "wen" and method != "noise_norm":
+        raise UsageError(f"--format wen holds noise_norm; leave out --method {method} or the format.")
+    loaded = load_model(model, unet, lora, scheduler, device, dtype)
+    companions = ("uncond_norm",) if format == "wen" else ()
+    summary = run_detection(
+        loaded,
+        load_prompts(loaded, prompts, column, limit, seed),
+        out,
+        Detection(method, parameters(param), seed, seeds, num_inference_steps, guidance_scale, companions),
+        negatives=load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        fpr=fpr,
+        threshold=threshold,
+        batch=batch_size,
+        overwrite=overwrite,
+        asked=asked_for(
+            prompts=prompts,
+            negatives=negatives,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+            scheduler=scheduler,
+            dtype=dtype,
+        ),
+    )
+    if format == "wen":
+        export_wen(out)
+    show(out, summary["failed"])
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Results of another code.")],
+    out: Out,
+    negatives: Annotated[Path | None, typer.Option(help="Results on ordinary prompts, in the same format.")] = None,
+    format: Annotated[str, typer.Option(help="wen: JSONL of Wen et al.'s detect_mem.py.")] = "wen",
+    first_step: Annotated[int, typer.Option(min=0, help="First step that counts.")] = 0,
+    end_step: Annotated[int | None, typer.Option(min=1, help="Step before which to stop; all if not given.")] = None,
+    fpr: Fpr = 0.01,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a run of another code's results, with its calibration and report."""
+    from mnemoscope.detection import import_detection
+    from mnemoscope.settings import one_of
+
+    one_of("--format", format, ("wen",))
+    summary = import_detection(
+        file, out, negatives=negatives, steps=(first_step, end_step), fpr=fpr, overwrite=overwrite
+    )
+    show(out, summary["failed"])

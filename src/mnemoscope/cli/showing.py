@@ -1,0 +1,35 @@
+"""The commands that only read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnemoscope.cli.application import app
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several detections are compared.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default in the first run.")] = None,
+) -> None:
+    """Write one HTML page about one or more runs."""
+    from rich.console import Console
+
+    from mnemoscope.report import write
+    from mnemoscope.terminal import print_run
+
+    page = write(runs, out)
+    for run in runs:
+        print_run(run, Console())
+    typer.echo(page)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show every method with its parameters, its cost and the paper that it comes from."""
+    from rich.console import Console
+
+    from mnemoscope.listing import methods_table
+
+    Console().print(methods_table())

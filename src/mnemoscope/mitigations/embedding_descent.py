@@ -1,0 +1,112 @@
+"""Wen et al.: descend a score on the prompt's embedding before sampling begins."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mnemoscope.cond import rows
+from mnemoscope.descent import descend
+from mnemoscope.errors import UsageError
+from mnemoscope.registry import Score, mitigation, scoring
+from mnemoscope.start import Start, distinct
+
+KEY = "encoder_hidden_states"
+Tokens = Literal["content", "content+eos", "all-but-bos"]
+
+
+@mitigation(
+    paper="arXiv:2407.21720, section 4.2",
+    cost="1 evaluation without and at most `iterations` + 1 with gradient an image",
+    strength=("target", (2.5, 2.0, 1.5, 1.0, 0.7, 0.5)),
+)
+def embedding_descent(
+    start: Start,
+    *,
+    score: Score = "noise_norm",
+    target: int | float | None = None,
+    lr: float = 0.05,
+    iterations: int = 20,
+    tokens: Tokens = "all-but-bos",
+    weight_decay: int | float | None = None,
+    epsilon: int | float | None = None,
+    target_step: int = 0,
+    compat: Literal["wen"] | None = None,
+) -> None:
+    """Moves each image's prompt embedding down a score's gradient by AdamW until the score is at most the target.
+
+    Every image has an embedding and a target of its own, tested before the first update and after each one, so that
+    the embedding used is a tested one; without a target all `iterations` are made. Once the mean L2 shift of the
+    tokens exceeds `epsilon`, that shift makes half of the loss. `target_step` is the sampling step that the score is
+    taken at, and `tokens` are those that may move. `compat="wen"` descends the joint norm over a prompt's images on
+    one embedding, tests before updates only, and has AdamW's weight decay of 0.01, which moves the first token too.
+    Raises `UsageError` for a model without a text embedding.
+    """
+    if KEY not in start.cond:
+        raise UsageError("embedding_descent moves a text embedding, and this model has none.")
+    if iterations < 1 or lr <= 0:
+        raise UsageError(f"embedding_descent got iterations={iterations} and lr={lr}; give 1 or more, and above 0.")
+    wen = compat == "wen"
+    own = torch.arange(len(start), device=start.x_t.device)
+    first, group = distinct(start.cond[KEY]) if wen else (own, own)
+    look = _Look(start, scoring(score), target_step, group, joint=wen)
+    begun = start.cond[KEY].detach().float()[first]
+    embedding, history = descend(
+        begun,
+        look,
+        target=target,
+        lr=lr,
+        iterations=iterations,
+        weight_decay=weight_decay if weight_decay is not None else 0.01 if wen else 0.0,
+        movable=movable(start, tokens)[first][..., None],
+        decay_all=wen,
+        penalty=None if epsilon is None else _shift_penalty(begun, epsilon),
+        test_last=not wen,
+    )
+    known = (look.native_cond, look.uncond) if target_step == 0 and not wen else None
+    start.change(cond={**start.cond, KEY: embedding[group].to(start.cond[KEY].dtype)}, known=known)
+    for seen, g in zip(start.seen, group.tolist(), strict=True):
+        seen["embedding_descent"] = {"score": history[g]}
+
+
+class _Look:
+    """The score of each embedding, over all the images that it draws; keeps the last predictions."""
+
+    def __init__(
+        self, start: Start, score: Callable[..., Tensor], index: int, group: Int[Tensor, " B"], joint: bool
+    ) -> None:
+        self.start, self.score, self.index, self.group, self.joint = start, score, index, group, joint
+        self.x_t, self.t = start.state(index)
+        self.uncond = start.native_uncond(self.x_t, self.t)
+        self.native_cond = torch.empty_like(self.uncond)
+
+    def __call__(self, embedding: Float[Tensor, "G L D"], going: Int[Tensor, " G"]) -> Float[Tensor, " G"]:
+        images, place = (self.group[:, None] == going).nonzero(as_tuple=True)
+        old = rows(self.start.cond, images)
+        cond = {**old, KEY: embedding[place].to(old[KEY].dtype)}
+        step = self.start.observe(self.x_t[images], cond, self.t, self.index, self.uncond[images])
+        self.native_cond[images] = step.native_cond.detach()
+        values = self.score(step)
+        if not self.joint:
+            return values
+        return torch.zeros(len(going), device=values.device).index_add(0, place, values.square()).sqrt()
+
+
+def movable(start: Start, tokens: Tokens) -> Bool[Tensor, "B L"]:
+    """Which tokens may move; never the first one."""
+    count, length = start.cond[KEY].shape[:2]
+    place = torch.arange(length, device=start.cond[KEY].device).expand(count, length)
+    if tokens == "all-but-bos":
+        return place > 0
+    ends = start.ends().to(place.device)[:, None]
+    return (place > 0) & ((place <= ends) if tokens == "content+eos" else (place < ends))
+
+
+def _shift_penalty(begun: Tensor, epsilon: int | float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def penalised(embedding: Tensor, going: Tensor, values: Tensor) -> Tensor:
+        shift = (embedding - begun[going])[:, 1:].norm(dim=2).mean(1)
+        return torch.where(shift > epsilon, (values + shift) / 2, values)
+
+    return penalised
