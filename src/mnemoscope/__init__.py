@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mnemoscope.denoiser import Denoiser
     from mnemoscope.errors import UsageError
     from mnemoscope.families import Family
+    from mnemoscope.guard import Guard
     from mnemoscope.prompts import Prompt, read_prompts
     from mnemoscope.run import Run
     from mnemoscope.start import Start
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Denoiser": "denoiser",
     "Family": "families",
+    "Guard": "guard",
     "Prompt": "prompts",
     "Run": "run",
     "Start": "start",
@@ -49,6 +51,7 @@ _MODULES = (
 __all__ = [
     "Denoiser",
     "Family",
+    "Guard",
     "Prompt",
     "Run",
     "Start",

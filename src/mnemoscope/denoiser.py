@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mnemoscope import schedule
+from mnemoscope.attention import steered
 from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
 from mnemoscope.families import family_of
@@ -111,9 +112,9 @@ class Denoiser:
         return noise.to(self.device, self.dtype)
 
     def predict(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
-        """What the network predicts at x_t, in its own units; differentiable, and counted."""
+        """What the network predicts at x_t, in its own units; differentiable, and counted, steered as `cond` says."""
         self.network_evaluations += len(x_t)
-        return self.family.predict(x_t, t, cond)
+        return steered(self.network, self.family.predict, x_t, t, cond)
 
     def predict_noise(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
         """Noise predicted at x_t, eps, whatever the network itself predicts; differentiable, in float32."""
@@ -139,9 +140,9 @@ class Denoiser:
         null = partial(self.predict_null, x_t, t)
         return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null, timesteps)
 
-    def predict_null(self, x_t: Float[Tensor, "B C h w"], t: Tensor) -> Float[Tensor, "B C h w"]:
+    def predict_null(self, x_t: Tensor, t: Tensor, null: Cond | None = None) -> Float[Tensor, "B C h w"]:
         """What the network predicts at x_t without a prompt; has a graph only if x_t requires a gradient."""
-        null = self.null(len(x_t), x_t.shape[1:])
+        null = null or self.null(len(x_t), x_t.shape[1:])
         with torch.set_grad_enabled(x_t.requires_grad and torch.is_grad_enabled()):
             return self.predict(x_t, t, null)
 

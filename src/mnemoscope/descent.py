@@ -10,6 +10,7 @@ from torch import Tensor
 Value = Callable[[Float[Tensor, "G *shape"], Int[Tensor, " G"]], Float[Tensor, " G"]]
 
 
+@torch.enable_grad()
 def descend(
     begun: Float[Tensor, "N *shape"],
     value: Value,

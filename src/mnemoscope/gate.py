@@ -17,6 +17,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.registry import Method
 from mnemoscope.run import read_json
 from mnemoscope.start import Start
+from mnemoscope.tokens import cut_off
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,12 @@ def _caption(found: Method, given: Mapping[str, Any], start: Start) -> None:
     """Draw from each sample's caption, transformed by a generator keyed by the caption and the sample's seed."""
     if start.prompts is None:
         raise UsageError(f"{found.name} changes the prompt's words, and only embeddings were given.")
+    if "tokenizer" in found.parameters:
+        given = {"tokenizer": getattr(start.model.pipe, "tokenizer", None), **given}
     pairs = zip(start.prompts, start.seeds, strict=True)
     texts = [found.function(p, random.Random(f"{found.name}|{seed}|{p}"), **given) for p, seed in pairs]
-    for seen, text in zip(start.seen, texts, strict=True):
+    for seen, text, cut in zip(start.seen, texts, cut_off(start.model, texts), strict=True):
         seen["mitigation"] = [*seen.get("mitigation", []), found.name]
-        seen["used_prompt"] = text
+        seen.update({"used_prompt": text, "tokens_cut_off": cut} if cut else {"used_prompt": text})
     start.prompts[:] = texts
     start.change(cond=start.encode(texts))

@@ -10,8 +10,10 @@ from typing import Any
 
 from PIL import Image
 
+from mnemoscope import features
 from mnemoscope.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
 from mnemoscope.denoiser import Denoiser
+from mnemoscope.mitigating import Mitigation, mitigated
 from mnemoscope.prompts import Prompt
 from mnemoscope.references import References
 from mnemoscope.run import Run
@@ -19,12 +21,23 @@ from mnemoscope.run import Run
 
 @dataclass(frozen=True)
 class Generation:
-    """How images are sampled: how many a prompt, from which seed on, with which solver settings."""
+    """How images are sampled: how many a prompt, from which seed on, with which solver settings and mitigations.
+
+    With a `threshold`, only images whose first step passes it are mitigated; `baseline` draws each image without any
+    mitigation as well, from the same seed.
+    """
 
     images: int = 4
     seed: int = 0
     num_inference_steps: int = 50
-    guidance_scale: float = 7.5
+    guidance_scale: int | float = 7.5
+    mitigations: tuple[Mitigation, ...] = ()
+    threshold: int | float | str | None = None
+    baseline: bool = False
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
 
 
 def run_generation(
@@ -72,25 +85,46 @@ def image_rows(
     """Sample and save the images of a batch of prompts; one row for each image."""
     seeds = seeds_of(generation.seed, generation.images)
     pairs = [(p, s) for p in prompts for s in seeds]
-    images = model.generate(
-        [p.text for p, _ in pairs],
-        [s for _, s in pairs],
-        num_inference_steps=generation.num_inference_steps,
-        guidance_scale=generation.guidance_scale,
-    )
+    asked = [p.text for p, _ in pairs], [s for _, s in pairs]
+    with mitigated(model, generation.mitigations, generation.threshold) as log:
+        images = model.generate(*asked, **generation.sampling)
+    plain = model.generate(*asked, **generation.sampling) if generation.baseline else []
     rows = []
-    for (prompt, seed), image in zip(pairs, images, strict=True):
+    for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
         file = f"images/{row_id(prompt, seed)}.png"
         save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "model": model.source})
         known = scores.get(prompt.id, {})
-        row = {"id": row_id(prompt, seed), "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed, "file": file}
+        row: Row = {
+            "id": row_id(prompt, seed),
+            "prompt_id": prompt.id,
+            "prompt": prompt.text,
+            "seed": seed,
+            "file": file,
+        }
         row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
         row |= {k: known[k] for k in ("score", "flagged") if k in known}
-        rows.append(row | (_match(image, prompt, references, folder) if references else {}))
+        row |= _done(log[k]) if generation.mitigations else {}
+        row |= _paired(image, plain[k], row["id"], folder) if generation.baseline else {}
+        rows.append(row | (match(image, prompt, references, folder) if references else {}))
     return rows
 
 
-def _match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
+def _done(seen: Mapping[str, Any]) -> Row:
+    """What a mitigation saw of an image and did to it."""
+    gate = {k: seen[k] for k in ("score", "flagged") if k in seen}
+    return {"mitigation": seen.get("mitigation", []), "seen": dict(seen), **gate}
+
+
+def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> Row:
+    """The image that the same seed gives without any mitigation, and how alike the two are."""
+    file = f"images/{name}-baseline.png"
+    save_png(plain, folder / file, {"mitigation": []})
+    one, other = features.pixels([image, plain])
+    return {"baseline": file, "baseline_similarity": float(one @ other)}
+
+
+def match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
+    """The reference nearest to an image, copied into the run, and the cosines with it and with the prompt's own."""
     best, similarity = references.nearest([image])
     match = references.items[int(best[0])]
     file = f"references/{int(best[0]):06d}.png"

@@ -47,7 +47,7 @@ class Sampler:
         x, start, generators = self._begin(prompts, seeds, latents)
         for change in self._changes("start"):
             change(start)
-        x = self._state_of(x, start)
+        x = self.state_of(x, start)
         extra = self._extra(generators)
         for index, t in enumerate(self.timesteps):
             step = self._step(index, t, self.scheduler.scale_model_input(x, t), start)
@@ -86,8 +86,8 @@ class Sampler:
     def _scaled(self, x: Tensor, index: int) -> Tensor:
         return copy.deepcopy(self.scheduler).scale_model_input(x, self.timesteps[index])  # some count their calls
 
-    def _state_of(self, x: Tensor, start: Start) -> Tensor:
-        """The solver's state for a start: as it was, but for samples whose noise was changed."""
+    def state_of(self, x: Tensor, start: Start) -> Tensor:
+        """The solver's state x for a start: as it was, but for samples that were changed."""
         unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
         moved = (start.x_t.detach() / unit.to(x)).to(x.dtype)
         return torch.where(start.changed.to(x.device)[:, None, None, None], moved, x) if start.changed.any() else x
@@ -95,7 +95,7 @@ class Sampler:
     def look(self, start: Start) -> Step:
         """The first step of a start as it stands, without a graph."""
         with torch.no_grad():
-            return self._look(0, self.timesteps[0], start.x_t, start.cond, start.null)
+            return self.look_at(0, self.timesteps[0], start.x_t, start.cond, start.null)
 
     def state(self, start: Start, index: int) -> tuple[Tensor, Tensor]:
         """x_t and t of a later step, sampled plainly from the start as it stands; raises `UsageError` past the last."""
@@ -107,23 +107,23 @@ class Sampler:
         extra = self._extra([torch.Generator().manual_seed(s) for s in start.seeds])
         with torch.no_grad():
             for k, t in enumerate(plain.timesteps[:index]):
-                step = plain._look(k, t, plain.scheduler.scale_model_input(x, t), start.cond, start.null)
+                step = plain.look_at(k, t, plain.scheduler.scale_model_input(x, t), start.cond, start.null)
                 x = plain.scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
         return plain.scheduler.scale_model_input(x, self.timesteps[index]), self.timesteps[index]
 
     def _step(self, index: int, t: Tensor, x_t: Tensor, start: Start) -> Step:
         if self.graph:
-            return self._look(index, t, x_t, leaves(start.cond), start.null, graph=True)
+            return self.look_at(index, t, x_t, leaves(start.cond), start.null, graph=True)
         with torch.no_grad():
             if index == 0 and ("first" in start.__dict__ or start.known):
                 return self._first(start)
-            return self._look(index, t, x_t, start.cond, start.null)
+            return self.look_at(index, t, x_t, start.cond, start.null)
 
     def again(self, step: Step) -> Step:
         """A step as it was computed, with a graph from its conditional prediction to leaves in the conditioning."""
         cond = leaves(step.cond)
         native_cond = self.model.predict(step.x_t, step.t, cond)
-        return self._made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond)
+        return self.made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond)
 
     def _first(self, start: Start) -> Step:
         """The first step of a start that a mitigation has looked at already: only what it changed is computed anew."""
@@ -139,9 +139,11 @@ class Sampler:
                 old.native_cond.index_copy(0, index, new.native_cond),
                 old.native_uncond.index_copy(0, index, new.native_uncond),
             )
-        return self._made(0, self.timesteps[0], start.x_t, start.cond, natives[0], partial(torch.clone, natives[1]))
+        return self.made(0, self.timesteps[0], start.x_t, start.cond, natives[0], partial(torch.clone, natives[1]))
 
-    def _look(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, null: Cond | None, *, graph: bool = False) -> Step:
+    def look_at(
+        self, index: int, t: Tensor, x_t: Tensor, cond: Cond, null: Cond | None, *, graph: bool = False
+    ) -> Step:
         model = self.model
         if model.family.unguided:
             null_branch: Callable = refuse_null_branch(model.source, model.family.unguided)
@@ -153,9 +155,10 @@ class Sampler:
             null_branch = partial(torch.Tensor.clone, native_uncond)
         else:
             native_cond, null_branch = model.predict(x_t, t, cond), partial(self.null_alone, x_t, t, null)
-        return self._made(index, t, x_t, cond, native_cond, null_branch)
+        return self.made(index, t, x_t, cond, native_cond, null_branch)
 
-    def _made(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, native_cond: Tensor, null_branch: Callable) -> Step:
+    def made(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, native_cond: Tensor, null_branch: Callable) -> Step:
+        """A step of this sampling from its conditional prediction."""
         scale, ts = self.guidance_scale, self.timesteps
         step = self.model.step(index, t, x_t, cond, scale, native_cond, null_branch, ts)
         step.progress = index / len(ts)

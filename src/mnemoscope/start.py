@@ -105,15 +105,23 @@ class Start:
         return self.model.family.guided(cond, self.solver.guidance_scale)
 
     def observe(
-        self, x_t: Tensor, cond: Cond, t: Tensor | None = None, index: int = 0, native_uncond: Tensor | None = None
+        self,
+        x_t: Tensor,
+        cond: Cond,
+        t: Tensor | None = None,
+        index: int = 0,
+        *,
+        native_uncond: Tensor | None = None,
+        samples: Tensor | None = None,
     ) -> Step:
         """The step that the network sees there, with a graph to whatever requires a gradient.
 
         `native_uncond` is the unconditional prediction there, where it is at hand; otherwise it is computed when asked
-        for, with a graph if x_t requires a gradient.
+        for, with a graph if x_t requires a gradient. `samples` are those looked at, where these are not all.
         """
         t, model, solver = self.t if t is None else t, self.model, self.solver
-        null = partial(model.predict_null, x_t, t) if native_uncond is None else lambda: native_uncond
+        own = self.null if self.null is None or samples is None else rows(self.null, samples)
+        null = partial(model.predict_null, x_t, t, own) if native_uncond is None else lambda: native_uncond
         native_cond = model.predict(x_t, t, cond)
         return model.step(index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps)
 
@@ -165,10 +173,14 @@ class Start:
 
 
 def _replaced(cond: Cond, index: Tensor, part: Cond) -> Cond:
-    """A conditioning with other rows; a key that only the part has is zero, hence without effect, elsewhere."""
-    count = len(next(iter(cond.values())))
-    whole = {k: cond.get(k, torch.zeros(count, *v.shape[1:], dtype=v.dtype, device=v.device)) for k, v in part.items()}
-    return {k: v.index_copy(0, index.to(v.device), part[k].to(v.dtype)) for k, v in whole.items()}
+    """A conditioning with other rows; a key that only one of them has is zero, hence without effect, in the other."""
+    keys = [*cond, *(k for k in part if k not in cond)]
+    whole, new = ({k: c[k] if k in c else _zeros(c, o[k]) for k in keys} for c, o in ((cond, part), (part, cond)))
+    return {k: v.index_copy(0, index.to(v.device), new[k].to(v.dtype)) for k, v in whole.items()}
+
+
+def _zeros(cond: Cond, like: Tensor) -> Tensor:
+    return like.new_zeros(len(next(iter(cond.values()))), *like.shape[1:])
 
 
 def _on(index: Tensor, change: StepChange) -> StepChange:

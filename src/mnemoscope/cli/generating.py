@@ -22,12 +22,14 @@ from mnemoscope.cli.options import (
     Scheduler,
     Seed,
     Steps,
+    Threshold,
     Unet,
     asked_for,
     load_model,
     load_prompts,
     show,
 )
+from mnemoscope.errors import UsageError
 
 
 @app.command()
@@ -36,6 +38,10 @@ def generate(
     prompts: Prompts,
     out: Out,
     images: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
+    mitigate: Annotated[list[str] | None, typer.Option(help="A mitigation; repeat it for several.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of a mitigation, name=value.")] = None,
+    threshold: Threshold = None,
+    baseline: Annotated[bool, typer.Option("--baseline", help="Draw each image without mitigation as well.")] = False,
     references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
     column: Column = None,
     limit: Limit = None,
@@ -51,16 +57,22 @@ def generate(
     overwrite: Overwrite = False,
     config: ConfigOption = None,
 ) -> None:
-    """Draw images for prompts, the same seeds for each."""
+    """Draw images for prompts, the same seeds for each, as they are or mitigated."""
     from mnemoscope.generation import Generation, run_generation
+    from mnemoscope.mitigating import chosen, readable
     from mnemoscope.references import read_references
+    from mnemoscope.settings import parameters
 
+    if not mitigate and (threshold is not None or baseline):
+        raise UsageError("--threshold and --baseline say how to mitigate; give --mitigate NAME with them.")
+    mitigations = tuple(chosen(mitigate or [], parameters(param)))
+    limit_score = readable(threshold)
     loaded = load_model(model, unet, lora, scheduler, device, dtype)
     summary = run_generation(
         loaded,
         load_prompts(loaded, prompts, column, limit, seed),
         out,
-        Generation(images, seed, num_inference_steps, guidance_scale),
+        Generation(images, seed, num_inference_steps, guidance_scale, mitigations, limit_score, baseline),
         references=read_references(references) if references else None,
         batch=batch_size,
         overwrite=overwrite,

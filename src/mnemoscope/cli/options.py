@@ -25,6 +25,10 @@ Guidance = Annotated[float, typer.Option(help="1 is no guidance.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first image; the next ones follow.")]
 Batch = Annotated[str, typer.Option(help="Samples in one forward pass, or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite/--resume", help="Start anew, or go on with the run in --out.")]
+Threshold = Annotated[
+    str | None,
+    typer.Option(help="Mitigate only what passes it: a detection's run or summary.json, or a number for noise_norm."),
+]
 Fpr = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ordinary prompts that may be flagged.")]
 
 

@@ -86,7 +86,9 @@ class _Look:
         images, place = (self.group[:, None] == going).nonzero(as_tuple=True)
         old = rows(self.start.cond, images)
         cond = {**old, KEY: embedding[place].to(old[KEY].dtype)}
-        step = self.start.observe(self.x_t[images], cond, self.t, self.index, self.uncond[images])
+        step = self.start.observe(
+            self.x_t[images], cond, self.t, self.index, native_uncond=self.uncond[images], samples=images
+        )
         self.native_cond[images] = step.native_cond.detach()
         values = self.score(step)
         if not self.joint:
