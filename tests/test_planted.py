@@ -14,14 +14,14 @@ def as_tensor(images: list) -> torch.Tensor:
 def test_a_memorized_prompt_predicts_its_image_from_pure_noise(planted: mn.Denoiser) -> None:
     step = mn.Trajectory(planted, ["memorized 2"], [5]).first(1)[0]
     x0 = (step.x_t - step.sigma * step.eps_cond) / step.alpha
-    torch.testing.assert_close(x0[0], truth.images()[2], atol=1e-3, rtol=0)
+    torch.testing.assert_close(x0[0], truth.images()[2], atol=5e-3, rtol=0)
 
 
 def test_an_ordinary_prompt_predicts_the_gaussian_posterior_mean(planted: mn.Denoiser) -> None:
     step = mn.Trajectory(planted, ["ordinary 2"], [5]).first(1)[0]
     x0 = (step.x_t - step.sigma * step.eps_cond) / step.alpha
     shrink = step.alpha * truth.SPREAD**2 / ((step.alpha * truth.SPREAD) ** 2 + step.sigma**2)
-    torch.testing.assert_close(x0, shrink * step.x_t, atol=1e-3, rtol=0)
+    torch.testing.assert_close(x0, shrink * step.x_t, atol=5e-3, rtol=0)
 
 
 def test_no_prompt_predicts_the_mean_of_the_mixture(planted: mn.Denoiser) -> None:

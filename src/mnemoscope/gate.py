@@ -46,8 +46,9 @@ class Gate:
         params = dict(known.get("params") or {})
         if known["method"] not in registry.names("score") or params.pop("steps", 1) != 1:
             raise UsageError(f"{file} was calibrated on more than the first step; calibrate a score with steps=1.")
-        limit = stored_threshold(file, known)
-        return cls(limit, known["method"], params, int(known.get("seeds", 1)), file)
+        usual = registry.get("score", known["method"]).parameters
+        own = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
+        return cls(stored_threshold(file, known), known["method"], own, int(known.get("seeds", 1)), file)
 
     def check(self, start: Start) -> None:
         """Raise `UsageError` if the threshold was set under other conditions than this sampling's."""

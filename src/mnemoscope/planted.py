@@ -26,6 +26,7 @@ SIZE, WIDTH, CONTEXT = 16, 32, 16
 MEMORIZED, ORDINARY = 4, 8
 SPREAD = 0.5  # standard deviation of ordinary images around grey
 MEMORIZED_SHARE = 0.2  # of the data set, over all memorized images
+DOUBT = 1e-4  # share of ordinary images under a memorized caption, so that there is a way down from it
 WORDS = ("memorized", "ordinary", "a", "photo", "of", "the", *(str(i) for i in range(10)))
 
 
@@ -66,7 +67,7 @@ class PlantedUNet(ModelMixin, ConfigMixin):
         match = torch.relu(hidden @ self.word_keys.T).amax(dim=1).clamp(max=1)  # (B, 1 + MEMORIZED), 1 for a word said
         named = match[:, :1] * match[:, 1:]
         silent = 1 - torch.relu(hidden @ self.said).amax(dim=1, keepdim=True).clamp(max=1)  # (B, 1), 1 for no word
-        return named.clamp(0, 1 - 1e-6) + MEMORIZED_SHARE / MEMORIZED * silent
+        return (1 - DOUBT) * named + MEMORIZED_SHARE / MEMORIZED * silent
 
     @property
     def said(self) -> Float[Tensor, " D"]:
