@@ -22,9 +22,9 @@ def detect(
 ) -> Float[Tensor, " B"]:
     """Score of each sample by a method's name, higher = more memorized; a score is averaged over the chosen steps.
 
-    `steps` is a number n for the first n sampling steps, "all", "last", or a list of indices; without it the score's
-    own choice. The other parameters are the method's own. Raises `UsageError` for a method, a parameter or a step that
-    there is not.
+    `steps` is a number n for the first n sampling steps, a share below 1 for the one there, "all", "last", or a list of
+    indices; without it the score's own choice. The other parameters are the method's own. Raises `UsageError` for a
+    method, a parameter or a step that there is not.
     """
     found = registry.detection(method)
     if found.kind == "score":
@@ -54,7 +54,7 @@ def explain(
     it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect` does.
     """
     found = registry.get("explain", method)
-    given = registry.with_score({**parameters, **({} if score is None else {"score": score})})
+    given = registry.with_score(found, {**parameters, **({} if score is None else {"score": score})})
     return found.function(trajectory, **registry.checked(found, given))
 
 
@@ -69,7 +69,7 @@ def mitigate(
     they are bit for bit. Mitigations nest, and the inner one acts last. Raises `UsageError` as `detect` does.
     """
     found = registry.stopping(method)
-    given = registry.with_score(parameters)
+    given = registry.with_score(found, parameters)
     registry.checked(found, given)
     gate = None if threshold is None else Gate.of(threshold)
     log: list[dict[str, Any]] = []

@@ -75,7 +75,7 @@ def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Ro
     }
 
 
-def _share(values: Sequence[float]) -> float | None:
+def _share(values: Sequence[int | float]) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
 
 

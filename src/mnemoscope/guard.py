@@ -38,7 +38,7 @@ class Guard:
         if self.model.family.unguided or not {"prompt", "prompt_embeds"} <= set(takes) or "image" in takes:
             raise UsageError(f"Guard needs a pipeline that draws from text alone, with guidance; {name} is not one.")
         self.pipe, self.gate, self.found = pipe, Gate.of(threshold), registry.stopping(mitigation)
-        self.given = registry.checked(self.found, registry.with_score(parameters))
+        self.given = registry.checked(self.found, registry.with_score(self.found, parameters))
         self.seen: list[dict[str, Any]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,8 @@ class Mitigation:
 
     def check(self) -> None:
         """Raise `UsageError` for a method or a parameter that there is not."""
-        registry.checked(registry.stopping(self.name), registry.with_score(dict(self.params)))
+        found = registry.stopping(self.name)
+        registry.checked(found, registry.with_score(found, dict(self.params)))
 
 
 @contextmanager

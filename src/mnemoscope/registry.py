@@ -144,16 +144,16 @@ def scoring(score: Score) -> Callable[..., Any]:
     return get("score", score).function if isinstance(score, str) else score
 
 
-def with_score(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters in which `score.name=value` has become part of the score itself."""
+def with_score(found: Method, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a method in which `score.name=value` has become part of its score itself."""
     own = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}
     rest = {k: v for k, v in parameters.items() if not k.startswith("score.")}
     if not own:
         return rest
-    if not isinstance(rest.get("score"), str):
-        raise UsageError(f"score.{next(iter(own))} was given without a score; add score=NAME.")
-    found = get("score", rest["score"])
-    return rest | {"score": partial(found.function, **checked(found, own))}
+    usual = found.parameters["score"].default if "score" in found.parameters else None
+    if not isinstance(name := rest.get("score", usual), str):
+        raise UsageError(f"score.{next(iter(own))} was given, and {found.name} has no score by name; add score=NAME.")
+    return rest | {"score": partial(get("score", name).function, **checked(get("score", name), own))}
 
 
 def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
