@@ -12,7 +12,17 @@ from filelock import FileLock, Timeout
 from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
 
-OWN_FILES = ("rows.jsonl", "work.jsonl", "summary.json", "report.html", "wen.jsonl", "wen-negatives.jsonl", "run.json")
+OWN_FILES = (
+    "rows.jsonl",
+    "work.jsonl",
+    "summary.json",
+    "report.html",
+    "wen.jsonl",
+    "wen-negatives.jsonl",
+    "attributions.json",
+    "perturbations.json",
+    "run.json",
+)
 OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate")
 
 

@@ -1,0 +1,152 @@
+"""Every mitigation over its strength on the bundled model: copying, alignment and cost, by kind of prompt.
+
+    python benchmarks/mitigations.py --out FOLDER [--seed 1000] [--steps 20] [--guard]
+
+Draws 12 memorized captions, 8 captions of templates and 16 ordinary ones under each mitigation, no threshold before it,
+the same seeds for each; goes on where it was. An image replicates if the pixel cosine with its own training image is at
+least 0.8; SSCD, where the packaged network is installed, compares with that image through the autoencoder. Alignment
+is the share of images whose concept is the nearest of the bundled ones; CHANCE is what shuffled prompts get. `--guard`
+draws all 30 memorized captions, 4 seeds each, behind the threshold instead, beside as many ordinary images.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import mnemoscope as mn
+from bundled import sscd_features, through_autoencoder
+from mnemoscope import demo, features, registry, stats
+from mnemoscope.alignment import aligner
+from mnemoscope.curves import Point, curve
+from mnemoscope.generation import Generation
+from mnemoscope.loading import quiet
+from mnemoscope.mitigating import Mitigation
+from mnemoscope.prompts import Prompt, as_prompts
+from mnemoscope.references import read_references
+from mnemoscope.run import read_rows
+from mnemoscope.sweep import run_sweep
+
+REPLICATES = 0.8
+STRENGTHS: dict[str, tuple[Any, ...]] = {
+    "embedding_descent": (1.5, 1.0, 0.7, 0.4),
+    "noise_descent": (1.5, 1.0),
+    "guidance_schedule": (800, 600, 400, 200),
+    "embedding_noise": (0.1, 0.3, 0.5, 1.0),
+    "padding_mask": (0.3, 0.7, 1.0),
+    "attention_rescaling": (1.0, 1.25, 2.0),
+    "attention_attenuation": (0.9, 0.5, 0.3, 0.0),
+    "random_words": (1, 4, 16),
+    "random_numbers": (1, 4, 16),
+    "repeat_words": (1, 4, 16),
+}
+FIXED: dict[str, dict[str, Any]] = {"noise_descent": {"iterations": 20}}
+
+
+def tried() -> list[Point]:
+    found = [Point()]
+    for name in [*registry.names("mitigate"), *registry.names("caption")]:
+        parameter = (registry.stopping(name).strength or (None,))[0]
+        for strength in STRENGTHS.get(name, (None,)):
+            own = {} if parameter is None else {parameter: strength}
+            found.append(Point(Mitigation(name, {**FIXED.get(name, {}), **own}), parameter, strength))
+    return found
+
+
+def prompts() -> list[Prompt]:
+    layouts = [r.caption for r in demo.references() if r.kind == "template" and r.caption][:16:2]
+    kinds = {"verbatim": demo.prompts("verbatim")[:12], "template": layouts, "ordinary": demo.prompts("ordinary")[:16]}
+    return [
+        Prompt(p.id, p.text, label=kind != "ordinary", kind=kind)
+        for kind, texts in kinds.items()
+        for p in as_prompts(texts)
+    ]
+
+
+def interval(row: dict[str, Any], mean: str, name: str, form: str = ".2f") -> str:
+    ends = row[f"{name}_interval"]
+    return "" if row[mean] is None else f"{row[mean]:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
+
+
+def table(model: mn.Denoiser, folder: Path) -> None:
+    """One line a kind and point, in Markdown."""
+    rows, embed = read_rows(folder), sscd_features()
+    own = {r.caption: r.image().convert("RGB") for r in demo.references()}
+    seen = dict(zip(own, through_autoencoder(model, list(own.values())), strict=True)) if embed else {}
+    vectors = dict(zip(seen, embed(list(seen.values())), strict=True)) if embed else {}
+    print("| kind | mitigation | strength | replicates | similarity | SSCD | alignment | evaluations | s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for kind in ("verbatim", "template", "ordinary"):
+        for point in tried():
+            part = [r for r in rows if r["kind"] == kind]
+            found = curve(part, point, REPLICATES)
+            mine = [r for r in part if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
+            sscd = ""
+            if embed and kind != "ordinary":
+                made = embed([Image.open(folder / r["file"]) for r in mine])
+                sscd = f"{np.mean([m @ vectors[r['prompt']] for m, r in zip(made, mine, strict=True)]):.2f}"
+            aligned = "other_alignment" if kind == "ordinary" else "alignment"
+            print(
+                f"| {kind} | `{point.method}` | {'' if point.strength is None else point.strength} "
+                f"| {interval(found, 'replication_rate', 'replication')} "
+                f"| {interval(found, 'similarity_mean', 'similarity')} | {sscd} "
+                f"| {interval(found, f'{aligned}_mean', aligned)} "
+                f"| {found['evaluations_per_image']:.0f} | {found['seconds_per_image']:.2f} |",
+                flush=True,
+            )
+
+
+def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: float, target: float, images: int = 4) -> None:
+    """Replication of all memorized captions with and without a guard, and whether ordinary images stay as they are."""
+    pipe, own = model.pipe, {r.caption: r.image().convert("RGB") for r in demo.references()}
+    pipe.set_progress_bar_config(disable=True)
+    guard = mn.Guard(pipe, threshold=threshold, target=target, iterations=40)
+    asked = {"num_inference_steps": steps, "guidance_scale": 3.0, "num_images_per_prompt": images}
+    copied, kept, seen = {"bare": [], "guarded": []}, [], []
+    for memorized, ordinary in zip(demo.prompts("verbatim"), demo.prompts("ordinary")[:30], strict=True):
+        made = {}
+        for name, draw in (("bare", pipe), ("guarded", guard)):
+            seeds = [torch.Generator().manual_seed(seed + k) for k in range(images)] * 2
+            made[name] = draw([memorized, ordinary], generator=seeds, **asked).images
+            copied[name] += list(features.pixels(made[name][:images]) @ features.pixels([own[memorized]])[0])
+        seen += guard.seen
+        pairs = zip(made["bare"][images:], made["guarded"][images:], strict=True)
+        kept += [np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    flagged = [s["flagged"] for s in seen]
+    print(f"flagged: {sum(flagged)} of {len(flagged)} images, threshold {threshold}, target {target}")
+    for name, values in copied.items():
+        count = int((np.array(values) >= REPLICATES).sum())
+        low, high = stats.wilson_interval(count, len(values))
+        print(
+            f"{name}: {count} of {len(values)} memorized images replicate [{low:.3f}, {high:.3f}], "
+            f"cosine {np.mean(values):.3f}, at most {np.max(values):.3f}"
+        )
+    print(f"ordinary images bit-identical: {sum(kept)} of {len(kept)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--threshold", type=float, default=1.5)
+    parser.add_argument("--target", type=float, default=1.0)
+    args = parser.parse_args()
+    quiet()
+    torch.set_num_threads(1)
+    model = mn.Denoiser.from_pretrained("demo")
+    if args.guard:
+        guarded(model, args.seed, args.steps, args.threshold, args.target)
+        return
+    drawn = Generation(1, args.seed, args.steps, 3.0)
+    references = read_references(demo.HERE / "references")
+    run_sweep(model, prompts(), args.out, drawn, tried(), references, alignment=aligner("concepts"))
+    table(model, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The command that rewrites prompts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnemoscope.cli.application import app
+from mnemoscope.cli.options import Batch, ConfigOption, Device, Out, Overwrite, asked_for, load_model, show
+from mnemoscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnemoscope.denoiser import Denoiser
+    from mnemoscope.rewriting.offline import Rewriter
+    from mnemoscope.rewriting.rescoring import Scorer
+
+SAME_MODEL = ("unet", "lora")  # of the explanation's settings, what makes its model the one that it was
+
+
+@app.command()
+def rewrite(
+    run: Annotated[Path, typer.Argument(help="Folder of an explanation.")],
+    out: Out,
+    level: Annotated[list[int] | None, typer.Option(help="How many words to change; repeat it for several.")] = None,
+    rewrites: Annotated[int, typer.Option(help="Rewrites of each prompt at each level.")] = 5,
+    temperature: Annotated[float, typer.Option(help="Of the choice of words: near 0 takes the highest.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of words, and of what is put in their place.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Language model of a chat-completions endpoint.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of that endpoint, OpenAI's if not given.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer of the endpoint.")] = 60,
+    retries: Annotated[int, typer.Option(help="How often a request is repeated that did not get through.")] = 4,
+    masked_lm: Annotated[Path | None, typer.Option(help="Folder of a masked language model to rewrite with.")] = None,
+    wordnet: Annotated[Path | None, typer.Option(help="Folder of WordNet's files to rewrite with.")] = None,
+    score: Annotated[str, typer.Option(help="Detection method to score rewrites with, or none.")] = "noise_norm",
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of that method, name=value.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of the scores; the explanation's if none.")] = None,
+    rescore: Annotated[str | None, typer.Option(help="Model to score with; the explanation's if not given.")] = None,
+    threshold: Annotated[Path | None, typer.Option(help="summary.json of a detection, to compare with.")] = None,
+    batch_size: Batch = "auto",
+    device: Device = "auto",
+    format: Annotated[str, typer.Option(help="mnemoscope, or layer6 for perturbations.json too.")] = "mnemoscope",
+    overwrite: Overwrite = False,
+    config: ConfigOption = None,
+) -> None:
+    """Rewrite prompts in the words that an explanation blames, and score them again."""
+    from mnemoscope.rewriting.choice import Choice
+    from mnemoscope.rewriting.outcome import export_layer6
+    from mnemoscope.rewriting.rewrites import explanation, run_rewriting
+    from mnemoscope.settings import one_of, parameters
+
+    one_of("--format", format, ("mnemoscope", "layer6"))
+    choice = Choice(tuple(level or (3,)), rewrites, temperature, seed)
+    record, _ = explanation(run)
+    asked = asked_for(run=run, model=model, base_url=base_url, masked_lm=masked_lm, wordnet=wordnet, rescore=rescore)
+    asked |= asked_for(threshold=threshold)
+    ask = _endpoint(model, base_url, timeout, retries, others=(masked_lm, wordnet))
+    audited = _audited(record, rescore, device) if score != "none" or not any((ask, masked_lm, wordnet)) else None
+    scorer = _scorer(audited, record, score, parameters(param), seeds, threshold, batch_size)
+    rewriter = _rewriter(ask, masked_lm, wordnet, audited, out)
+    summary = run_rewriting(run, out, rewriter, choice, scorer=scorer, overwrite=overwrite, asked=asked)
+    if format == "layer6":
+        export_layer6(out)
+    show(out, summary["failed"])
+
+
+def _endpoint(
+    model: str | None, base_url: str | None, timeout: float, retries: int, others: tuple[Path | None, ...]
+) -> Any:
+    """A connection to the endpoint that was asked for, or None."""
+    from mnemoscope.rewriting.endpoint import OPENAI, Connection, Endpoint, find_key
+
+    if sum(given is not None for given in (model, *others)) > 1:
+        raise UsageError("More than one of --model, --masked-lm and --wordnet was given; rewrite with one of them.")
+    if model is None:
+        if base_url is not None:
+            raise UsageError("--base-url was given without --model; name the language model to ask there.")
+        return None
+    endpoint = Endpoint(model, base_url or OPENAI, timeout=timeout, retries=retries)
+    return Connection(endpoint, find_key())
+
+
+def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoiser":
+    """The explanation's own model, known by its weights, or another one that was asked for."""
+    about, settings = record.get("model") or {}, record["settings"]
+    source = rescore or about.get("source")
+    if source is None:
+        raise UsageError("The explanation was imported and names no model; give --rescore MODEL.")
+    parts = {k: Path(settings[k]) if settings.get(k) and rescore is None else None for k in SAME_MODEL}
+    scheduler, dtype = settings.get("scheduler") or "own", settings.get("dtype") or "auto"
+    loaded = load_model(source, parts["unet"], parts["lora"], scheduler, device, dtype)
+    if rescore is None and about.get("weights") != loaded.weights_hash:
+        raise UsageError(f"{source} has other weights than when it was explained; give --rescore {source} to go on.")
+    return loaded
+
+
+def _scorer(
+    model: "Denoiser | None",
+    record: dict[str, Any],
+    score: str,
+    params: dict[str, Any],
+    seeds: int | None,
+    threshold: Path | None,
+    batch: str,
+) -> "Scorer | None":
+    from mnemoscope.rewriting.rescoring import Scorer, detection_of
+
+    if model is None or score == "none":
+        if params or threshold or seeds:
+            raise UsageError("--score none was given, so that --param, --seeds and --threshold have no meaning.")
+        return None
+    return Scorer(model, detection_of(record, score, params, seeds), threshold=threshold, batch=batch)
+
+
+def _rewriter(
+    endpoint: Any, masked_lm: Path | None, wordnet: Path | None, model: "Denoiser | None", out: Path
+) -> "Rewriter":
+    if endpoint is not None:
+        from mnemoscope.rewriting.chat import Chat
+
+        return Chat(endpoint, out / "cache")
+    if masked_lm is not None:
+        from mnemoscope.rewriting.masked import masked
+
+        return masked(masked_lm)
+    if wordnet is not None:
+        from mnemoscope.rewriting import wordnet as database
+
+        return database.wordnet(wordnet)
+    from mnemoscope.rewriting.neighbours import neighbours
+
+    assert model is not None
+    return neighbours(model)

@@ -1,0 +1,124 @@
+"""A chat-completions endpoint: its address, its key, and one request to it."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mnemoscope.errors import UsageError
+from mnemoscope.rewriting.passage import NotRewritten
+
+OPENAI = "https://api.openai.com/v1"
+KEYS = ("MNEMOSCOPE_API_KEY", "OPENAI_API_KEY")
+REFUSED = {401: "refused the key", 403: "refused the key's rights", 404: "has no such model or path"}
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible chat-completions endpoint and the model behind it, with what bounds a request.
+
+    A request that meets status 408, 409, 429 or 5xx, or no answer within `timeout` seconds, is sent again up to
+    `retries` times, with a growing pause. Raises `UsageError` for an address that is none or that holds a secret.
+    """
+
+    model: str
+    base_url: str = OPENAI
+    max_tokens: int = 400
+    timeout: int | float = 60
+    retries: int = 4
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise UsageError(f"--base-url '{self.base_url}' is no http or https address; give one like {OPENAI}.")
+        if url.username or url.password or url.query or url.fragment:
+            raise UsageError(f"--base-url may not hold a key, a password or a query; set {KEYS[0]} for the key.")
+        if not self.model.strip():
+            raise UsageError("--model is empty; give the name that the endpoint knows its model by.")
+        if self.timeout <= 0 or self.retries < 0 or self.max_tokens < 1:
+            raise UsageError("--timeout must be above 0, --retries 0 or more, and the answer have room for a token.")
+
+
+def find_key() -> str | None:
+    """The key from the environment, or else from a `.env` file in the current folder; None if there is none."""
+    needs()
+    from dotenv import dotenv_values
+
+    try:
+        file = dotenv_values(Path(".env")) if Path(".env").is_file() else {}
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError("The file .env here could not be read as UTF-8 text; mend it or move it away.") from e
+    found = [(name, value) for source in (os.environ, file) for name in KEYS if (value := (source.get(name) or ""))]
+    if not found:
+        return None
+    name, key = found[0][0], found[0][1].strip()
+    if not (key.isascii() and key.isprintable() and " " not in key and key):
+        raise UsageError(f"{name} holds characters that no key has, such as a space; set it again.")
+    return key
+
+
+def needs() -> None:
+    """Raise `UsageError` with what to install unless the extra is there."""
+    for module in ("openai", "dotenv"):
+        if find_spec(module) is None:
+            raise UsageError(f"Asking a language model needs {module}: pip install 'mnemoscope[llm]'.")
+
+
+class Connection:
+    """Sends requests to an endpoint; the key lives in this object and in the Authorization header alone."""
+
+    def __init__(self, endpoint: Endpoint, key: str | None) -> None:
+        if key is None and endpoint.base_url.rstrip("/") == OPENAI:
+            raise UsageError(
+                f"No key was found for {OPENAI}; set {' or '.join(KEYS)}, or give the --base-url of another server."
+            )
+        needs()
+        from openai import OpenAI
+
+        self.endpoint = endpoint
+        self._key = key
+        self._client = OpenAI(
+            api_key=key or "none", base_url=endpoint.base_url, timeout=endpoint.timeout, max_retries=endpoint.retries
+        )
+
+    def __repr__(self) -> str:
+        return f"Connection({self.endpoint})"
+
+    def clean(self, text: object) -> str:
+        """A text of the server's without the key, should it repeat it."""
+        said = str(text)
+        return said.replace(self._key, "***") if self._key else said
+
+    def ask(self, messages: Messages) -> Any:
+        """The endpoint's answer as JSON; None for an answer that is no JSON.
+
+        Raises `NotRewritten` for a request that failed for good, and `UsageError` for what fails for every request.
+        """
+        import openai
+
+        about, where = self.endpoint, self.endpoint.base_url
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(
+                model=about.model,
+                messages=messages,  # type: ignore[arg-type]  # plain dictionaries in place of its own types
+                max_tokens=about.max_tokens,
+            )
+        except openai.APITimeoutError:
+            tries = about.retries + 1
+            raise NotRewritten(f"no answer within {about.timeout:g} s, asked {tries} times") from None
+        except openai.APIConnectionError:
+            raise UsageError(f"Nothing answers at {where}; check --base-url and the network, then go on.") from None
+        except openai.APIStatusError as e:
+            if e.status_code in REFUSED:
+                what = f"{REFUSED[e.status_code]} (status {e.status_code})"
+                raise UsageError(f"{where} {what}; check --base-url, --model and {' or '.join(KEYS)}.") from None
+            reason = self.clean(e.message).partition("\n")[0][:200]
+            raise NotRewritten(f"the endpoint failed with status {e.status_code}: {reason}") from None
+        try:
+            return json.loads(self.clean(raw.content.decode("utf-8", "replace")))
+        except ValueError:
+            return None

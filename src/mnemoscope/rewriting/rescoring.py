@@ -1,0 +1,42 @@
+"""A detector's scores of prompts and of their rewrites, under the conditions that the explanation was made with."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import registry
+from mnemoscope.batching import batch_size, chunks
+from mnemoscope.calibration import stored_threshold
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.detection import Detection, detect_rows
+from mnemoscope.prompts import as_prompts
+
+
+class Scorer:
+    """Scores texts by one detection of one model; `threshold`, if there is one, holds for just these conditions.
+
+    Raises `UsageError` for a method, a parameter or a threshold that does not fit.
+    """
+
+    def __init__(
+        self, model: Denoiser, detection: Detection, *, threshold: Path | None = None, batch: int | str = "auto"
+    ) -> None:
+        registry.checked(registry.detection(detection.method), detection.parameters, extra=("steps",))
+        self.model = model
+        self.detection = detection
+        self.conditions = detection.conditions(model)
+        self.threshold = stored_threshold(threshold, self.conditions) if threshold else None
+        self._size = max(1, batch_size(model, batch) // detection.seeds)
+
+    def __call__(self, texts: Iterable[str]) -> dict[str, float]:
+        """The score of each text; equal texts are scored once."""
+        prompts = as_prompts(dict.fromkeys(texts))
+        rows = (row for some in chunks(prompts, self._size) for row in detect_rows(self.model, some, self.detection))
+        return {row["prompt"]: row["score"] for row in rows}
+
+
+def detection_of(record: Mapping[str, Any], method: str, params: Mapping[str, Any], seeds: int | None) -> Detection:
+    """The detection by a method that samples as a run did, whose record this is."""
+    known = record["settings"]
+    sampling = {k: known[k] for k in ("seed", "num_inference_steps", "guidance_scale") if known.get(k) is not None}
+    return Detection(method, dict(params), seeds=seeds or known.get("seeds") or 1, **sampling)

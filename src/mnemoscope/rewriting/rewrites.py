@@ -1,0 +1,117 @@
+"""Rewriting the prompts of an explanation into a run: choose words, rewrite, score again."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+
+from mnemoscope.batching import Row, content_hash, in_order
+from mnemoscope.errors import UsageError
+from mnemoscope.rewriting.choice import Choice, choose, draw_seed
+from mnemoscope.rewriting.offline import Rewriter
+from mnemoscope.rewriting.outcome import selected, summarised
+from mnemoscope.rewriting.passage import NotRewritten, passage
+from mnemoscope.rewriting.rescoring import Scorer
+from mnemoscope.run import Run, read_json, read_rows
+
+
+def run_rewriting(
+    explained: Path,
+    out: Path,
+    rewriter: Rewriter,
+    choice: Choice,
+    *,
+    scorer: Scorer | None = None,
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Rewrite every prompt of an explanation `rewrites` times at each level, into a run, and return its summary.
+
+    With a `scorer` each prompt and its rewrites are scored. What cannot be rewritten becomes a failed row with the
+    reason; prompts whose explanation failed are failed rows too. Neither rows nor scores depend on the other prompts.
+    """
+    rows = explanation(explained)[1]
+    settings = {
+        **(asked or {}),
+        **{**vars(choice), "levels": list(choice.levels)},
+        "rewriter": rewriter.name,
+        **({"score": scorer.detection.method, "params": scorer.detection.parameters} if scorer else {"score": None}),
+        "conditions": scorer.conditions if scorer else None,
+        "content": content_hash(json.dumps([r["id"], r["prompt"], r.get("words")]) for r in rows),
+    }
+    about = scorer.model.describe() if scorer else None
+    with Run(out, "rewrite", settings, overwrite=overwrite, model=about) as run, Progress(transient=True) as bar:
+        for row in bar.track(rows, description="rewrite"):
+            if not all(i in run.done for i in _ids(row, choice)):
+                _append(run, row, rewriter, choice, scorer)
+        limit = scorer.threshold if scorer else None
+        run.replace_rows(selected(in_order(run.rows(), [i for r in rows for i in _ids(r, choice)]), limit))
+        return run.finish(**summarised(run.rows(), rewriter.name, limit))
+
+
+def explanation(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Record and rows of an `explain` run; raises `UsageError` for any other folder."""
+    record = read_json(folder / "run.json")
+    if record.get("command") != "explain":
+        given = record.get("command")
+        raise UsageError(f"{folder} is a run of {given!r}; give the folder of a mnemoscope explain run.")
+    if not (rows := read_rows(folder)):
+        raise UsageError(f"{folder} holds no rows; run mnemoscope explain to its end.")
+    return record, rows
+
+
+def _ids(row: Row, choice: Choice) -> list[str]:
+    if row["status"] != "ok":
+        return [f"{row['id']}-0-0"]
+    return [f"{row['id']}-{level}-{k}" for level in choice.levels for k in range(choice.rewrites)]
+
+
+def _append(run: Run, row: Row, rewriter: Rewriter, choice: Choice, scorer: Scorer | None) -> None:
+    began, before = time.perf_counter(), scorer.model.network_evaluations if scorer else 0
+    if row["status"] == "ok":
+        draws = [(level, k) for level in choice.levels for k in range(choice.rewrites)]
+        missing = [draw for draw, i in zip(draws, _ids(row, choice), strict=True) if i not in run.done]
+        made = [rewritten(row, level, k, rewriter, choice) for level, k in missing]
+        made = scored(made, scorer) if scorer else made
+    else:
+        reason = f"the explanation of this prompt failed: {row.get('error')}"
+        (only,) = _ids(row, choice)
+        made = [{"id": only, "prompt_id": row["id"], "prompt": row["prompt"], "status": "failed", "error": reason}]
+    spent = scorer.model.network_evaluations - before if scorer else 0
+    run.append(made, evaluations=spent, seconds=time.perf_counter() - began)
+
+
+def rewritten(row: Row, level: int, k: int, rewriter: Rewriter, choice: Choice) -> Row:
+    """One rewrite of an explained prompt as a row, without scores."""
+    made: Row = {"id": f"{row['id']}-{level}-{k}", "prompt_id": row["id"], "prompt": row["prompt"]}
+    made |= {"level": level, "k": k, "chosen": [], "rewrite": None, "rewriter": rewriter.name}
+    made |= {"label": row.get("label"), "kind": row.get("kind")}
+    try:
+        chosen = choose(row, level, k, choice)
+        words = [w["word"] for w in row["words"]]
+        made["chosen"] = [{key: row["words"][i][key] for key in ("word", "first", "last")} for i in chosen]
+        text = rewriter(passage(row["prompt"], words, chosen), draw_seed(choice.seed, row["prompt"], level, k))
+    except NotRewritten as e:
+        return {**made, "status": "failed", "error": str(e)}
+    return {**made, "rewrite": text, "status": "ok"}
+
+
+def scored(rows: list[Row], scorer: Scorer) -> list[Row]:
+    """The rows of one prompt with its score before and after each rewrite; all fail where the prompt's score does."""
+    good = [r for r in rows if r["status"] == "ok"]
+    try:
+        scores = scorer([r[key] for r in good for key in ("prompt", "rewrite")])
+    except (UsageError, OSError):
+        raise
+    except Exception as e:  # whatever a network can raise for one prompt must not lose the others
+        torch.cuda.empty_cache()
+        reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
+        return [r if r["status"] != "ok" else {**r, "status": "failed", "error": reason} for r in rows]
+    return [
+        {**r, "score_before": scores[r["prompt"]], "score_after": scores[r["rewrite"]]} if r["status"] == "ok" else r
+        for r in rows
+    ]
