@@ -2,7 +2,7 @@
 
     python benchmarks/mitigations.py --out FOLDER [--seed 1000] [--steps 20] [--guard]
 
-Draws 12 memorized captions, 8 captions of templates and 16 ordinary ones under each mitigation, no threshold before it,
+Draws 10 memorized captions, 6 captions of templates and 10 ordinary ones under each mitigation, no threshold before it,
 the same seeds for each; goes on where it was. An image replicates if the pixel cosine with its own training image is at
 least 0.8; SSCD, where the packaged network is installed, compares with that image through the autoencoder. Alignment
 is the share of images whose concept is the nearest of the bundled ones; CHANCE is what shuffled prompts get. `--guard`
@@ -33,15 +33,15 @@ from mnemoscope.sweep import run_sweep
 REPLICATES = 0.8
 STRENGTHS: dict[str, tuple[Any, ...]] = {
     "embedding_descent": (1.5, 1.0, 0.7, 0.4),
-    "noise_descent": (1.5, 1.0),
-    "guidance_schedule": (800, 600, 400, 200),
-    "embedding_noise": (0.1, 0.3, 0.5, 1.0),
-    "padding_mask": (0.3, 0.7, 1.0),
-    "attention_rescaling": (1.0, 1.25, 2.0),
-    "attention_attenuation": (0.9, 0.5, 0.3, 0.0),
+    "noise_descent": (1.0,),
+    "guidance_schedule": (500, 300, 200, 100),
+    "embedding_noise": (0.5, 1.0, 1.5, 2.5),
+    "padding_mask": (0.7,),
+    "attention_rescaling": (1.25,),
+    "attention_attenuation": (0.3, 0.0),
     "random_words": (1, 4, 16),
     "random_numbers": (1, 4, 16),
-    "repeat_words": (1, 4, 16),
+    "repeat_words": (4, 16),
 }
 FIXED: dict[str, dict[str, Any]] = {"noise_descent": {"iterations": 20}}
 
@@ -57,8 +57,8 @@ def tried() -> list[Point]:
 
 
 def prompts() -> list[Prompt]:
-    layouts = [r.caption for r in demo.references() if r.kind == "template" and r.caption][:16:2]
-    kinds = {"verbatim": demo.prompts("verbatim")[:12], "template": layouts, "ordinary": demo.prompts("ordinary")[:16]}
+    layouts = [r.caption for r in demo.references() if r.kind == "template" and r.caption][:12:2]
+    kinds = {"verbatim": demo.prompts("verbatim")[:10], "template": layouts, "ordinary": demo.prompts("ordinary")[:10]}
     return [
         Prompt(p.id, p.text, label=kind != "ordinary", kind=kind)
         for kind, texts in kinds.items()

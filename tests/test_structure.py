@@ -24,7 +24,9 @@ CORE = {
     "schedule",
     "start",
     "step",
+    "tokens",
     "trajectory",
+    "words",
 }
 
 

@@ -110,7 +110,7 @@ class Step:
 
     def select(self, index: Int[Tensor, " N"]) -> "Step":
         """The step of some of its samples."""
-        return replace(
+        part = replace(
             self,
             x_t=self.x_t[index],
             cond=rows(self.cond, index),
@@ -118,6 +118,9 @@ class Step:
             null_branch=lambda: self.native_uncond[index],
             x_prev=None if self.x_prev is None else self.x_prev[index],
         )
+        if "native" in self.__dict__:  # an edit may have assigned it
+            part.native = self.native[index]
+        return part
 
     def detached(self) -> "Step":
         """The same step without its graph."""
