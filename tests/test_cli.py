@@ -12,15 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import mnemoscope as mn
-from mnemoscope import cli, registry
+from mnemoscope import cli, planted, registry
 from mnemoscope.errors import UsageError
 from mnemoscope.planted import model as planted_model
 from mnemoscope.run import read_rows
 from mnemoscope.settings import parameters, read_settings
 
-COMMANDS = ["demo", "audit", "detect", "generate", "import", "report", "list"]
+COMMANDS = ["demo", "audit", "detect", "explain", "rewrite", "generate", "sweep", "import", "report", "list"]
 HEAVY = ["torch", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
 PROMPTS = ["memorized 0", "memorized 1", "ordinary 0", "ordinary 1"]
 
@@ -92,7 +93,9 @@ print([m for m in {HEAVY} if m in sys.modules])
 """)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("[]")
-    assert all(f" {command} " in done.stdout for command in COMMANDS) and done.stdout.count("Usage: ") == 8
+    assert all(f" {command} " in done.stdout for command in COMMANDS) and done.stdout.count("Usage: ") == 1 + len(
+        COMMANDS
+    )
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -549,3 +552,52 @@ def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path
     line = next(line for line in done.stdout.splitlines() if " push_peak " in line)
     assert "Greatest element" in line and "arXiv:9999.00001" in done.stdout and "times=1.0" in done.stdout
     assert [(r["prompt"], r["method"]) for r in read_rows(tmp_path / "run")] == [(p, "push_peak") for p in PROMPTS]
+
+
+# Mitigation
+
+
+def test_generate_mitigates_only_what_passes_a_threshold(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    words = ["--images", 1, "--num-inference-steps", 10, "--mitigate", "embedding_descent", "--mitigate", "pad_fix"]
+    words += ["--param", "iterations=3", "--param", "pad_fix.also_negative=true", "--threshold", "0.8", "--baseline"]
+    code, out, err = mnemoscope("generate", "planted", "--prompts", prompts, *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    rows = {r["prompt"]: r for r in read_rows(tmp_path / "run")}
+    assert rows["ordinary 0"]["mitigation"] == [] and rows["ordinary 0"]["flagged"] is False
+    assert rows["memorized 0"]["mitigation"] == ["embedding_descent", "pad_fix"]
+    assert (tmp_path / "run" / rows["memorized 1"]["baseline"]).is_file()
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert settings["mitigations"][1] == {"name": "pad_fix", "params": {"also_negative": True}}
+
+
+REFUSED = {
+    "no mitigation": (["--threshold", "1"], "--threshold and --baseline say how to mitigate; give --mitigate NAME"),
+    "no such one": (["--mitigate", "hope"], "There is no mitigate method 'hope'"),
+    "no parameter": (
+        ["--mitigate", "pad_fix", "--param", "tau=1"],
+        "--param tau was given for pad_fix, and none of them",
+    ),
+    "no threshold": (["--mitigate", "pad_fix", "--threshold", "none.json"], "none.json is not a readable JSON file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_mitigation_that_cannot_be_is_refused_before_any_work(mnemoscope, prompts, tmp_path, case: str) -> None:
+    words, said = REFUSED[case]
+    code, _, err = mnemoscope("generate", "planted", "--prompts", prompts, *words, "--out", tmp_path / "run")
+    assert code == 2 and said in err and "Traceback" not in err and not (tmp_path / "run").exists()
+
+
+def test_a_sweep_writes_its_curves_and_a_report(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "references"
+    folder.mkdir()
+    pixels = planted.images()[0].permute(1, 2, 0) * 127.5 + 127.5
+    Image.fromarray(pixels.byte().numpy()).save(folder / "0.png")
+    (folder / "captions.jsonl").write_text('{"file": "0.png", "caption": "memorized 0"}\n')
+    words = ["--references", folder, "--mitigate", "embedding_noise", "--strength", "0.5", "--num-inference-steps", 5]
+    code, out, err = mnemoscope("sweep", "planted", "--prompts", prompts, *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "run" / "curves.csv").read_text().count("\n") == 3
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [c["strength"] for c in summary["curves"]] == [None, 0.5] and summary["failed"] == 0

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny
 from mnemoscope.audit import run_audit, to_draw
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection
 from mnemoscope.errors import UsageError
+from mnemoscope.explanation import Explanation
 from mnemoscope.generation import Generation, run_generation
+from mnemoscope.mitigating import Mitigation
 from mnemoscope.planted import images as planted_images
 from mnemoscope.prompts import Prompt, as_prompts
 from mnemoscope.references import read_references
@@ -118,7 +121,8 @@ def test_own_similarity_is_with_the_reference_of_the_same_caption(planted, tmp_p
     generation = Generation(images=1, num_inference_steps=10)
     run_generation(planted, prompts, tmp_path / "run", generation, references=read_references(references))
     one, two = read_rows(tmp_path / "run")
-    assert one["own_similarity"] == one["similarity"] > 0.99 and one["match_caption"] == "memorized 1"
+    assert one["own_similarity"] == pytest.approx(one["similarity"]) and one["similarity"] > 0.99
+    assert one["match_caption"] == "memorized 1"
     assert two["own_similarity"] is None and two["match_caption"] is None
 
 
@@ -222,6 +226,37 @@ def test_an_audit_goes_on_though_a_failed_prompt_now_succeeds_and_changes_what_i
     assert {f"memorized {k}" for k in range(4)} < set(drawn) and len(drawn) == 5
 
 
+def test_an_audit_explains_and_mitigates_what_is_flagged(planted: Denoiser, tmp_path: Path, references: Path) -> None:
+    mitigation = Mitigation("embedding_descent", {"iterations": 60})
+    given = {"explanation": Explanation(num_inference_steps=4), "mitigation": mitigation}
+    assert audit(planted, tmp_path / "run", references=read_references(references), **given) == 0
+    tmp_path = tmp_path / "run"
+    detect, drawn, words, kept = (read_rows(tmp_path / n) for n in ("detect", "generate", "explain", "mitigate"))
+    flagged = [r["prompt"] for r in drawn if r["flagged"]]
+    assert [r["prompt"] for r in words] == [r["prompt"] for r in kept] == flagged
+    limit = detect[0]["threshold"]
+    for before, after in zip(drawn, kept, strict=False):
+        assert (before["prompt"], before["seed"]) == (after["prompt"], after["seed"])
+        same = [
+            np.asarray(Image.open(tmp_path / f))
+            for f in (f"generate/{before['file']}", f"mitigate/{after['baseline']}")
+        ]
+        assert np.array_equal(*same) and after["mitigation"] == ["embedding_descent"]
+        assert after["seen"]["embedding_descent"]["score"][-1] <= limit  # the threshold is the target
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    parts = ("detect", "generate", "explain", "mitigate")
+    assert summary["network_evaluations"] == sum(summary[p]["network_evaluations"] for p in parts)
+    assert summary["network_evaluations"] == planted.network_evaluations
+
+
+def test_an_audit_of_a_model_without_words_only_detects_and_draws(tmp_path: Path) -> None:
+    model = Denoiser(tiny.class_conditional())
+    prompts, asked = as_prompts(["1", "2"]), {"num_inference_steps": 2, "guidance_scale": 2.0}
+    given = {"explanation": Explanation(**asked), "mitigation": Mitigation("embedding_descent")}
+    run_audit(model, prompts, tmp_path, Detection(**asked), Generation(1, **asked), **given)
+    assert not (tmp_path / "explain").exists() and not (tmp_path / "mitigate").exists()
+
+
 def test_an_audit_with_other_settings_is_refused(planted: Denoiser, tmp_path: Path) -> None:
     audit(planted, tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.json*")}
@@ -233,13 +268,14 @@ def test_an_audit_with_other_settings_is_refused(planted: Denoiser, tmp_path: Pa
 def test_where_nothing_could_be_flagged_what_is_drawn_is_spread_over_all() -> None:
     prompts = as_prompts(list("abcdefgh"))
     rows = {p.id: {"score": k, "flagged": None} for k, p in enumerate(prompts)}
-    assert [rows[p.id]["score"] for p in to_draw(prompts, rows, 4)] == [7, 5, 3, 1]
+    suspects, others = to_draw(prompts, rows, 4)
+    assert [rows[p.id]["score"] for p in suspects] == [7, 5, 3, 1] and not others
 
 
 def test_unflagged_prompts_to_compare_with_are_spread_over_the_unflagged() -> None:
     prompts = as_prompts([str(k) for k in range(30)])
     rows = {p.id: {"score": int(p.text), "flagged": int(p.text) >= 10} for p in prompts}
-    assert [int(p.text) for p in to_draw(prompts, rows, 6)] == [29, 26, 23, 19, 16, 13, 9, 4]
+    assert [[int(p.text) for p in part] for part in to_draw(prompts, rows, 6)] == [[29, 26, 23, 19, 16, 13], [9, 4]]
 
 
 def test_an_image_of_nan_is_a_failed_row_and_no_black_picture(planted, tmp_path: Path, monkeypatch) -> None:

@@ -191,7 +191,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_detection(planted.model(), as_prompts(planted.prompts(True)), folder, Detection(**ASKED), negatives=negatives)
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 < summary["threshold"] < LIMIT
-    (folder / "summary.json").write_text(json.dumps(summary | {"threshold": LIMIT}))  # for any noise, not that of seed 0
+    (folder / "summary.json").write_text(json.dumps(summary | {"threshold": LIMIT}))  # for any noise
     return folder
 
 

@@ -50,6 +50,16 @@ def test_the_default_similarity_is_not_that_of_the_released_code(model: mn.Denoi
     assert (noise_ssim(trajectory) - torch.tensor(row["max_pairwise"])).abs().min() > 0.01
 
 
+@pytest.mark.parametrize("row", GOLDEN["token_gradients"]["rows"], ids=lambda r: r["prompt"][:20])
+def test_token_gradients_are_those_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
+    trajectory = mn.Trajectory(model, row["prompt"], 0, latents(1, 32, row["seed"]))
+    ours = mn.explain(trajectory, "token_gradients", score="noise_norm", steps=1)[0]
+    theirs = mn.explain(trajectory, "token_gradients", compat="wen")[0]
+    golden = torch.tensor(row["token_grads"])
+    torch.testing.assert_close(ours[: len(golden)], 2 * golden, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(theirs[: len(golden)], golden, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("row", GOLDEN["embedding_descent"]["rows"], ids=lambda r: r["prompt"][:20])
 def test_embedding_descent_is_that_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
     noise = latents(1, 32, row["seed"])

@@ -1,230 +1,35 @@
 """The report of synthetic runs: what it says, what it refuses, and what a hostile run cannot make it do."""
 
-import io
 import json
 import re
 import shlex
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.lines import Line2D
-from PIL import Image, ImageDraw
-from rich.console import Console
+from PIL import Image
 
 from mnemoscope import plots, stats
 from mnemoscope.errors import UsageError
-from mnemoscope.headline import command_line, headline, read
 from mnemoscope.report import write
-from mnemoscope.terminal import print_run
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(2)>',
-    "[red]not red[/red] [link=file:///etc/passwd]x[/link] :warning:",
-    "long " * 1000,
-    "emoji 🦊👩‍🚀 and \x1b[31mescape\x07 \x00 \ud800",
-    "صورة قط أحمر \u202e gnp.exe",
-    "$x^{2$ {{ 7 * 7 }} {% raw %}",
-    "",
-]
-SUBJECTS = ("fox", "lighthouse", "locomotive", "sunflower", "owl", "regatta", "castle", "violin", "cactus", "dragon")
-COLOURS = ("#c4513d", "#2f6f9f", "#d9a441", "#4f8a5b", "#7a5195", "#31393f")
-TIMES = list(range(981, 0, -20))
-
-
-def make_detect(
-    folder: Path, memorized: int = 30, ordinary: int = 100, tested: int = 20, shift: float = 1.2, **changes: Any
-) -> Path:
-    """A detect run: `memorized` prompts score higher than the `tested` ordinary ones and the `ordinary` negatives."""
-    rng = np.random.default_rng(3)
-    groups = [("m", memorized, "prompt", True), ("u", tested, "prompt", False), ("n", ordinary, "negative", None)]
-    rows: list[dict[str, Any]] = []
-    for letter, count, role, label in groups:
-        for k in range(count):
-            per_seed = np.exp(rng.normal(0.9 + shift * (letter == "m"), 0.35) + rng.normal(0, 0.08, 4))
-            fall = 1 if letter == "m" else np.linspace(1.2, 0.4, len(TIMES))
-            series = per_seed[:, None] * fall * np.exp(rng.normal(0, 0.04, (4, len(TIMES))))
-            score = float(per_seed.mean())
-            rows.append(
-                {
-                    "id": f"{letter}{k:03d}",
-                    "prompt": caption(letter, k),
-                    "role": role,
-                    "seeds": [0, 1, 2, 3],
-                    "label": label,
-                }
-                | {"kind": "verbatim" if label else None, "score": score, "per_seed": per_seed.tolist(), "status": "ok"}
-                | {
-                    "series": series.round(4).tolist(),
-                    "timesteps": TIMES,
-                    "method": "noise_norm",
-                    "params": {"steps": 50},
-                }
-            )
-    summary = summarize(rows)
-    for row in rows:
-        threshold = summary["threshold"]
-        row |= {"threshold": threshold, "flagged": None if threshold is None else row["score"] >= threshold}
-    flagged = sum(row["flagged"] is True for row in rows if row["role"] == "prompt")
-    summary |= {
-        "prompts": memorized + tested,
-        "failed": 0,
-        "flagged": flagged,
-        "network_evaluations": 30000,
-        "seconds": 412.3,
-    }
-    return save(folder, {**info("detect"), **changes}, rows, summary)
-
-
-def make_generate(folder: Path, prompts: int = 12, seeds: int = 4) -> Path:
-    """A generate run over the first memorized and ordinary prompts of the detect run, with toy images of 64 pixels."""
-    rng, rows = np.random.default_rng(5), []
-    for sub in ("images", "references"):
-        (folder / sub).mkdir(parents=True)
-    for k in range(prompts):
-        letter = "m" if k < prompts * 2 // 3 else "u"
-        drawing(k, 0).save(folder / "references" / f"{k}.png")
-        for seed in range(seeds):
-            copied = letter == "m"
-            name = f"images/{letter}{k:03d}-{seed}.png"
-            drawing(k if copied else 40 + k * seeds + seed, 2 if copied else 30).save(folder / name)
-            match = k if copied else (k + seed) % prompts
-            similarity = float(rng.uniform(0.93, 0.99) if copied else rng.uniform(0.1, 0.5))
-            rows.append(
-                {"id": f"{letter}{k:03d}-{seed}", "prompt_id": f"{letter}{k:03d}", "seed": seed, "file": name}
-                | {"prompt": caption(letter, k), "mitigation": []}
-                | {"kind": "verbatim" if copied else None, "label": copied, "match": f"references/{match}.png"}
-                | {
-                    "match_caption": caption("m", match),
-                    "similarity": similarity,
-                    "own_similarity": None,
-                    "status": "ok",
-                }
-            )
-    summary = {"images": len(rows), "failed": 0, "network_evaluations": 4800, "seconds": 61.0}
-    return save(folder, info("generate"), rows, summary)
-
-
-def info(command: str) -> dict[str, Any]:
-    """A run.json as detect and generate write it."""
-    settings = {"seeds": 4, "num_inference_steps": 50, "guidance_scale": 7.5, "prompts": "captions of mine.txt"}
-    method = {
-        "name": "noise_norm",
-        "summary": "Size of the push that the text gives to the predicted noise, in latent units.",
-    }
-    method |= {"paper": "arXiv:2407.21720, section 3.3", "cost": "1 pair of evaluations"}
-    model: dict[str, Any] = {
-        "source": "demo",
-        "family": "stable-diffusion",
-        "weights": "ab12cd34ef56",
-        "scheduler": "DDIMScheduler",
-    }
-    model |= {"prediction_type": "v_prediction", "dtype": "float32", "latent_shape": [4, 16, 16]}
-    found: dict[str, Any] = {"command": command, "settings": settings, "model": model, "device": "cpu"}
-    found |= {"versions": {"mnemoscope": "0.1.0", "torch": "2.13.0"}}
-    if command == "detect":
-        found |= {"method": method, "settings": {"method": "noise_norm", "params": {"steps": 50}, **settings}}
-    return found
-
-
-def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What stats says of the labelled rows, as JSON would hold it."""
-    memorized = np.array([row["score"] for row in rows if row["label"]], float)
-    ordinary = np.array([row["score"] for row in rows if row["role"] == "negative" or row["label"] is False], float)
-    return stats.calibration(memorized, ordinary) | {"conditions": {"steps": 50, "dtype": "float32"}}
-
-
-def save(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any] | None) -> Path:
-    """Write a run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(record))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if summary is not None:
-        (folder / "summary.json").write_text(json.dumps(summary))
-    return folder
-
-
-def caption(letter: str, k: int) -> str:
-    """A made-up caption; ordinary ones are plainer."""
-    subject = SUBJECTS[k % len(SUBJECTS)]
-    if letter == "m":
-        return f"The {subject} of Harrowgate, tinted lithograph number {k + 1} from the Orsini catalogue"
-    place = ("Oslo", "Lima", "the rain", "Kenya")[k % 4]
-    return f"{'a photo' if letter == 'u' else 'drawing'} of a {subject} in {place}, {k}"
-
-
-def drawing(seed: int, noise: int) -> Image.Image:
-    """A toy picture of 64 pixels: shapes on a ground, all drawn from the seed."""
-    rng = np.random.default_rng(seed)
-    image = Image.new("RGB", (64, 64), COLOURS[rng.integers(6)])
-    pen = ImageDraw.Draw(image)
-    for _ in range(4):
-        x, y, r = rng.integers(5, 55), rng.integers(5, 55), rng.integers(6, 22)
-        draw = pen.ellipse if rng.random() < 0.6 else pen.rectangle
-        draw((int(x - r), int(y - r), int(x + r), int(y + r)), fill=COLOURS[rng.integers(6)])
-    grain = np.random.default_rng(seed + 1000 * noise).normal(0, noise / 2, (64, 64, 3))
-    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
-
-
-def points(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
-    """Where a line goes: x and y."""
-    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page: elements, what they would load or run, visible words."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.inside = ""
-        self.source = path.read_text("utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self.inside not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """The visible words, single-spaced."""
-        return " ".join(" ".join(self.words).split())
-
-    def values(self, name: str) -> list[str]:
-        """Every value of an attribute."""
-        return [attributes[name] or "" for _, attributes in self.elements if name in attributes]
-
-    def tags(self, name: str) -> list[dict[str, str | None]]:
-        """The attributes of every element of a name."""
-        return [attributes for tag, attributes in self.elements if tag == name]
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder."""
-    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-
-
-def edit(folder: Path, change: Callable[[int, dict[str, Any]], dict[str, Any]]) -> Path:
-    """Change the rows of a run folder."""
-    rows = [change(index, row) for index, row in enumerate(rows_of(folder))]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
-
-def printed(run: Path, **settings: Any) -> str:
-    """What the terminal shows of a run."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, **settings)
-    print_run(run, console)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+from mnemoscope.report.command import command_line
+from mnemoscope.report.reading import headline, read
+from pages import (
+    HOSTILE,
+    TIMES,
+    Page,
+    edit,
+    info,
+    make_detect,
+    make_explain,
+    make_generate,
+    make_mitigated,
+    points,
+    printed,
+    rows_of,
+    save,
+)
 
 
 @pytest.fixture
@@ -596,6 +401,28 @@ def test_an_audit_has_one_command_with_the_settings_of_its_parts(audit: Path) ->
     asked["settings"] = {"prompts": "demo"}
     (audit / "run.json").write_text(json.dumps(asked))
     assert "mnemoscope demo --out DIR" in Page(write([audit])).text
+
+
+def test_an_audit_that_explains_and_mitigates_is_one_page(audit: Path) -> None:
+    make_explain(audit / "explain", prompts=2)
+    make_mitigated(audit / "mitigate")
+    (audit / "run.json").write_text(json.dumps({"command": "audit", "settings": {"prompts": "mine.txt"}}))
+    page = Page(write([audit]))
+    parts = [
+        "look memorized",
+        "48 images generated",
+        "12 images generated for 6 prompts, 8 mitigated",
+        "2 prompts explained",
+    ]
+    parts += ["Plots", "Images Each prompt", "Images, mitigated Each", "Prompts in coloured words", "Prompts by score"]
+    places = [page.text.index(text) for text in parts]
+    assert places == sorted(places)
+    assert "--method noise_norm" in page.text and "--explain token_gradients" in page.text
+    assert (
+        "Similarity, mitigated, flagged" in page.text and "Similarity of images to references, mitigated" in page.text
+    )
+    shown = " ".join(printed(audit).split())
+    assert "2 prompts explained" in shown and "8 mitigated by embedding_descent" in shown
 
 
 def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:

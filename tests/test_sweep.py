@@ -12,7 +12,7 @@ import mnemoscope as mn
 from mnemoscope import planted as truth
 from mnemoscope.curves import Point, curve, points
 from mnemoscope.generation import Generation, run_generation
-from mnemoscope.mitigating import Mitigation, chosen, readable
+from mnemoscope.mitigating import Mitigation, chosen, mitigated, readable
 from mnemoscope.prompts import as_prompts
 from mnemoscope.references import References, read_references
 from mnemoscope.run import read_rows
@@ -119,6 +119,7 @@ def test_a_curve_is_the_mean_over_prompts_of_the_mean_over_images() -> None:
     rows = [row("a", 0.9, 1.0), row("a", 0.1, None), row("a", 0.2, None), row("b", 0.9, 0.5), row("c", None, 0.1)]
     found = curve(rows, Point(), 0.5)
     assert found["replication_rate"] == pytest.approx((1 / 3 + 1) / 2)
+    assert curve(rows, Point(), 2.0)["replication_interval"] == [0.0, pytest.approx(0.658, abs=1e-3)]  # Wilson, 0 of 2
     assert found["similarity_mean"] == pytest.approx((0.4 + 0.9) / 2)
     assert found["alignment_mean"] == pytest.approx(0.75) and found["other_alignment_mean"] == pytest.approx(0.1)
     assert (found["images"], found["other_images"], found["unchanged"]) == (4, 1, 0.0)
@@ -191,3 +192,15 @@ def test_a_threshold_is_a_number_or_a_summary(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(mn.UsageError, match="is no summary of a detection"):
         readable(str(tmp_path))
+
+
+def test_caption_transforms_come_before_what_changes_the_embedding(planted) -> None:
+    noise = Mitigation("embedding_noise", {"scale": 1.0})
+    words = Mitigation("repeat_words", {"count": 1})
+
+    def begun(*mitigations: Mitigation):
+        with mitigated(planted, mitigations) as log:
+            return next(planted.steps(["memorized 1"], [3])).cond["encoder_hidden_states"], log[0]["mitigation"]
+
+    (one, names), (two, others) = begun(noise, words), begun(words, noise)
+    assert names == others == ["repeat_words", "embedding_noise"] and bool((one == two).all())

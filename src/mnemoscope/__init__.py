@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mnemoscope.api import detect, explain, mitigate, series
     from mnemoscope.denoiser import Denoiser
+    from mnemoscope.dimension import local_dimension
     from mnemoscope.errors import UsageError
     from mnemoscope.families import Family
     from mnemoscope.guard import Guard
@@ -29,6 +30,7 @@ _HOMES = {
     "UsageError": "errors",
     "detect": "api",
     "explain": "api",
+    "local_dimension": "dimension",
     "mitigate": "api",
     "read_prompts": "prompts",
     "series": "api",
@@ -60,6 +62,7 @@ __all__ = [
     "UsageError",
     "detect",
     "explain",
+    "local_dimension",
     "mitigate",
     "read_prompts",
     "series",

@@ -1,16 +1,21 @@
-"""The whole audit: detect, draw what is flagged beside what is not, compare with the training images, report."""
+"""The whole audit: detect, draw what is flagged, compare with the training images, explain, mitigate, report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.batching import content_hash
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection, run_detection
+from mnemoscope.explanation import Explanation, run_explanation
 from mnemoscope.generation import Generation, run_generation
+from mnemoscope.mitigating import Mitigation
 from mnemoscope.prompts import Prompt
 from mnemoscope.references import References
 from mnemoscope.run import Run, read_rows
+
+COUNTED = ("failed", "network_evaluations", "seconds")
 
 
 def run_audit(
@@ -22,6 +27,8 @@ def run_audit(
     *,
     negatives: Sequence[Prompt] = (),
     references: References | None = None,
+    explanation: Explanation | None = None,
+    mitigation: Mitigation | None = None,
     most: int = 24,
     fpr: float = 0.01,
     batch: int | str = "auto",
@@ -32,37 +39,48 @@ def run_audit(
 
     Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
     all prompts, where nothing could be flagged), and for a third as many unflagged ones to compare with, spread alike.
+    Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
+    under the mitigation.
     """
     settings = {**(asked or {}), "most": most}
+    whole = content_hash([p.id for p in [*prompts, *negatives]])
+    common: dict[str, Any] = {"batch": batch, "overwrite": overwrite}
     with Run(out, "audit", settings, overwrite=overwrite) as run:
-        found = run_detection(
-            model, prompts, out / "detect", detection, negatives=negatives, fpr=fpr, batch=batch, overwrite=overwrite
-        )
+        found = run_detection(model, prompts, out / "detect", detection, negatives=negatives, fpr=fpr, **common)
+        made = {"detect": found}
         rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
-        drawn = to_draw([p for p in prompts if p.id in rows], rows, most)
-        made = run_generation(
-            model,
-            drawn,
-            out / "generate",
-            generation,
-            references=references,
-            scores=rows,
-            content=content_hash([p.id for p in [*prompts, *negatives]]),
-            batch=batch,
-            overwrite=overwrite,
-        )
-        whole = {key: round(found[key] + made[key], 3) for key in ("failed", "network_evaluations", "seconds")}
-        run.finish(detect=found, generate=made, **whole)
-        return whole["failed"]
+        suspects, others = to_draw([p for p in prompts if p.id in rows], rows, most)
+        drawing: dict[str, Any] = {**common, "references": references, "scores": rows, "content": whole}
+        made["generate"] = run_generation(model, [*suspects, *others], out / "generate", generation, **drawing)
+        explains, limit = model.family.has_tokens and suspects, found["threshold"]
+        if explanation and explains:
+            made["explain"] = run_explanation(model, suspects, out / "explain", explanation, content_id=whole, **common)
+        if mitigation and explains and limit is not None:
+            kept = replace(generation, mitigations=(aimed(mitigation, detection, limit),), baseline=True)
+            made["mitigate"] = run_generation(
+                model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing
+            )
+        totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
+        run.finish(**made, **totals)
+        return int(totals["failed"])
 
 
-def to_draw(prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int) -> list[Prompt]:
-    """Flagged prompts from the highest score down, then unflagged ones to compare with, both evenly thinned."""
+def aimed(mitigation: Mitigation, detection: Detection, threshold: float) -> Mitigation:
+    """The mitigation with the detection's threshold as its target, where it descends the very score that was used."""
+    takes = mitigation.name == "embedding_descent" and "target" not in mitigation.params
+    same = mitigation.params.get("score", "noise_norm") == detection.method and set(detection.parameters) <= {"steps"}
+    return replace(mitigation, params={**mitigation.params, "target": threshold}) if takes and same else mitigation
+
+
+def to_draw(
+    prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Flagged prompts from the highest score down, and unflagged ones to compare with, both evenly thinned."""
     ranked = sorted(prompts, key=lambda p: (-rows[p.id]["score"], p.id))
     unknown = all(rows[p.id]["flagged"] is None for p in ranked)
     flagged = [p for p in ranked if unknown or rows[p.id]["flagged"]]
     calm = [p for p in ranked if p not in flagged]
-    return thinned(flagged, most) + thinned(calm, max(1, most // 3))
+    return thinned(flagged, most), thinned(calm, max(1, most // 3))
 
 
 def thinned(prompts: Sequence[Prompt], most: int) -> list[Prompt]:

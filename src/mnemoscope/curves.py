@@ -64,7 +64,7 @@ def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Ro
         "parameter": point.parameter,
         "strength": point.strength,
         "images": len(copied),
-        **dict(_mean(rates, "replicates", "replication_rate", "replication")),
+        **_rate(rates, "replicates"),
         **dict(_mean(copied, "own_similarity", "similarity_mean", "similarity")),
         **dict(_mean(copied, "alignment", "alignment_mean", "alignment")),
         "other_images": len(others),
@@ -73,6 +73,15 @@ def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Ro
         "evaluations_per_image": _share([r["evaluations"] for r in own]),
         "seconds_per_image": _share([r["seconds"] for r in own]),
     }
+
+
+def _rate(rows: Sequence[Row], key: str) -> Row:
+    """Share of images, with an interval over prompts that is honest where all prompts are alike as well."""
+    found = dict(_mean(rows, key, "replication_rate", "replication"))
+    rate, prompts = found["replication_rate"], len({r["prompt_id"] for r in rows})
+    if rate in (0.0, 1.0):
+        found["replication_interval"] = list(stats.wilson_interval(round(rate * prompts), prompts))
+    return found
 
 
 def _share(values: Sequence[int | float]) -> float | None:

@@ -16,6 +16,7 @@ class Family:
     """Stable Diffusion 1 and 2: one text encoder, a U-Net with cross-attention, an autoencoder."""
 
     name = "stable-diffusion"
+    has_tokens = True
     null_first = True  # the order in which the family's pipeline concatenates its two branches
 
     def __init__(self, pipe: DiffusionPipeline):
@@ -130,6 +131,7 @@ class Unconditional(Family):
     """A U-Net over pixels without any conditioning (DDPM and DDIM pipelines)."""
 
     name = "unconditional"
+    has_tokens = False
     unguided = "it is an unconditional model"
 
     @staticmethod
@@ -161,6 +163,7 @@ class ClassConditional(Family):
     """DiT: class labels, a null class, and a learnt variance beside the noise."""
 
     name = "class-conditional"
+    has_tokens = False
     unguided = None
     null_first = False
 

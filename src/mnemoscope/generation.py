@@ -52,16 +52,18 @@ def run_generation(
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
     content: str | None = None,
+    plain: Path | None = None,
 ) -> dict[str, Any]:
     """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id.
 
     `content` identifies the run in the place of its prompts, where these may change from one session to the next.
+    `plain` is a run that has the unmitigated images already, so that a baseline need not be drawn again.
     """
     settings = {**(asked or {}), **asdict(generation), "content": content or content_hash([p.id for p in prompts])}
     seeds = seeds_of(generation.seed, generation.images)
     size = max(1, batch_size(model, batch) // len(seeds))
     with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
-        work = partial(image_rows, model, run.folder, generation, references, scores or {})
+        work = partial(image_rows, model, run.folder, generation, references, scores or {}, plain=plain)
         run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
         run.replace_rows(in_order(run.rows(), [row_id(p, s) for p in prompts for s in seeds]))
         rows = [r for r in run.rows() if r["status"] == "ok"]
@@ -81,6 +83,8 @@ def image_rows(
     references: References | None,
     scores: Mapping[str, Row],
     prompts: Sequence[Prompt],
+    *,
+    plain: Path | None = None,
 ) -> list[Row]:
     """Sample and save the images of a batch of prompts; one row for each image."""
     seeds = seeds_of(generation.seed, generation.images)
@@ -88,12 +92,17 @@ def image_rows(
     asked = [p.text for p, _ in pairs], [s for _, s in pairs]
     with mitigated(model, generation.mitigations, generation.threshold) as log:
         images = model.generate(*asked, **generation.sampling)
-    plain = model.generate(*asked, **generation.sampling) if generation.baseline else []
+    unmitigated: Sequence[Image.Image]
+    known = [plain / f"images/{row_id(p, s)}.png" for p, s in pairs] if plain else []
+    if known and all(file.exists() for file in known):
+        unmitigated = [Image.open(file) for file in known]
+    else:
+        unmitigated = model.generate(*asked, **generation.sampling) if generation.baseline else []
     rows = []
     for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
         file = f"images/{row_id(prompt, seed)}.png"
         save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "model": model.source})
-        known = scores.get(prompt.id, {})
+        detected = scores.get(prompt.id, {})
         row: Row = {
             "id": row_id(prompt, seed),
             "prompt_id": prompt.id,
@@ -102,9 +111,9 @@ def image_rows(
             "file": file,
         }
         row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
-        row |= {k: known[k] for k in ("score", "flagged") if k in known}
+        row |= {k: detected[k] for k in ("score", "flagged") if k in detected}
         row |= _done(log[k]) if generation.mitigations else {}
-        row |= _paired(image, plain[k], row["id"], folder) if generation.baseline else {}
+        row |= _paired(image, unmitigated[k], row["id"], folder) if generation.baseline else {}
         rows.append(row | (match(image, prompt, references, folder) if references else {}))
     return rows
 

@@ -29,9 +29,13 @@ class Mitigation:
 def mitigated(
     model: Denoiser, mitigations: Sequence[Mitigation], threshold: int | float | str | Path | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """All of the mitigations at once, in order; yields the list of what was seen and done, one entry a sample."""
+    """All of the mitigations at once; yields the list of what was seen and done, one entry a sample.
+
+    They act in order, but for caption transforms, which come first: what they change is encoded anew.
+    """
+    ordered = sorted(mitigations, key=lambda m: registry.stopping(m.name).kind != "caption")
     with ExitStack() as stack:
-        logs = [stack.enter_context(api.mitigate(model, m.name, threshold=threshold, **m.params)) for m in mitigations]
+        logs = [stack.enter_context(api.mitigate(model, m.name, threshold=threshold, **m.params)) for m in ordered]
         yield logs[0] if logs else []
 
 

@@ -144,6 +144,13 @@ def scoring(score: Score) -> Callable[..., Any]:
     return get("score", score).function if isinstance(score, str) else score
 
 
+def usual_steps(score: Score) -> Any:
+    """The steps that a score looks at unless it is told; the first one for a function that is no registered score."""
+    function = scoring(score)
+    about = getattr(function.func if isinstance(function, partial) else function, OWNER, None)
+    return 1 if about is None else about.steps
+
+
 def with_score(found: Method, parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters of a method in which `score.name=value` has become part of its score itself."""
     own = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}

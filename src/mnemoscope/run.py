@@ -23,7 +23,7 @@ OWN_FILES = (
     "perturbations.json",
     "run.json",
 )
-OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate")
+OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate", "explain", "mitigate")
 
 
 class Run:

@@ -48,7 +48,7 @@ def run_sweep(
         **asdict(generation),
         "points": [asdict(p) for p in sweep],
         "replication_threshold": replication_threshold,
-        "alignment": alignment.name if alignment else None,
+        "measure": alignment.name if alignment else None,
         "content": content_hash([p.id for p in prompts]),
     }
     seeds = seeds_of(generation.seed, generation.images)

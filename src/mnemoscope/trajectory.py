@@ -11,7 +11,7 @@ from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.step import Step
 
-Steps = int | str | Sequence[int]  # the first n, "all", "last", or these indices
+Steps = int | float | str | Sequence[int]  # the first n, the one at a share of the sampling, "all", "last", indices
 
 
 class Trajectory:
@@ -71,7 +71,10 @@ class Trajectory:
         return self._sampler.timesteps
 
     def indices(self, steps: Steps) -> list[int]:
-        """Which steps are meant: the first n, all, the last, or these indices; raises `UsageError` for any other."""
+        """Which steps are meant: the first n, all, the last, these indices, or the one at a share of the sampling.
+
+        A share is above 0 and below 1: 0.5 is the middle of the sampling. Raises `UsageError` for anything else.
+        """
         count = len(self.timesteps)
         if steps in ("all", "last"):
             return list(range(count)) if steps == "all" else [count - 1]
@@ -79,6 +82,8 @@ class Trajectory:
             if steps < 1:
                 raise UsageError(f"{steps} steps were asked of a trajectory; ask for at least 1.")
             return list(range(min(steps, count)))
+        if isinstance(steps, float) and 0 < steps < 1:
+            return [int(steps * count)]
         if isinstance(steps, str) or not isinstance(steps, Sequence):
             raise UsageError(f"steps was '{steps}'; give a number, a list of indices, all, or last.")
         known = sorted({i for i in steps if isinstance(i, int) and not isinstance(i, bool) and i >= 0})

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from mnemoscope.cli import auditing, detecting, generating, showing  # noqa: F401  (each registers its commands)
+from mnemoscope.cli import auditing, detecting, explaining, generating, rewriting, showing, sweeping  # noqa: F401  (each registers its commands)
 from mnemoscope.cli.application import app
 from mnemoscope.errors import UsageError
 

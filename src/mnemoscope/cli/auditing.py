@@ -48,6 +48,21 @@ def demo(
     show(out, failed)
 
 
+def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
+    """What an audit does with what is flagged, checked before any work."""
+    from mnemoscope import registry
+    from mnemoscope.explanation import Explanation
+    from mnemoscope.mitigating import Mitigation
+
+    found: dict[str, Any] = {}
+    if explain != "none":
+        found["explanation"] = Explanation(registry.get("explain", explain).name, **sampling)
+    if mitigate != "none":
+        found["mitigation"] = Mitigation(mitigate)
+        found["mitigation"].check()
+    return found
+
+
 @app.command()
 def audit(
     model: Model,
@@ -59,6 +74,8 @@ def audit(
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 4,
     images: Annotated[int, typer.Option(min=1, help="Images drawn for each prompt shown.")] = 4,
+    explain: Annotated[str, typer.Option(help="How to explain what is flagged, or none.")] = "token_gradients",
+    mitigate: Annotated[str, typer.Option(help="How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, typer.Option(min=1, help="How many of the highest-scoring prompts are drawn.")] = 24,
     column: Column = None,
     limit: Limit = None,
@@ -75,21 +92,23 @@ def audit(
     overwrite: Overwrite = False,
     config: ConfigOption = None,
 ) -> None:
-    """Detect, draw what is flagged beside its nearest training images, and write one report."""
+    """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
     from mnemoscope.audit import run_audit
     from mnemoscope.detection import Detection
     from mnemoscope.generation import Generation
     from mnemoscope.references import read_references
     from mnemoscope.settings import parameters
 
-    loaded = load_model(model, unet, lora, scheduler, device, dtype)
     sampling: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    afterwards = _afterwards(explain, mitigate, seed=seed, **sampling)
+    loaded = load_model(model, unet, lora, scheduler, device, dtype)
     failed = run_audit(
         loaded,
         load_prompts(loaded, prompts, column, limit, seed),
         out,
         Detection(method, parameters(param), seed=seed, seeds=seeds, **sampling),
         Generation(images=images, seed=seed, **sampling),
+        **afterwards,
         negatives=load_prompts(loaded, negatives, column, None, seed) if negatives else (),
         references=read_references(references) if references else None,
         most=most,

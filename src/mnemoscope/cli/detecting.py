@@ -100,7 +100,9 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Results of another code.")],
     out: Out,
     negatives: Annotated[Path | None, typer.Option(help="Results on ordinary prompts, in the same format.")] = None,
-    format: Annotated[str, typer.Option(help="wen: JSONL of Wen et al.'s detect_mem.py.")] = "wen",
+    format: Annotated[
+        str, typer.Option(help="wen: JSONL of Wen et al.'s detect_mem.py; layer6: JSON of token attributions.")
+    ] = "wen",
     first_step: Annotated[int, typer.Option(min=0, help="First step that counts.")] = 0,
     end_step: Annotated[int | None, typer.Option(min=1, help="Step before which to stop; all if not given.")] = None,
     fpr: Fpr = 0.01,
@@ -108,10 +110,14 @@ def import_(
 ) -> None:
     """Make a run of another code's results, with its calibration and report."""
     from mnemoscope.detection import import_detection
+    from mnemoscope.explanation import import_explanation
     from mnemoscope.settings import one_of
 
-    one_of("--format", format, ("wen",))
-    summary = import_detection(
-        file, out, negatives=negatives, steps=(first_step, end_step), fpr=fpr, overwrite=overwrite
-    )
+    if one_of("--format", format, ("wen", "layer6")) == "layer6":
+        if negatives or first_step or end_step:
+            raise UsageError("--format layer6 has no negatives and no steps; leave those options out.")
+        summary = import_explanation(file, out, overwrite=overwrite)
+    else:
+        steps = (first_step, end_step)
+        summary = import_detection(file, out, negatives=negatives, steps=steps, fpr=fpr, overwrite=overwrite)
     show(out, summary["failed"])

@@ -85,6 +85,14 @@ def sweep(
         replication_threshold=replication_threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked=asked_for(prompts=prompts, references=references, column=column, limit=limit, unet=unet, lora=lora),
+        asked=asked_for(
+            prompts=prompts,
+            references=references,
+            alignment=alignment,
+            column=column,
+            limit=limit,
+            unet=unet,
+            lora=lora,
+        ),
     )
     show(out, summary["failed"])

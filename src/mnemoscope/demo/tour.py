@@ -7,7 +7,9 @@ from mnemoscope import demo
 from mnemoscope.audit import run_audit
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection
+from mnemoscope.explanation import Explanation
 from mnemoscope.generation import Generation
+from mnemoscope.mitigating import Mitigation
 from mnemoscope.prompts import Prompt, as_prompts
 from mnemoscope.references import References
 
@@ -40,6 +42,8 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         out,
         Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
         Generation(images=4, **SAMPLING),
+        explanation=Explanation("token_gradients", {"score": "noise_norm"}, **SAMPLING),
+        mitigation=Mitigation("embedding_descent", {"target": 1.0, "iterations": 40}),
         negatives=negatives,
         references=References(demo.references()),
         most=18,

@@ -1,30 +1,26 @@
-"""The pictures of a report: scores over the steps, their spread per class, ROC curves; pure functions of numbers."""
+"""Scores over the steps, their spread per class, ROC curves."""
 
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from mnemoscope.errors import UsageError
+from mnemoscope.plots import canvas
+from mnemoscope.plots.canvas import CURVES, FAINT, GREY, INK, legend, one_axes
 from mnemoscope.stats import auc, roc
 
 Values = Float[np.ndarray, "..."]
 Rows = Sequence[Mapping[str, Any]]
 
-INK, FAINT = "#27313d", "#d5dae0"
 COLOURS = {"memorized": "#d55e00", "ordinary": "#0072b2", "flagged, unlabelled": "#aa4499", "unlabelled": "#6b7684"}
 STYLES = dict(zip(COLOURS, ("-", "--", "-.", ":"), strict=True))
-CURVES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#27313d")
-FONT = FontProperties(family="DejaVu Sans")  # comes with matplotlib
 
 
 def class_of(row: Mapping[str, Any]) -> str:
@@ -46,13 +42,13 @@ def series_plot(rows: Rows, *, label: str | None = None) -> Figure:
     rows = [row for row in rows if row.get("series") and row.get("timesteps")]
     if not rows:
         raise UsageError("No row has a series and its timesteps; give rows of a run that stored them.")
-    figure, axes = _axes("timestep t, from noise to image", label or str(rows[0].get("method", "score")))
+    figure, axes = one_axes("timestep t, from noise to image", label or str(rows[0].get("method", "score")))
     if len(rows) == 1:
         _draw_seeds(axes, rows[0])
     else:
         _draw_classes(axes, rows)
     axes.invert_xaxis()
-    return _legend(figure, axes)
+    return legend(figure, axes)
 
 
 def density_plot(
@@ -75,7 +71,7 @@ def density_plot(
     pooled = np.concatenate([*groups.values(), np.empty(0)])
     if not pooled.size or not np.isfinite(pooled).all():
         raise UsageError("Scores to plot are missing or not finite; give at least one, and finite ones only.")
-    figure, axes = _axes(label, "share of the class in a bin")
+    figure, axes = one_axes(label, "share of the class in a bin")
     is_log = bool(pooled.min() > 0 and (threshold is None or threshold > 0)) if log is None else log
     for name, values in groups.items():
         _draw_density(axes, values, pooled, is_log, name, (names or {}).get(name, name))
@@ -85,7 +81,7 @@ def density_plot(
         _mark_log(axes)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylim(bottom=0)
-    return _legend(figure, axes)
+    return legend(figure, axes)
 
 
 def roc_plot(curves: Mapping[str, tuple[Values, Values]]) -> Figure:
@@ -96,60 +92,19 @@ def roc_plot(curves: Mapping[str, tuple[Values, Values]]) -> Figure:
     """
     if not curves:
         raise UsageError("No curve was given to plot; give the scores of memorized and of ordinary prompts.")
-    figure, axes = _axes("false alarms: ordinary prompts flagged", "prompts flagged")
+    figure, axes = one_axes("false alarms: ordinary prompts flagged", "prompts flagged")
     floor = min(0.005, *(0.5 / max(ordinary.size, 1) for _, ordinary in curves.values()))
     for (name, (memorized, ordinary)), colour, style in zip(curves.items(), cycle(CURVES), cycle("-"), strict=False):
         fpr, tpr, _ = roc(memorized, ordinary)
-        text = f"{_plain(name)}: AUC {auc(memorized, ordinary):.3f}"
+        text = f"{canvas.label(name)}: AUC {auc(memorized, ordinary):.3f}"
         axes.plot(np.maximum(fpr, floor), tpr, style, color=colour, drawstyle="steps-post", linewidth=1.8, label=text)
     chance = np.geomspace(floor, 1, 100)
-    axes.plot(chance, chance, ":", color="#8a94a0", linewidth=1.2, label="chance: AUC 0.5")
+    axes.plot(chance, chance, ":", color=GREY, linewidth=1.2, label="chance: AUC 0.5")
     axes.axvline(0.01, color=FAINT, linewidth=1, zorder=0)
     axes.set(xscale="log", xlim=(floor, 1), ylim=(0, 1.02))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _legend(figure, axes, loc="lower right")
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file, the same on every call."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as a PNG file, making its folder if need be, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(figure))
-    return path
-
-
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, 3.5), dpi=144, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    for put, text in ((axes.set_xlabel, x), (axes.set_ylabel, y)):
-        put(_plain(text), fontproperties=FONT, fontsize=10.5, color=INK)
-    axes.tick_params(labelsize=10, colors=INK, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#8a94a0")
-    axes.grid(axis="y", color="#eceff2", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _legend(figure: Figure, axes: Axes, loc: Literal["best", "lower right"] = "best") -> Figure:
-    if axes.get_legend_handles_labels()[0]:
-        font = FontProperties(family=FONT.get_family(), size=9.5)
-        axes.legend(loc=loc, framealpha=0.85, edgecolor="none", prop=font)
-    return figure
-
-
-def _plain(text: str) -> str:
-    """A label that no font, math parser or legend rule of matplotlib trips over, of at most 48 characters."""
-    known = get_font(findfont(FONT)).get_char_index
-    drawn = "".join(c if c.isprintable() and known(ord(c)) else "?" for c in text[:48]).lstrip("_")
-    return drawn.replace("$", r"\$")
+    return legend(figure, axes, loc="lower right")
 
 
 def _lines(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

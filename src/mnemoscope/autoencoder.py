@@ -1,0 +1,40 @@
+"""Images into a pipeline's clean latents: the way back from decoding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+
+@torch.no_grad()
+def encode_images(
+    pipe: DiffusionPipeline, images: Sequence[Image.Image], latent_shape: tuple[int, int, int]
+) -> Float[Tensor, "N C h w"]:
+    """Clean latents of images: the mean of the autoencoder's posterior, scaled; pixels in [-1, 1] where it has none.
+
+    Images are cropped in the middle and resized to the model's own resolution.
+    """
+    vae = getattr(pipe, "vae", None)
+    factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+    size = (latent_shape[2] * factor, latent_shape[1] * factor)
+    fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
+    pixels = VaeImageProcessor(do_resize=False).preprocess(fitted).to(pipe.device)
+    if vae is None:
+        return pixels
+    dtype = vae.dtype
+    if dtype == torch.float16 and vae.config.get("force_upcast"):
+        vae.to(torch.float32)
+    mean = vae.encode(pixels.to(vae.dtype)).latent_dist.mean.float()
+    vae.to(dtype)
+    return (mean - _row(vae, "latents_mean", 0)) / _row(vae, "latents_std", 1) * vae.config.scaling_factor
+
+
+def _row(vae: Any, name: str, otherwise: int) -> Float[Tensor, "1 _ 1 1"]:
+    """A statistic of each latent channel, where the autoencoder's configuration has it."""
+    values = vae.config.get(name)
+    return torch.tensor([otherwise] if values is None else values, device=vae.device).float().view(1, -1, 1, 1)

@@ -1,0 +1,103 @@
+"""Wen et al.: how strongly a score depends on each token's embedding."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mnemoscope.errors import UsageError
+from mnemoscope.registry import Score, explainer, scoring, usual_steps
+from mnemoscope.step import Step
+from mnemoscope.trajectory import Trajectory
+
+KEY = "encoder_hidden_states"
+Value = Literal["norm", "signed"]
+
+
+@explainer(paper="arXiv:2407.21720, section 4.1", cost="1 evaluation without and 1 with gradient a step and sample")
+def token_gradients(
+    trajectory: Trajectory,
+    *,
+    score: Score = "noise_norm",
+    steps: int | float | str | list | None = None,
+    value: Value = "norm",
+    compat: Literal["wen"] | None = None,
+) -> Float[Tensor, "B L"]:
+    """Length of a score's gradient with respect to each token's embedding, ||d score / d c_l||_2.
+
+    The mean over the chosen steps of the true sampling, without `steps` the score's own, in units of the score over
+    units of the embedding, from 0 upwards; `value="signed"` gives the inner product of gradient and embedding instead.
+    Values compare within one prompt and one score. The embedding is the text that cross-attention reads (SDXL: both
+    encoders' side by side); the pooled embedding of SDXL is not covered. The unconditional branch has no graph.
+    `compat="wen"` is the gradient of the joint norm of a score over all samples of the same prompt, divided by twice
+    their number; it sees and, at the chosen steps, follows the prediction that the released code takes for guided,
+    eps_cond + w (eps_uncond - eps_cond), in a sampling of its own if there are several steps. Raises `UsageError` for a
+    model without tokens and for a score that does not depend on the prompt.
+    """
+    return per_step(trajectory, score=score, steps=steps, value=value, compat=compat).mean(0)
+
+
+def per_step(
+    trajectory: Trajectory,
+    *,
+    score: Score = "noise_norm",
+    steps: int | float | str | list | None = None,
+    value: Value = "norm",
+    compat: Literal["wen"] | None = None,
+) -> Float[Tensor, "steps B L"]:
+    """`token_gradients` at each of the chosen steps."""
+    trajectory.model.family.ends(trajectory.prompts[:1])  # refuses models without tokens
+    function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
+    wen = compat == "wen"
+    path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
+    own = torch.arange(len(trajectory), device=trajectory.model.device)
+    group = _same_prompt(trajectory).to(own) if wen else own
+    return torch.stack([_of_step(path.with_graph(i), function, value, group, wen) for i in indices])
+
+
+def _of_step(
+    step: Step, function: Callable[..., Tensor], value: Value, group: Int[Tensor, " B"], wen: bool
+) -> Float[Tensor, "B L"]:
+    leaf = step.cond[KEY]
+    if wen:
+        _turn(step)
+    with torch.enable_grad():
+        scores = function(step)
+        scores = torch.stack([scores[group == g].norm() for g in group.unique()]) if wen else scores
+    if not scores.requires_grad:
+        raise UsageError("The score does not depend on the prompt there, so that it has no gradient to explain it.")
+    (gradient,) = torch.autograd.grad(scores.sum(), leaf)  # of each sample's own score: samples do not mix
+    gradient = gradient.float()
+    if wen:
+        samples = torch.bincount(group)[group].to(gradient)[:, None, None]
+        gradient = torch.zeros_like(gradient).index_add(0, group, gradient)[group] / (2 * samples)
+    return gradient.norm(dim=2) if value == "norm" else (gradient * leaf.detach().float()).sum(2)
+
+
+def _same_prompt(trajectory: Trajectory) -> Int[Tensor, " B"]:
+    names = {prompt: k for k, prompt in enumerate(dict.fromkeys(trajectory.prompts))}
+    return torch.tensor([names[prompt] for prompt in trajectory.prompts])
+
+
+def _turn(step: Step) -> None:
+    """Guide away from the prompt instead of towards it."""
+    if step.guided:
+        step.native = step.native_cond + step.guidance_scale * (step.native_uncond - step.native_cond)
+
+
+def _turned_path(trajectory: Trajectory, targets: list[int]) -> Trajectory:
+    """The same sampling, guided away from the prompt at the target steps."""
+    model, first = trajectory.model, trajectory.first(1)[0]
+    with (
+        model.edit("start", lambda start: start.change(x_t=first.x_t, cond=first.cond)),
+        model.edit("step", lambda step: _turn(step) if step.index in targets else None),
+    ):
+        return Trajectory(
+            model,
+            trajectory.prompts,
+            trajectory.seeds,
+            num_inference_steps=trajectory.num_inference_steps,
+            guidance_scale=trajectory.guidance_scale,
+        )

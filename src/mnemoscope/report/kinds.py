@@ -1,0 +1,45 @@
+"""What each kind of run shows: one module a command, all of one shape."""
+
+from typing import Any, Protocol
+
+from rich.console import Console, RenderableType
+
+from mnemoscope.report import detect, explain, generate, rewrite, sweep
+from mnemoscope.report.record import Card, Drawings, Record, Row, Section
+
+
+class Kind(Protocol):
+    """What a command's module says of its runs."""
+
+    def check(self, raw: Row) -> Row:
+        """A row with all fields that a page needs, in the type it needs, or marked as a failure."""
+
+    def headline(self, record: Record) -> str:
+        """The result in one plain sentence."""
+
+    def about(self, record: Record) -> list[tuple[str, Any, str]]:
+        """What the numbers mean: a title, what describes the method, and what else there is to say."""
+
+    def cards(self, record: Record) -> list[Card]:
+        """The few numbers on top of the page."""
+
+    def drawings(self, record: Record) -> Drawings:
+        """The figures, each saved under the run's `plots/`."""
+
+    def sections(self, record: Record) -> list[Section]:
+        """The rest of the page."""
+
+    def caveats(self, record: Record) -> list[str]:
+        """What the numbers do not say."""
+
+    def table(self, record: Record, limit: int, console: Console) -> RenderableType | None:
+        """The most telling rows in a terminal; None if there are none."""
+
+
+KINDS: dict[str, Kind] = {
+    "detect": detect,
+    "generate": generate,
+    "explain": explain,
+    "rewrite": rewrite,
+    "sweep": sweep,
+}

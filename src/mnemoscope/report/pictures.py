@@ -1,0 +1,34 @@
+"""Images of a run, small enough for a page and only from inside its folder."""
+
+import base64
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image
+
+THUMBNAIL, LARGEST = 320, 64_000_000  # pixels of a side, pixels in all
+
+
+def picture(folder: Path, name: object) -> str | None:
+    """A small copy of an image as a data URI; None unless it is a readable image inside the folder."""
+    try:
+        path = (folder / str(name)).resolve()
+        if not (path.is_relative_to(folder.resolve()) and path.is_file()):
+            return None
+        with warnings.catch_warnings(action="error"), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.width * image.height > LARGEST:
+                return None
+            is_small = max(image.size) <= THUMBNAIL
+            copy = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return None
+    copy.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer, kind = io.BytesIO(), "png" if is_small else "jpeg"
+    copy.save(buffer, kind, optimize=True)
+    return data_uri(buffer.getvalue(), kind)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """The data of an image as an address that needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

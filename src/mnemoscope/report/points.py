@@ -1,0 +1,71 @@
+"""Points of a sweep: a mitigation at a strength, with what was measured there, and how a sentence says it."""
+
+from mnemoscope.report.record import Record, Row
+from mnemoscope.report.text import counted, ends, interval, number, percent
+
+BASELINE = "none"
+GOAL = 0.1  # share of replicated images that a mitigation should fall below
+NUMBERS = ("replication_rate", "similarity_mean", "alignment_mean", "unchanged", "images")
+COSTS = ("evaluations_per_image", "seconds_per_image")
+INTERVALS = ("replication_interval", "similarity_interval", "alignment_interval")
+
+
+def curves(record: Record) -> list[Row]:
+    """The points of the summary, the unmitigated one first, in the types that a page needs."""
+    given = record.summary.get("curves")
+    found = [_point(each) for each in (given if isinstance(given, list) else []) if isinstance(each, dict)]
+    return sorted(found, key=lambda point: point["mitigation"] != BASELINE)
+
+
+def _point(given: Row) -> Row:
+    point: Row = {key: number(given.get(key)) for key in (*NUMBERS, *COSTS)}
+    point |= {key: ends(given.get(key)) for key in INTERVALS}
+    point["mitigation"] = str(given.get("mitigation") or BASELINE)
+    return point | {"parameter": str(given.get("parameter") or ""), "strength": said(given.get("strength"))}
+
+
+def said(strength: object) -> str:
+    """A strength as it is written on points and in tables; empty where there is none."""
+    if strength is None:
+        return ""
+    value = None if isinstance(strength, bool) else number(strength)
+    return str(strength) if value is None else f"{value:g}"
+
+
+def named(point: Row) -> str:
+    """A method with its strength."""
+    if point["mitigation"] == BASELINE:
+        return "unmitigated"
+    strength = f" at {point['parameter'] or 'strength'} {point['strength']}" if point["strength"] else ""
+    return f"{point['mitigation']}{strength}"
+
+
+def replicated(point: Row) -> str:
+    """How many images are copies, with the interval."""
+    of = "" if point["images"] is None else f" of {counted(int(point['images']), 'image')}"
+    return f"{100 * point['replication_rate']:.0f} %{of} replicated ({chance(point)})"
+
+
+def chance(point: Row) -> str:
+    """The interval of the replication rate, in percent."""
+    own = point["replication_interval"]
+    return interval(own and percent(list(own)), "{:.0f}", " %")
+
+
+def kept(best: Row, plain: Row | None) -> str:
+    """How well images follow the prompt, beside the unmitigated ones."""
+    if best["alignment_mean"] is None:
+        return "; alignment was not measured"
+    was = "" if plain is None or plain["alignment_mean"] is None else f", {plain['alignment_mean']:.2f} unmitigated"
+    return f"; alignment {best['alignment_mean']:.2f} ({interval(best['alignment_interval'])}){was}"
+
+
+def doubt(best: Row) -> str:
+    """A sentence for an interval that reaches the goal."""
+    own = best["replication_interval"]
+    return f" The interval does not rule out {100 * GOAL:.0f} % or more." if own is not None and own[1] >= GOAL else ""
+
+
+def aligned(point: Row) -> float:
+    """The alignment, below all others where it was not measured."""
+    return -2.0 if point["alignment_mean"] is None else point["alignment_mean"]

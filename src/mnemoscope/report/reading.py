@@ -1,0 +1,77 @@
+"""Run folders read from disk: what a crash or an editor did to them is noted or refused."""
+
+import json
+from pathlib import Path
+
+from mnemoscope.errors import UsageError
+from mnemoscope.report.kinds import KINDS
+from mnemoscope.report.record import Record, Row
+from mnemoscope.report.text import counted
+from mnemoscope.run import read_json
+
+PARTS = ("detect", "generate", "mitigate", "explain")  # folders of an audit
+
+
+def parts(run: Path) -> list[Path]:
+    """The run folders behind a path: itself, or the folders of an audit's parts.
+
+    Raises UsageError for a folder that holds neither.
+    """
+    if not run.is_dir():
+        raise UsageError(f"{run} is not a folder; give the folder that a run wrote.")
+    is_audit = not (run / "run.json").is_file() or read_json(run / "run.json").get("command") == "audit"
+    found = [run / name for name in PARTS if (run / name / "rows.jsonl").is_file()]
+    if is_audit and not found:
+        raise UsageError(f"{run} holds no run, nor do its folders detect and generate; give a run's folder.")
+    return found if is_audit else [run]
+
+
+def read(run: Path) -> Record:
+    """A run that a report can show, read from its folder.
+
+    A line of rows.jsonl that a crash cut short is left out and noted. Raises UsageError for a missing or broken file.
+    """
+    info = read_json(run / "run.json")
+    if info.get("command") not in KINDS:
+        known = ", ".join(KINDS)
+        raise UsageError(f"{run} is a run of {info.get('command')!r}; a report shows {known} and audit runs.")
+    rows, notes = _rows(run / "rows.jsonl")
+    summary: Row = {}
+    if (run / "summary.json").is_file():
+        summary = read_json(run / "summary.json")
+    else:
+        notes.append(f"The {info['command']} run has no summary.json: it was interrupted or is still going.")
+    check = KINDS[info["command"]].check
+    return Record(run, info, summary, [check(row) for row in rows], notes)
+
+
+def headline(record: Record) -> str:
+    """The result of a run in one plain sentence, and a second one if something failed."""
+    told = KINDS[record.command].headline(record)
+    failed = len(record.failures)
+    return f"{told} {counted(failed, 'row')} failed." if failed else told
+
+
+def notes(record: Record) -> list[str]:
+    """What was wrong with a run's files, and what its summary notes."""
+    said = record.summary.get("notes")
+    return [str(note) for note in [*record.notes, *(said if isinstance(said, list) else [])]]
+
+
+def _rows(path: Path) -> tuple[list[Row], list[str]]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); give the folder that a run wrote.") from None
+    rows, notes = [], []
+    for index, line in enumerate(lines):
+        try:
+            if line.strip():
+                rows.append({**json.loads(line)})
+        except (ValueError, TypeError, RecursionError):
+            if index < len(lines) - 1:
+                raise UsageError(f"{path}, line {index + 1} is not a JSON object; mend or delete that line.") from None
+            notes.append(f"The last line of {path.name} was cut short, as by a crash: 1 row was left out.")
+    if not rows:
+        raise UsageError(f"{path} holds no rows; run the command to its end, or give another run.")
+    return rows, notes
