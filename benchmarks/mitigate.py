@@ -9,6 +9,7 @@ bare pipeline on an ordinary prompt, 30 steps, one image. `--large` takes a rand
 """
 
 import argparse
+import contextlib
 import resource
 import statistics
 import time
@@ -56,10 +57,8 @@ def ours(model: mn.Denoiser, prompts: list[str], count: int = ITERATIONS) -> tor
 
     with model.edit("start", change):
         texts, seeds = [p for p in prompts for _ in range(IMAGES)], [*range(IMAGES)] * len(prompts)
-        try:
+        with contextlib.suppress(RuntimeError):  # the generator's word for the end that was asked for
             mn.Trajectory(model, texts, seeds, num_inference_steps=STEPS).first(1)
-        except RuntimeError:  # the generator's word for the end that was asked for
-            pass
     return found[0]
 
 

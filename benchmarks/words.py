@@ -7,7 +7,8 @@ captions by the largest value among their tokens and by the sum of them, average
 steps unless others are given; marks such as commas are no words. A trigger is a word that no other caption has. Such
 words are rare, hence cut into more tokens, and a long word wins more often whatever the values are: compare with the
 mean of 100 random explanations. The last column has no such favour: how often a token of a trigger has a higher value
-than another word's token of the same caption, 0.5 by chance, with a bootstrap interval over the captions. The second
+than another word's token of the same caption (whole words with `unit=word`, which go by the sum), 0.5 by chance, with
+a bootstrap interval over the captions. The second
 table says how much of a score is lost without the embeddings of each class of positions.
 """
 
@@ -79,7 +80,8 @@ def hits(row: dict, triggers: list[str]) -> tuple[float, float, float]:
     words = [w for w in row["words"] if any(c.isalnum() for c in w["word"])]
     own = [w["word"].lower() in triggers for w in words]
     tops = [own[int(np.argmax([w[merge] for w in words]))] for merge in ("max", "sum")]
-    tokens = [row["scores"][w["first"] : w["last"] + 1] for w in words]
+    whole = row["params"].get("unit") == "word"  # then the tokens only share what their word has
+    tokens = [[w["sum"]] if whole else row["scores"][w["first"] : w["last"] + 1] for w in words]
     groups = [np.concatenate([t for t, o in zip(tokens, own, strict=True) if o is said]) for said in (True, False)]
     return float(tops[0]), float(tops[1]), stats.auc(*groups)
 

@@ -56,7 +56,8 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     if explain != "none":
-        found["explanation"] = Explanation(registry.get("explain", explain).name, **sampling)
+        words = {"unit": "word"} if "unit" in registry.get("explain", explain).parameters else {}
+        found["explanation"] = Explanation(explain, words, **sampling)
     if mitigate != "none":
         found["mitigation"] = Mitigation(mitigate)
         found["mitigation"].check()
@@ -74,7 +75,7 @@ def audit(
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 4,
     images: Annotated[int, typer.Option(min=1, help="Images drawn for each prompt shown.")] = 4,
-    explain: Annotated[str, typer.Option(help="How to explain what is flagged, or none.")] = "token_gradients",
+    explain: Annotated[str, typer.Option(help="How to explain what is flagged, or none.")] = "token_occlusion",
     mitigate: Annotated[str, typer.Option(help="How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, typer.Option(min=1, help="How many of the highest-scoring prompts are drawn.")] = 24,
     column: Column = None,

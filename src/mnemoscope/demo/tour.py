@@ -1,4 +1,4 @@
-"""`mnemoscope demo`: the whole audit on the bundled model, offline, in under two minutes on two cores."""
+"""`mnemoscope demo`: the whole audit on the bundled model, offline, in about two minutes on two cores."""
 
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,11 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         out,
         Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
         Generation(images=4, **SAMPLING),
-        explanation=Explanation("token_gradients", {"score": "noise_norm"}, **SAMPLING),
+        explanation=Explanation("token_occlusion", {"unit": "word"}, **SAMPLING),
         mitigation=Mitigation("embedding_descent", {"target": 1.0, "iterations": 40}),
         negatives=negatives,
         references=References(demo.references()),
-        most=18,
+        most=12,
         batch=batch,
         overwrite=overwrite,
         asked={"prompts": "demo"},

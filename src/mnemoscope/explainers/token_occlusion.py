@@ -32,7 +32,7 @@ def token_occlusion(
     Positive where the token raises the score. The mean over the chosen steps (without `steps` the score's own), each at
     the x_t of the whole prompt: only the text changes. The cut prompt is tokenized, encoded and padded anew, by all
     text encoders of the model, so that what is left of a cut word may become other tokens; a word of one token is
-    simply left out. `unit="word"` cuts out whole words, and each token has the drop of its word. Begin, end and padding
+    simply left out. `unit="word"` cuts out whole words, and the tokens of a word share its drop. Begin, end and padding
     tokens get 0. Values compare within one score, also between prompts at one timestep. `batch` cut prompts go through
     the network at once. Raises `UsageError` for a model without tokens.
     """
@@ -70,7 +70,7 @@ def per_step(
                 cut = replace(step.select(index), cond=cond, native_cond=model.predict(step.x_t[index], step.t, cond))
                 lost = whole[s][index] - function(cut)
                 for k, own, value in zip(samples, places, lost, strict=True):
-                    drops[s, k, own] = value
+                    drops[s, k, own] = value / len(own)
     return drops
 
 

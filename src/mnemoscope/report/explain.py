@@ -12,7 +12,7 @@ from mnemoscope.report.pictures import data_uri
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, part
 from mnemoscope.report.shares import coloured, read_words, shares, spaced, spoken, strength
 from mnemoscope.report.tables import table as terminal_table
-from mnemoscope.report.text import counted, number, shown
+from mnemoscope.report.text import counted, number
 from mnemoscope.stats import mean_interval
 
 SHOWN, CHARTS = 300, 12  # prompts with coloured words, and with a bar chart, on a page
@@ -69,7 +69,9 @@ def cards(record: Record) -> list[Card]:
     outside = {name: [row["special"][key] for row in record.done] for key, name in SPECIAL.items()}
     values = {name: np.median(known) for name, own in outside.items() if (known := [v for v in own if v is not None])}
     if values:
-        made.append((", ".join(values).capitalize(), " · ".join(map(shown, values.values())), "median values"))
+        made.append(
+            (", ".join(values).capitalize(), " · ".join(f"{value:.2g}" for value in values.values()), "median values")
+        )
     return made
 
 

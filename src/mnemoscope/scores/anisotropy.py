@@ -11,6 +11,8 @@ from mnemoscope.registry import score
 from mnemoscope.start import distinct
 from mnemoscope.step import Step
 
+PUBLISHED_STEPS = 50
+
 
 @score(paper="arXiv:2601.20642, section 4", cost="2 pairs of evaluations")
 def anisotropy(
@@ -25,18 +27,17 @@ def anisotropy(
 
     gamma_norm ||D(x_t, t)||_2 + gamma_cos cos(D(x_t, t_late), eps_uncond(x_t, t_late)) with D = eps_cond - eps_uncond:
     both at the same latent, which is pure noise at the first step. `late` is the index of t_late among the timesteps of
-    the sampling. The cosine is that of whole latents, or with "pixel" the mean over pixels of the cosine over channels,
-    as the released code does. The weights suit Stable Diffusion 1; they are the authors', fitted to it. Raises
-    `UsageError` for a step that is not part of a sampling, a timestep that it has not, or a model without an
-    unconditional branch.
+    the sampling, or of 50 steps for a step that is not part of one. The cosine is that of whole latents, or with "pixel"
+    the mean over pixels of the cosine over channels, as the released code does. The weights suit Stable Diffusion 1;
+    they are the authors', fitted to it. Raises `UsageError` for a timestep that the sampling has not, or a model
+    without an unconditional branch.
     """
-    if step.timesteps is None:
-        raise UsageError("anisotropy needs the sampling's timesteps, and this step is not part of a sampling.")
-    if not -len(step.timesteps) <= late < len(step.timesteps):
-        count = len(step.timesteps)
+    timesteps = step.model.sampler(PUBLISHED_STEPS, 1).timesteps if step.timesteps is None else step.timesteps
+    if not -len(timesteps) <= late < len(timesteps):
+        count = len(timesteps)
         raise UsageError(f"anisotropy was asked for timestep {late} of a sampling that has {count}; choose another.")
     push = step.eps_cond - step.eps_uncond
-    t, x = step.timesteps[late], step.x_t
+    t, x = timesteps[late], step.x_t
     if x.requires_grad:  # equal latents share their prediction, but not their gradient
         eps_uncond = step.eps_at(x, t=t, branch="uncond")
     else:

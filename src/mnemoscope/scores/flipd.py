@@ -17,7 +17,7 @@ PREDICTED = {"cond": "eps_cond", "uncond": "eps_uncond", "guided": "eps"}
 @score(
     paper="arXiv:2406.03537, section 3; arXiv:2411.00113",
     cost="1 pair of evaluations, and 1 forward-mode or 2 plain ones a probe",
-    steps=0.2,
+    steps=0.7,
 )
 def flipd(
     step: Step,
