@@ -1,15 +1,19 @@
 """Every mitigation over its strength on the bundled model: copying, alignment and cost, by kind of prompt.
 
-    python benchmarks/mitigations.py --out FOLDER [--seed 1000] [--steps 20] [--guard]
+    python benchmarks/mitigations.py --out FOLDER [--seed 1000] [--steps 20] [--guard] [--seconds]
 
 Draws 10 memorized captions, 6 captions of templates and 10 ordinary ones under each mitigation, no threshold before it,
 the same seeds for each; goes on where it was. An image replicates if the pixel cosine with its own training image is at
 least 0.8; SSCD, where the packaged network is installed, compares with that image through the autoencoder. Alignment
 is the share of images whose concept is the nearest of the bundled ones; CHANCE is what shuffled prompts get. `--guard`
-draws all 30 memorized captions, 4 seeds each, behind the threshold instead, beside as many ordinary images.
+draws all 30 memorized captions, 4 seeds each, behind the threshold instead, beside as many ordinary images. `--seconds`
+times 4 memorized images under each mitigation at its first strength, in CPU seconds an image.
 """
 
 import argparse
+import itertools
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from mnemoscope.alignment import aligner
 from mnemoscope.curves import Point, curve
 from mnemoscope.generation import Generation
 from mnemoscope.loading import quiet
-from mnemoscope.mitigating import Mitigation
+from mnemoscope.mitigating import Mitigation, mitigated
 from mnemoscope.prompts import Prompt, as_prompts
 from mnemoscope.references import read_references
 from mnemoscope.run import read_rows
@@ -127,18 +131,39 @@ def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: float, target:
     print(f"ordinary images bit-identical: {sum(kept)} of {len(kept)}")
 
 
+def timed(model: mn.Denoiser, seed: int, steps: int) -> None:
+    """CPU seconds and evaluations of an image under each mitigation at its first strength, beside none."""
+    texts, seeds, plain = demo.prompts("verbatim")[:4], [seed] * 4, 0.0
+    for name, points in itertools.groupby(tried(), key=lambda p: p.method):
+        point, times = next(points), []
+        for _ in range(3):
+            began, before = time.process_time(), model.network_evaluations
+            with mitigated(model, [point.mitigation] if point.mitigation else []):
+                model.generate(texts, seeds, num_inference_steps=steps, guidance_scale=3.0)
+            times.append((time.process_time() - began) / 4)
+        plain = plain or statistics.median(times)
+        evaluations, took = (model.network_evaluations - before) / 4, statistics.median(times)
+        print(
+            f"{name:22} {point.strength}: {evaluations:.0f} evaluations, {took:.3f} s, {took / plain:.2f}x", flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--seconds", action="store_true")
     parser.add_argument("--threshold", type=float, default=1.5)
     parser.add_argument("--target", type=float, default=1.0)
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
     model = mn.Denoiser.from_pretrained("demo")
+    if args.seconds:
+        timed(model, args.seed, args.steps)
+        return
     if args.guard:
         guarded(model, args.seed, args.steps, args.threshold, args.target)
         return

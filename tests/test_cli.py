@@ -345,8 +345,8 @@ def test_list_shows_every_method_with_its_paper_cost_and_parameters(mnemoscope) 
     for kind in registry.PACKAGES:
         for name in registry.names(kind):
             found = registry.get(kind, name)
-            line = next(line for line in out.splitlines() if f" {name} " in line)
-            assert found.summary in line and found.paper in out and found.cost in out
+            lines = [line for line in out.splitlines() if f" {name} " in line]  # a detector and an explanation: random
+            assert any(found.summary in line for line in lines) and found.paper in out and found.cost in out
             assert all(f"{parameter}=" in out for parameter in found.parameters)
 
 
@@ -459,8 +459,9 @@ def test_an_interrupt_from_the_keyboard_ends_with_130_and_the_run_goes_on(mnemos
     words = ["detect", "demo", "--device", "cpu", "--prompts", str(tmp_path / "prompts.txt"), "--batch-size", "1"]
     words += ["--out", str(tmp_path / "run")]
     main = f"""
-import sys, time
+import signal, sys, time
 from mnemoscope import cli, detection
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
 rows = detection.detect_rows
 detection.detect_rows = lambda *given: time.sleep(0.5) or rows(*given)
 sys.argv = {["mnemoscope", *words]}

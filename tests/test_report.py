@@ -328,7 +328,7 @@ def test_shares_add_up_and_the_axis_is_logarithmic_when_it_can_be(shift: float, 
     assert points(axes.lines[-1])[0].tolist() == [shift + 2.5] * 2
 
 
-@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0], [-1.0, 0.0], [1e-9, 1e9]])
+@pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0], [0.3, 0.3 + 1e-15], [-1.0, 0.0], [1e-9, 1e9]])
 def test_odd_scores_are_drawn(values: list[float], tmp_path: Path) -> None:
     none = np.empty(0)
     path = plots.save(plots.density_plot(np.array(values), none), tmp_path / "deep" / "plot.png")

@@ -145,7 +145,10 @@ def _draw_classes(axes: Axes, rows: Rows) -> None:
 
 def _draw_density(axes: Axes, values: Values, pooled: Values, is_log: bool, name: str, text: str) -> None:
     scaled, everything = (np.log10(v) if is_log else v for v in (values, pooled))
-    edges = np.histogram_bin_edges(everything, bins=int(np.clip(2 * np.sqrt(pooled.size), 8, 36)))
+    low, high = float(everything.min()), float(everything.max())
+    alike = high - low <= 1e-9 * max(1, abs(high))  # up to rounding, which numpy cannot cut into bins
+    ends = (low - 0.5, high + 0.5) if alike else (low, high)
+    edges = np.histogram_bin_edges(everything, bins=int(np.clip(2 * np.sqrt(pooled.size), 8, 36)), range=ends)
     margin = (edges[-1] - edges[0]) / 12
     grid = np.linspace(edges[0] - margin, edges[-1] + margin, 300)
     shown, at = ((10.0**v if is_log else v) for v in (edges, grid))
