@@ -5,38 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
+from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
-from mnemoscope.cli.options import (
-    Batch,
-    Column,
-    ConfigOption,
-    Device,
-    Dtype,
-    Fpr,
-    Guidance,
-    Limit,
-    Lora,
-    Model,
-    Negatives,
-    Out,
-    Overwrite,
-    Prompts,
-    Scheduler,
-    Seed,
-    Steps,
-    Unet,
-    asked_for,
-    load_model,
-    load_prompts,
-    show,
-)
 
 
 @app.command()
 def demo(
-    out: Out = Path("demo-report"),
-    overwrite: Overwrite = False,
-    batch_size: Batch = "auto",
+    out: opt.Out = Path("demo-report"),
+    overwrite: opt.Overwrite = False,
+    batch_size: opt.Batch = "auto",
 ) -> None:
     """Audit the bundled model, which has memorized some of its training images, and write a report."""
     from mnemoscope.demo.tour import run_demo
@@ -45,7 +22,7 @@ def demo(
     quiet()
     settle_threads()
     failed = run_demo(out, batch=batch_size, overwrite=overwrite)
-    show(out, failed)
+    opt.show(out, failed)
 
 
 def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
@@ -66,10 +43,10 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
 
 @app.command()
 def audit(
-    model: Model,
-    prompts: Prompts,
-    out: Out,
-    negatives: Negatives = None,
+    model: opt.Model,
+    prompts: opt.Prompts,
+    out: opt.Out,
+    negatives: opt.Negatives = None,
     references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
     method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
@@ -78,20 +55,20 @@ def audit(
     explain: Annotated[str, typer.Option(help="How to explain what is flagged, or none.")] = "token_occlusion",
     mitigate: Annotated[str, typer.Option(help="How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, typer.Option(min=1, help="How many of the highest-scoring prompts are drawn.")] = 24,
-    column: Column = None,
-    limit: Limit = None,
-    fpr: Fpr = 0.01,
-    num_inference_steps: Steps = 50,
-    guidance_scale: Guidance = 7.5,
-    seed: Seed = 0,
-    batch_size: Batch = "auto",
-    unet: Unet = None,
-    lora: Lora = None,
-    scheduler: Scheduler = "own",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    overwrite: Overwrite = False,
-    config: ConfigOption = None,
+    column: opt.Column = None,
+    limit: opt.Limit = None,
+    fpr: opt.Fpr = 0.01,
+    num_inference_steps: opt.Steps = 50,
+    guidance_scale: opt.Guidance = 7.5,
+    seed: opt.Seed = 0,
+    batch_size: opt.Batch = "auto",
+    unet: opt.Unet = None,
+    lora: opt.Lora = None,
+    scheduler: opt.Scheduler = "own",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    overwrite: opt.Overwrite = False,
+    config: opt.ConfigOption = None,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
     from mnemoscope.audit import run_audit
@@ -102,21 +79,21 @@ def audit(
 
     sampling: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     afterwards = _afterwards(explain, mitigate, seed=seed, **sampling)
-    loaded = load_model(model, unet, lora, scheduler, device, dtype)
+    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
     failed = run_audit(
         loaded,
-        load_prompts(loaded, prompts, column, limit, seed),
+        opt.load_prompts(loaded, prompts, column, limit, seed),
         out,
         Detection(method, parameters(param), seed=seed, seeds=seeds, **sampling),
         Generation(images=images, seed=seed, **sampling),
         **afterwards,
-        negatives=load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        negatives=opt.load_prompts(loaded, negatives, column, None, seed) if negatives else (),
         references=read_references(references) if references else None,
         most=most,
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
-        asked=asked_for(
+        asked=opt.asked_for(
             prompts=prompts,
             negatives=negatives,
             references=references,
@@ -126,4 +103,4 @@ def audit(
             lora=lora,
         ),
     )
-    show(out, failed)
+    opt.show(out, failed)

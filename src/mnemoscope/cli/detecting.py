@@ -5,59 +5,36 @@ from typing import Annotated
 
 import typer
 
+from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
-from mnemoscope.cli.options import (
-    Batch,
-    Column,
-    ConfigOption,
-    Device,
-    Dtype,
-    Fpr,
-    Guidance,
-    Limit,
-    Lora,
-    Model,
-    Negatives,
-    Out,
-    Overwrite,
-    Prompts,
-    Scheduler,
-    Seed,
-    Steps,
-    Unet,
-    asked_for,
-    load_model,
-    load_prompts,
-    show,
-)
 from mnemoscope.errors import UsageError
 
 
 @app.command()
 def detect(
-    model: Model,
-    prompts: Prompts,
-    out: Out,
-    negatives: Negatives = None,
+    model: opt.Model,
+    prompts: opt.Prompts,
+    out: opt.Out,
+    negatives: opt.Negatives = None,
     method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 1,
     threshold: Annotated[Path | None, typer.Option(help="summary.json of an earlier run, to flag with.")] = None,
-    column: Column = None,
-    limit: Limit = None,
-    fpr: Fpr = 0.01,
-    num_inference_steps: Steps = 50,
-    guidance_scale: Guidance = 7.5,
-    seed: Seed = 0,
-    batch_size: Batch = "auto",
-    unet: Unet = None,
-    lora: Lora = None,
-    scheduler: Scheduler = "own",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    column: opt.Column = None,
+    limit: opt.Limit = None,
+    fpr: opt.Fpr = 0.01,
+    num_inference_steps: opt.Steps = 50,
+    guidance_scale: opt.Guidance = 7.5,
+    seed: opt.Seed = 0,
+    batch_size: opt.Batch = "auto",
+    unet: opt.Unet = None,
+    lora: opt.Lora = None,
+    scheduler: opt.Scheduler = "own",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
     format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
-    overwrite: Overwrite = False,
-    config: ConfigOption = None,
+    overwrite: opt.Overwrite = False,
+    config: opt.ConfigOption = None,
 ) -> None:
     """Score prompts by how much the model seems to have memorized of them."""
     from mnemoscope.detection import Detection, run_detection
@@ -67,19 +44,19 @@ def detect(
     one_of("--format", format, ("mnemoscope", "wen"))
     if format == "wen" and method != "noise_norm":
         raise UsageError(f"--format wen holds noise_norm; leave out --method {method} or the format.")
-    loaded = load_model(model, unet, lora, scheduler, device, dtype)
+    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
     companions = ("uncond_norm",) if format == "wen" else ()
     summary = run_detection(
         loaded,
-        load_prompts(loaded, prompts, column, limit, seed),
+        opt.load_prompts(loaded, prompts, column, limit, seed),
         out,
         Detection(method, parameters(param), seed, seeds, num_inference_steps, guidance_scale, companions),
-        negatives=load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        negatives=opt.load_prompts(loaded, negatives, column, None, seed) if negatives else (),
         fpr=fpr,
         threshold=threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked=asked_for(
+        asked=opt.asked_for(
             prompts=prompts,
             negatives=negatives,
             column=column,
@@ -92,21 +69,21 @@ def detect(
     )
     if format == "wen":
         export_wen(out)
-    show(out, summary["failed"])
+    opt.show(out, summary["failed"])
 
 
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Results of another code.")],
-    out: Out,
+    out: opt.Out,
     negatives: Annotated[Path | None, typer.Option(help="Results on ordinary prompts, in the same format.")] = None,
     format: Annotated[
         str, typer.Option(help="wen: JSONL of Wen et al.'s detect_mem.py; layer6: JSON of token attributions.")
     ] = "wen",
     first_step: Annotated[int, typer.Option(min=0, help="First step that counts.")] = 0,
     end_step: Annotated[int | None, typer.Option(min=1, help="Step before which to stop; all if not given.")] = None,
-    fpr: Fpr = 0.01,
-    overwrite: Overwrite = False,
+    fpr: opt.Fpr = 0.01,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Make a run of another code's results, with its calibration and report."""
     from mnemoscope.detection import import_detection
@@ -120,4 +97,4 @@ def import_(
     else:
         steps = (first_step, end_step)
         summary = import_detection(file, out, negatives=negatives, steps=steps, fpr=fpr, overwrite=overwrite)
-    show(out, summary["failed"])
+    opt.show(out, summary["failed"])

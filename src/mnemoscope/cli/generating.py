@@ -5,57 +5,35 @@ from typing import Annotated
 
 import typer
 
+from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
-from mnemoscope.cli.options import (
-    Batch,
-    Column,
-    ConfigOption,
-    Device,
-    Dtype,
-    Guidance,
-    Limit,
-    Lora,
-    Model,
-    Out,
-    Overwrite,
-    Prompts,
-    Scheduler,
-    Seed,
-    Steps,
-    Threshold,
-    Unet,
-    asked_for,
-    load_model,
-    load_prompts,
-    show,
-)
 from mnemoscope.errors import UsageError
 
 
 @app.command()
 def generate(
-    model: Model,
-    prompts: Prompts,
-    out: Out,
+    model: opt.Model,
+    prompts: opt.Prompts,
+    out: opt.Out,
     images: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 4,
     mitigate: Annotated[list[str] | None, typer.Option(help="A mitigation; repeat it for several.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="A parameter of a mitigation, name=value.")] = None,
-    threshold: Threshold = None,
+    threshold: opt.Threshold = None,
     baseline: Annotated[bool, typer.Option("--baseline", help="Draw each image without mitigation as well.")] = False,
     references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
-    column: Column = None,
-    limit: Limit = None,
-    num_inference_steps: Steps = 50,
-    guidance_scale: Guidance = 7.5,
-    seed: Seed = 0,
-    batch_size: Batch = "auto",
-    unet: Unet = None,
-    lora: Lora = None,
-    scheduler: Scheduler = "own",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    overwrite: Overwrite = False,
-    config: ConfigOption = None,
+    column: opt.Column = None,
+    limit: opt.Limit = None,
+    num_inference_steps: opt.Steps = 50,
+    guidance_scale: opt.Guidance = 7.5,
+    seed: opt.Seed = 0,
+    batch_size: opt.Batch = "auto",
+    unet: opt.Unet = None,
+    lora: opt.Lora = None,
+    scheduler: opt.Scheduler = "own",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    overwrite: opt.Overwrite = False,
+    config: opt.ConfigOption = None,
 ) -> None:
     """Draw images for prompts, the same seeds for each, as they are or mitigated."""
     from mnemoscope.generation import Generation, run_generation
@@ -67,16 +45,16 @@ def generate(
         raise UsageError("--threshold and --baseline say how to mitigate; give --mitigate NAME with them.")
     mitigations = tuple(chosen(mitigate or [], parameters(param)))
     limit_score = readable(threshold)
-    loaded = load_model(model, unet, lora, scheduler, device, dtype)
+    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
     summary = run_generation(
         loaded,
-        load_prompts(loaded, prompts, column, limit, seed),
+        opt.load_prompts(loaded, prompts, column, limit, seed),
         out,
         Generation(images, seed, num_inference_steps, guidance_scale, mitigations, limit_score, baseline),
         references=read_references(references) if references else None,
         batch=batch_size,
         overwrite=overwrite,
-        asked=asked_for(
+        asked=opt.asked_for(
             prompts=prompts,
             references=references,
             column=column,
@@ -87,4 +65,4 @@ def generate(
             dtype=dtype,
         ),
     )
-    show(out, summary["failed"])
+    opt.show(out, summary["failed"])

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
-from mnemoscope.cli.options import Batch, ConfigOption, Device, Out, Overwrite, asked_for, load_model, show
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ SAME_MODEL = ("unet", "lora")  # of the explanation's settings, what makes its m
 @app.command()
 def rewrite(
     run: Annotated[Path, typer.Argument(help="Folder of an explanation.")],
-    out: Out,
+    out: opt.Out,
     level: Annotated[list[int] | None, typer.Option(help="How many words to change; repeat it for several.")] = None,
     rewrites: Annotated[int, typer.Option(help="Rewrites of each prompt at each level.")] = 5,
     temperature: Annotated[float, typer.Option(help="Of the choice of words: near 0 takes the highest.")] = 0.1,
@@ -36,11 +36,11 @@ def rewrite(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of the scores; the explanation's if none.")] = None,
     rescore: Annotated[str | None, typer.Option(help="Model to score with; the explanation's if not given.")] = None,
     threshold: Annotated[Path | None, typer.Option(help="summary.json of a detection, to compare with.")] = None,
-    batch_size: Batch = "auto",
-    device: Device = "auto",
+    batch_size: opt.Batch = "auto",
+    device: opt.Device = "auto",
     format: Annotated[str, typer.Option(help="mnemoscope, or layer6 for perturbations.json too.")] = "mnemoscope",
-    overwrite: Overwrite = False,
-    config: ConfigOption = None,
+    overwrite: opt.Overwrite = False,
+    config: opt.ConfigOption = None,
 ) -> None:
     """Rewrite prompts in the words that an explanation blames, and score them again."""
     from mnemoscope.rewriting.choice import Choice
@@ -51,8 +51,10 @@ def rewrite(
     one_of("--format", format, ("mnemoscope", "layer6"))
     choice = Choice(tuple(level or (3,)), rewrites, temperature, seed)
     record, _ = explanation(run)
-    asked = asked_for(run=run, model=model, base_url=base_url, masked_lm=masked_lm, wordnet=wordnet, rescore=rescore)
-    asked |= asked_for(threshold=threshold)
+    asked = opt.asked_for(
+        run=run, model=model, base_url=base_url, masked_lm=masked_lm, wordnet=wordnet, rescore=rescore
+    )
+    asked |= opt.asked_for(threshold=threshold)
     ask = _endpoint(model, base_url, timeout, retries, others=(masked_lm, wordnet))
     audited = _audited(record, rescore, device) if score != "none" or not any((ask, masked_lm, wordnet)) else None
     scorer = _scorer(audited, record, score, parameters(param), seeds, threshold, batch_size)
@@ -60,7 +62,7 @@ def rewrite(
     summary = run_rewriting(run, out, rewriter, choice, scorer=scorer, overwrite=overwrite, asked=asked)
     if format == "layer6":
         export_layer6(out)
-    show(out, summary["failed"])
+    opt.show(out, summary["failed"])
 
 
 def _endpoint(
@@ -87,7 +89,7 @@ def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoi
         raise UsageError("The explanation was imported and names no model; give --rescore MODEL.")
     parts = {k: Path(settings[k]) if settings.get(k) and rescore is None else None for k in SAME_MODEL}
     scheduler, dtype = settings.get("scheduler") or "own", settings.get("dtype") or "auto"
-    loaded = load_model(source, parts["unet"], parts["lora"], scheduler, device, dtype)
+    loaded = opt.load_model(source, parts["unet"], parts["lora"], scheduler, device, dtype)
     if rescore is None and about.get("weights") != loaded.weights_hash:
         raise UsageError(f"{source} has other weights than when it was explained; give --rescore {source} to go on.")
     return loaded
