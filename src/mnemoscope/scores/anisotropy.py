@@ -26,11 +26,11 @@ def anisotropy(
     """Size of the text's push at this step plus its alignment with eps_uncond at a late timestep, weighted.
 
     gamma_norm ||D(x_t, t)||_2 + gamma_cos cos(D(x_t, t_late), eps_uncond(x_t, t_late)) with D = eps_cond - eps_uncond:
-    both at the same latent, which is pure noise at the first step. `late` is the index of t_late among the timesteps of
-    the sampling, or of 50 steps for a step that is not part of one. The cosine is that of whole latents, or with "pixel"
-    the mean over pixels of the cosine over channels, as the released code does. The weights suit Stable Diffusion 1;
-    they are the authors', fitted to it. Raises `UsageError` for a timestep that the sampling has not, or a model
-    without an unconditional branch.
+    both at the same latent, which is pure noise at the first step. `late` is the index of t_late among the
+    timesteps of the sampling, or of 50 steps for a step that is not part of one. The cosine is that of whole
+    latents, or with "pixel" the mean over pixels of the cosine over channels, as the released code does. The
+    weights suit Stable Diffusion 1; they are the authors', fitted to it. Raises `UsageError` for a timestep that
+    the sampling has not, or a model without an unconditional branch.
     """
     timesteps = step.model.sampler(PUBLISHED_STEPS, 1).timesteps if step.timesteps is None else step.timesteps
     if not -len(timesteps) <= late < len(timesteps):
