@@ -256,3 +256,16 @@ def test_images_behind_a_threshold_are_the_same_in_any_batch(model: mn.Denoiser)
     assert [seen["flagged"] for seen in log[:3]] == [s >= limit for s in scores.tolist()]
     for k, one in enumerate(alone):
         np.testing.assert_allclose(one.x_prev[0], whole.x_prev[k], rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_whose_guidance_is_distilled_can_be_mitigated_by_a_score_that_needs_no_other_branch() -> None:
+    model, noise = mn.Denoiser(tiny.distilled()), tiny.latents(2)
+    asked = {"num_inference_steps": 3, "guidance_scale": 3.0}
+
+    def size(step: mn.Step) -> torch.Tensor:
+        return step.eps_cond.flatten(1).norm(dim=1)
+
+    with mn.mitigate(model, "embedding_descent", score=size, iterations=3) as log:
+        *_, last = model.steps(PROMPTS[:2], [0, 1], latents=noise, **asked)
+    assert all(s["embedding_descent"]["score"][-1] < s["embedding_descent"]["score"][0] for s in log)
+    assert last.x_prev.isfinite().all()

@@ -127,19 +127,18 @@ class Sampler:
 
     def _first(self, start: Start) -> Step:
         """The first step of a start that a mitigation has looked at already: only what it changed is computed anew."""
-        if start.known:
-            natives = start.known
-        elif not start.changed.any():
+        if not start.changed.any():
             return start.first
+        if start.known:
+            native_cond, native_uncond = start.known
+            null_branch: Callable = partial(torch.clone, native_uncond)
         else:
             index = start.changed.nonzero()[:, 0]
             new, old = self.look(start.select(index)), start.first
             index = index.to(old.x_t.device)
-            natives = (
-                old.native_cond.index_copy(0, index, new.native_cond),
-                old.native_uncond.index_copy(0, index, new.native_uncond),
-            )
-        return self.made(0, self.timesteps[0], start.x_t, start.cond, natives[0], partial(torch.clone, natives[1]))
+            native_cond = old.native_cond.index_copy(0, index, new.native_cond)
+            null_branch = lambda: old.native_uncond.index_copy(0, index, new.native_uncond)  # noqa: E731
+        return self.made(0, self.timesteps[0], start.x_t, start.cond, native_cond, null_branch)
 
     def look_at(
         self, index: int, t: Tensor, x_t: Tensor, cond: Cond, null: Cond | None, *, graph: bool = False

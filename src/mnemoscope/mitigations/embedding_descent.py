@@ -28,7 +28,7 @@ def embedding_descent(
     score: Score = "noise_norm",
     target: int | float | None = None,
     lr: float = 0.05,
-    iterations: int = 20,
+    iterations: int = 30,
     tokens: Tokens = "all-but-bos",
     weight_decay: int | float | None = None,
     epsilon: int | float | None = None,
@@ -65,7 +65,9 @@ def embedding_descent(
         penalty=None if epsilon is None else _shift_penalty(begun, epsilon),
         test_last=not wen,
     )
-    known = (look.native_cond, look.uncond) if target_step == 0 and not wen else None
+    known = None
+    if target_step == 0 and not wen and look.uncond is not None:  # the last test was the first step itself
+        known = (look.native_cond, look.uncond)
     start.change(cond={**start.cond, KEY: embedding[group].to(start.cond[KEY].dtype)}, known=known)
     for seen, g in zip(start.seen, group.tolist(), strict=True):
         seen["embedding_descent"] = {"score": history[g]}
@@ -79,15 +81,20 @@ class _Look:
     ) -> None:
         self.start, self.score, self.index, self.group, self.joint = start, score, index, group, joint
         self.x_t, self.t = start.state(index)
-        self.uncond = start.native_uncond(self.x_t, self.t)
-        self.native_cond = torch.empty_like(self.uncond)
+        self.uncond = None if start.model.family.unguided else start.native_uncond(self.x_t, self.t)
+        self.native_cond = torch.empty_like(self.x_t)
 
     def __call__(self, embedding: Float[Tensor, "G L D"], going: Int[Tensor, " G"]) -> Float[Tensor, " G"]:
         images, place = (self.group[:, None] == going).nonzero(as_tuple=True)
         old = rows(self.start.cond, images)
         cond = {**old, KEY: embedding[place].to(old[KEY].dtype)}
         step = self.start.observe(
-            self.x_t[images], cond, self.t, self.index, native_uncond=self.uncond[images], samples=images
+            self.x_t[images],
+            cond,
+            self.t,
+            self.index,
+            native_uncond=None if self.uncond is None else self.uncond[images],
+            samples=images,
         )
         self.native_cond[images] = step.native_cond.detach()
         values = self.score(step)
