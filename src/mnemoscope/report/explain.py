@@ -68,7 +68,7 @@ def cards(record: Record) -> list[Card]:
             made.append((f"Heaviest word{f', {name} prompts' if name else ''}", f"{tops.mean():.0f} %", said))
     outside = {name: [row["special"][key] for row in record.done] for key, name in SPECIAL.items()}
     values = {name: np.median(known) for name, own in outside.items() if (known := [v for v in own if v is not None])}
-    if values:
+    if any(values.values()):
         made.append(
             (", ".join(values).capitalize(), " · ".join(f"{value:.2g}" for value in values.values()), "median values")
         )

@@ -63,7 +63,12 @@ def cards(record: Record) -> list[Card]:
     if treated:
         acted = [row for row in treated if row["mitigation"]]
         made.append(
-            ("Mitigated", f"{len(acted):,}", f"of {counted(len(treated), 'image')}, the others left as they are")
+            (
+                "Mitigated",
+                f"{len(acted):,}",
+                f"of {counted(len(treated), 'image')}"
+                + (", the others left as they are" if len(acted) < len(treated) else ""),
+            )
         )
         left = [row for row in treated if not row["mitigation"]]
         for name, rows in (("Mitigated", acted), ("Left as it is", left)):
