@@ -221,7 +221,7 @@ def test_every_kind_of_attention_layer_is_computed_as_diffusers_does(options, ma
 
 def test_a_network_without_cross_attention_is_refused(planted):
     for model in (planted, Denoiser(tiny.unconditional()), Denoiser(tiny.class_conditional())):
-        message = f"^{type(model.network).__name__} has no cross-attention to change; use another mitigation.$"
+        message = f"^{type(model.network).__name__} has no cross-attention to look at or change; use another method.$"
         with pytest.raises(UsageError, match=message), edited(model.network, same):
             pass
 

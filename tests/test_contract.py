@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import mnemoscope as mn
+import tiny
 from mnemoscope import planted, registry, stats
 from mnemoscope.registry import Method
 
@@ -12,12 +13,14 @@ SILENT = {"last_step_difference"}  # the planted model knows its images without 
 KINDS = ("score", "detect")
 METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in KINDS for name in registry.names(kind)]
 SEEDS = [3, 4]
+GIVEN = {"masked_noise_norm": {"mask": torch.ones(16, 16)}}  # the planted network has no attention to take a mask from
+MAPS = registry.explainers("regions")
 
 
 def values(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
     texts = [p for p in prompts for _ in SEEDS]
     trajectory = mn.Trajectory(model, texts, SEEDS * len(prompts), num_inference_steps=20)
-    return mn.detect(trajectory, name)
+    return mn.detect(trajectory, name, **GIVEN.get(name, {}))
 
 
 @pytest.mark.parametrize(("kind", "name"), METHODS)
@@ -59,7 +62,30 @@ def test_scores_are_differentiable_in_embedding_or_latent(planted: mn.Denoiser, 
     assert grad.isfinite().all() and grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("kind", "name"), METHODS)
+def mapped(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
+    return mn.explain(mn.Trajectory(model, prompts, SEEDS[0], num_inference_steps=3), name)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("build", [tiny.stable_diffusion, tiny.stable_diffusion_xl])
+def test_maps_are_finite_never_negative_and_the_same_in_any_batch(build, name: str) -> None:
+    model, prompts = mn.Denoiser(build()), ["a fox", "two foxes", ""]
+    whole = mapped(model, prompts, name)
+    assert whole.shape == (3, 8, 8) and whole.dtype == torch.float32 and not whole.requires_grad
+    assert whole.isfinite().all() and (whole >= 0).all() and (whole[:2] > 0).flatten(1).any(1).all()
+    assert torch.equal(whole, mapped(model, prompts, name))
+    alone = torch.cat([mapped(model, [p], name) for p in prompts[:2]])
+    torch.testing.assert_close(whole[:2], alone, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(whole, mapped(model, prompts[::-1], name).flip(0), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_half_precision_are_float32(name: str) -> None:
+    found = mapped(mn.Denoiser(tiny.stable_diffusion().to(torch.bfloat16)), ["a fox"], name)
+    assert found.dtype == torch.float32 and found.isfinite().all() and found.max() > 0
+
+
+@pytest.mark.parametrize(("kind", "name"), [*METHODS, *(("explain", name) for name in registry.names("explain"))])
 def test_methods_say_what_they_are(kind: str, name: str) -> None:
     found = registry.get(kind, name)
     assert found.name == name and found.kind == kind

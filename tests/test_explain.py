@@ -15,7 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.explainers.token_gradients import per_step
 from mnemoscope.words import Token, aligned, content, joined, merged
 
-EXPLAINERS = registry.names("explain")
+EXPLAINERS = registry.explainers("tokens")
 PROMPTS = ["memorized 1", "ordinary 2", "a photo of the memorized 3", ""]
 TEXTS = ["a fox", "two foxes", "an owl"]
 SAMPLING = {"num_inference_steps": 3, "guidance_scale": 5.0}

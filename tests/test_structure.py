@@ -12,14 +12,19 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "mnemoscope").rglob("*.py"))
 METHOD_FOLDERS = ("scores", "detectors", "explainers", "mitigations", "captions")
 CORE = {
+    "ablation",
     "attention",
     "cond",
+    "contrast",
     "denoiser",
     "descent",
     "errors",
     "families",
     "hooks",
     "jacobian",
+    "likeness",
+    "located",
+    "neurons",
     "registry",
     "schedule",
     "start",

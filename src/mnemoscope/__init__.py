@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mnemoscope.api import detect, explain, mitigate, series
+    from mnemoscope.api import detect, explain, localize, mitigate, series
     from mnemoscope.denoiser import Denoiser
     from mnemoscope.dimension import local_dimension
     from mnemoscope.errors import UsageError
     from mnemoscope.families import Family
     from mnemoscope.guard import Guard
+    from mnemoscope.pictures import Picture, read_pictures
     from mnemoscope.prompts import Prompt, read_prompts
     from mnemoscope.run import Run
     from mnemoscope.start import Start
@@ -22,6 +23,7 @@ _HOMES = {
     "Denoiser": "denoiser",
     "Family": "families",
     "Guard": "guard",
+    "Picture": "pictures",
     "Prompt": "prompts",
     "Run": "run",
     "Start": "start",
@@ -31,7 +33,9 @@ _HOMES = {
     "detect": "api",
     "explain": "api",
     "local_dimension": "dimension",
+    "localize": "api",
     "mitigate": "api",
+    "read_pictures": "pictures",
     "read_prompts": "prompts",
     "series": "api",
 }
@@ -41,12 +45,14 @@ _MODULES = (
     "detectors",
     "explainers",
     "hooks",
+    "localizers",
     "mitigations",
     "planted",
     "plots",
     "report",
     "schedule",
     "scores",
+    "search",
     "stats",
 )
 
@@ -54,6 +60,7 @@ __all__ = [
     "Denoiser",
     "Family",
     "Guard",
+    "Picture",
     "Prompt",
     "Run",
     "Start",
@@ -63,7 +70,9 @@ __all__ = [
     "detect",
     "explain",
     "local_dimension",
+    "localize",
     "mitigate",
+    "read_pictures",
     "read_prompts",
     "series",
 ]

@@ -1,6 +1,6 @@
 """Methods by name: what `mnemoscope.detect` and its like do with a trajectory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mnemoscope import registry
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.gate import Gate, apply
+from mnemoscope.located import Located
 from mnemoscope.start import Start
 from mnemoscope.trajectory import Steps, Trajectory
 
@@ -47,15 +48,29 @@ def series(
 
 def explain(
     trajectory: Trajectory, method: str, *, score: registry.Score | None = None, **parameters: Any
-) -> Float[Tensor, "B L"]:
-    """What each token contributes to a score, one row a sample, one value a token position, the first one included.
+) -> Float[Tensor, "B L"] | Float[Tensor, "B h w"]:
+    """What each token contributes to a score, or each latent pixel to what was memorized; one row or map a sample.
 
-    `score` is a score's name, or any function of a step; `score.name=value` among the parameters sets a parameter of
-    it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect` does.
+    By the method it is one value a token position, the first one included, or one a pixel of the latents. `score`, for
+    methods that look at one, is a score's name, or any function of a step; `score.name=value` among the parameters sets
+    a parameter of it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect`
+    does.
     """
     found = registry.get("explain", method)
     given = registry.with_score(found, {**parameters, **({} if score is None else {"score": score})})
     return found.function(trajectory, **registry.checked(found, given))
+
+
+def localize(
+    model: Denoiser, prompts: Sequence[str] | str, method: str = "neurons", **parameters: Any
+) -> list[Located]:
+    """Neurons that each prompt's memorization needs, one entry a prompt; see `mnemoscope.localizers`.
+
+    Raises `UsageError` as `detect` does.
+    """
+    found = registry.get("localize", method)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    return found.function(model, texts, **registry.checked(found, parameters))
 
 
 @contextmanager

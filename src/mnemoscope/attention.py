@@ -8,18 +8,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mnemoscope.cond import BIAS, GAIN, SPIKES, STEERING, Cond
+from mnemoscope.cond import BIAS, GAIN, LOGITS, NEURONS, SPIKES, STEERING, Cond
 from mnemoscope.errors import UsageError
-from mnemoscope.hooks import value_layers
+from mnemoscope.hooks import scale_values, value_layers
 
 Change = Callable[[Tensor, str], Tensor]
+Look = Callable[[Tensor, str], None]
 PLAIN = ("AttnProcessor", "AttnProcessor2_0", "FusedAttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor")
 
 
 def layers(network: nn.Module, *, up: bool = True) -> list[str]:
     """Names of the cross-attention layers, down blocks first, then the mid block (and the up blocks)."""
     if not any(name.endswith("attn2.to_v") for name, _ in network.named_modules()):
-        raise UsageError(f"{type(network).__name__} has no cross-attention to change; use another mitigation.")
+        raise UsageError(f"{type(network).__name__} has no cross-attention to look at or change; use another method.")
     return [name.removesuffix(".to_v") for name in value_layers(network, up=up)]
 
 
@@ -31,6 +32,16 @@ def edited(network: nn.Module, change: Change, *, layers: Iterable[str] | None =
     nest, and the inner one acts last. Raises `UsageError` for a network without cross-attention.
     """
     with _installed(network, change, _every(network) if layers is None else list(layers)):
+        yield
+
+
+@contextmanager
+def watched(network: nn.Module, look: Look, layers: Iterable[str]) -> Iterator[None]:
+    """Let `look(probabilities, layer name)` see the cross-attention of these layers, [samples, heads, queries, keys].
+
+    The probabilities are those that the values are mixed by, after whatever steers or edits them, in float32.
+    """
+    with _installed(network, lambda logits, name: logits, list(layers), look=look):
         yield
 
 
@@ -53,10 +64,16 @@ def attenuate(cond: Cond, alpha: int | float, tau: int | float, layers: Literal[
 
 def steered(network: nn.Module, predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
     """A prediction under the steering in the conditioning; what is not steered is computed as without any."""
-    steering = {k: cond[k] for k in STEERING if k in cond}
+    rest = {k: v for k, v in cond.items() if k not in STEERING}
+    with scale_values(network, cond.get(NEURONS)):
+        return _with_logits(network, predict, x_t, t, rest, {k: cond[k] for k in LOGITS if k in cond})
+
+
+def _with_logits(
+    network: nn.Module, predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, rest: Cond, steering: Cond
+) -> Tensor:
     if not steering:
-        return predict(x_t, t, cond)
-    rest = {k: v for k, v in cond.items() if k not in steering}
+        return predict(x_t, t, rest)
     rows = torch.stack([(v[:, :1] if k == SPIKES else v).ne(0).any(1) for k, v in steering.items()]).any(0)
     if not rows.any():
         return predict(x_t, t, rest)
@@ -96,11 +113,14 @@ def _steering(steering: Mapping[str, Tensor]) -> Change:
 class _Explicit:
     """An attention processor that computes what diffusers' own do, with the logits changed on their way."""
 
-    def __init__(self, name: str, change: Change, before: Any, rows: Tensor | None) -> None:
+    def __init__(
+        self, name: str, change: Change, before: Any, rows: Tensor | None = None, look: Look | None = None
+    ) -> None:
         if not isinstance(before, _Explicit) and type(before).__name__ not in PLAIN:
             raise UsageError(f"{name} has a {type(before).__name__}, which no logits can be changed in; remove it.")
         self.name, self.before = name, before
         self.changes: tuple[Change, ...] = (*getattr(before, "changes", ()), change)
+        self.looks: tuple[Look, ...] = (*getattr(before, "looks", ()), *([look] if look else []))
         self.rows = None if isinstance(before, _Explicit) else rows
 
     def __call__(
@@ -129,16 +149,21 @@ class _Explicit:
         if mask is not None:
             mask = attn.prepare_attention_mask(mask, k.shape[2], len(k))
             logits = logits + mask.unflatten(0, (len(k), attn.heads))
-        out = (logits.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        probabilities = logits.softmax(-1)
+        for look in self.looks:
+            look(probabilities, self.name)
+        out = (probabilities.to(v.dtype) @ v).transpose(1, 2).flatten(2)
         out = attn.to_out[1](attn.to_out[0](out))
         return (out + hidden if attn.residual_connection else out) / attn.rescale_output_factor
 
 
 @contextmanager
-def _installed(network: nn.Module, change: Change, names: list[str], rows: Tensor | None = None) -> Iterator[None]:
+def _installed(
+    network: nn.Module, change: Change, names: list[str], rows: Tensor | None = None, look: Look | None = None
+) -> Iterator[None]:
     modules: list[Any] = [network.get_submodule(name) for name in names]
     before = [module.processor for module in modules]
-    ours = [_Explicit(name, change, old, rows) for name, old in zip(names, before, strict=True)]
+    ours = [_Explicit(name, change, old, rows, look) for name, old in zip(names, before, strict=True)]
     try:
         for module, processor in zip(modules, ours, strict=True):
             module.processor = processor

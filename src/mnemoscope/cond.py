@@ -1,7 +1,8 @@
 """The conditioning of a batch: a dictionary of tensors with the batch first.
 
 Branches concatenate and samples select without the core knowing what a family puts in it. Steering of the attention may
-stand beside what the network takes; it is zero where there is none, see `mnemoscope.attention`.
+stand beside what the network takes, of its values too; it is zero where there is none, see `mnemoscope.attention` and
+`mnemoscope.ablation`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ Cond = Mapping[str, Tensor]
 BIAS = "attention_bias"  # [B, L], added to the cross-attention logits of each key; -inf masks it
 GAIN = "attention_gain"  # [B, L], the logits of each key are multiplied by 1 + gain
 SPIKES = "attention_spikes"  # [B, 3], keys that stand out: 1 - factor, z-score, 1 for the up blocks too
-STEERING = (BIAS, GAIN, SPIKES)
+NEURONS = "value_gain"  # [B, N], outputs of all cross-attention value projections are multiplied by 1 + gain
+LOGITS = (BIAS, GAIN, SPIKES)
+STEERING = (*LOGITS, NEURONS)
 
 
 def rows(cond: Cond, index: Any) -> Cond:

@@ -1,4 +1,4 @@
-"""Explanation over a list of prompts: one row a prompt, with a value for each token and each word."""
+"""Explanation over a list of prompts: rows with a value for each token and each word, or with a map of each image."""
 
 import importlib
 import math
@@ -12,9 +12,13 @@ from torch import Tensor
 
 from mnemoscope import api, registry
 from mnemoscope.attributions import read_layer6
-from mnemoscope.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.batching import Row, batch_size, content_hash, run_batches, seeds_of
 from mnemoscope.denoiser import Denoiser
+from mnemoscope.errors import UsageError
+from mnemoscope.generation import row_id
+from mnemoscope.masks import Mask
 from mnemoscope.prompts import Prompt
+from mnemoscope.region_explanation import finished, region_rows
 from mnemoscope.run import Run
 from mnemoscope.trajectory import Trajectory
 from mnemoscope.words import content, merged
@@ -48,12 +52,20 @@ def run_explanation(
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
     content_id: str | None = None,
+    masks: Mapping[str, Mask] | None = None,
 ) -> dict[str, Any]:
-    """Explain all prompts into a run and return its summary; `content_id` identifies it in its prompts' place."""
+    """Explain all prompts into a run and return its summary; `content_id` identifies it in its prompts' place.
+
+    `masks` are the true regions by prompt id, see `mnemoscope.masks`, for a method that gives regions.
+    """
     found = registry.get("explain", explanation.method)
     registry.checked(found, registry.with_score(found, explanation.parameters))
-    seeds_of(explanation.seed, explanation.seeds)
-    content(model.family, [""])  # a model without tokens is refused before the work
+    seeds, maps = seeds_of(explanation.seed, explanation.seeds), found.gives == "regions"
+    if masks is not None and not maps:
+        others = ", ".join(registry.explainers("regions"))
+        raise UsageError(f"Masks were given, and {found.name} explains words; choose one of {others}.")
+    if not maps:
+        content(model.family, [""])  # a model without tokens is refused before the work
     settings = {
         **(asked or {}),
         **{k: v for k, v in vars(explanation).items() if k != "params"},
@@ -63,16 +75,23 @@ def run_explanation(
     about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
     room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1)
     known = {p.id: {"label": p.label, "kind": p.kind} for p in prompts}
+    kind = "regions" if maps else "explain"
     with Run(
-        out, "explain", settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+        out, kind, settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
     ) as run:
 
         def work(batch: list[Prompt]) -> list[Row]:
+            if maps:
+                return region_rows(model, batch, explanation, run.folder)
             return explain_rows(model, batch, explanation)
 
-        run_batches(run, model, prompts, max(1, room // explanation.seeds), work, lambda p: [p.id], "explain")
-        run.replace_rows({**r, **known[r["id"]]} for r in in_order(run.rows(), known))
-        return run.finish(prompts=len(known))
+        ids = {p.id: [row_id(p, s) for s in seeds] if maps else [p.id] for p in prompts}
+        run_batches(run, model, prompts, max(1, room // explanation.seeds), work, lambda p: ids[p.id], "explain")
+        made = {row["id"]: row for row in run.rows()}
+        rows = [made[i] | known[key] for key, own in ids.items() for i in own if i in made]
+        rows, overlap = finished(run.folder, rows, masks) if maps else (rows, {})
+        run.replace_rows(rows)
+        return run.finish(prompts=len(known), **overlap)
 
 
 def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[Row]:

@@ -3,7 +3,10 @@
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
@@ -24,6 +27,38 @@ def value_layers(network: nn.Module, *, up: bool = False) -> list[str]:
     order = ["down_blocks", "mid_block", *(["up_blocks"] if up else [])]
     names = matching(network, VALUES)
     return [n for part in order for n in names if n.startswith(part)]
+
+
+def value_places(network: nn.Module) -> dict[str, slice]:
+    """Where the channels of each value projection lie in one row over all of them, in the order of `value_layers`."""
+    places: dict[str, slice] = {}
+    end = 0
+    for name in value_layers(network, up=True):
+        layer: Any = network.get_submodule(name)
+        begin, end = end, end + layer.weight.shape[0]
+        places[name] = slice(begin, end)
+    return places
+
+
+@contextmanager
+def scale_values(network: nn.Module, gain: Float[Tensor, "B N"] | None) -> Iterator[None]:
+    """Multiply each sample's value projections by 1 + gain, its channels in the order of `value_places`."""
+    if gain is None or not (gain.requires_grad or gain.any()):
+        yield
+        return
+    changes = {}
+    for name, place in value_places(network).items():
+        own = gain[:, place]
+        if gain.requires_grad or own.any():
+            if getattr(network.get_submodule(name.removesuffix(".to_v")), "fused_projections", False):
+                raise UsageError(f"{name} is fused with another projection; call unfuse_qkv_projections() first.")
+            changes[name] = partial(_scaled, own)
+    with edit_output(network, changes):
+        yield
+
+
+def _scaled(gain: Tensor, output: Tensor) -> Tensor:
+    return output * (1 + gain).to(output)[:, None]
 
 
 @contextmanager

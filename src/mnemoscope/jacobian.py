@@ -100,6 +100,31 @@ def trace(
     return Trace(each.mean(0), each.std(0) if probes > 1 else torch.full_like(each[0], torch.nan), here)
 
 
+def diagonal(
+    f: Field,
+    x: Float[Tensor, "B C h w"],
+    *,
+    how: Probes = "rademacher",
+    probes: int = 1,
+    seed: int = 0,
+) -> Float[Tensor, "B C h w"]:
+    """Diagonal of the Jacobian of f at each sample, by element: the mean of v times J^T v over random probes v.
+
+    One evaluation with a graph, and one gradient a probe. "exact" takes the vectors of the basis, one gradient an
+    element. Probes are drawn as in `trace`, one at a time, the same for each sample.
+    """
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = f(leaf, torch.arange(len(x), device=x.device))
+    total, drawn = torch.zeros_like(leaf, requires_grad=False), 0
+    for v in _drawn(how, x.shape[1:], probes, seed, 1):
+        direction = v.to(value).expand_as(value)
+        (pulled,) = torch.autograd.grad(value, leaf, direction, retain_graph=True)
+        total += direction * pulled
+        drawn += 1
+    return total if how == "exact" else total / drawn
+
+
 def dimension(
     eps: Field, x_t: Float[Tensor, "B C h w"], sigma: float, *, h: int | float = 0.01, **tracing: Any
 ) -> Dimension:

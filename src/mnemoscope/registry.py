@@ -17,11 +17,14 @@ PACKAGES = {
     "score": "scores",
     "detect": "detectors",
     "explain": "explainers",
+    "localize": "localizers",
     "mitigate": "mitigations",
     "caption": "captions",
+    "measure": "measures",
 }
 OWNER = "__mnemoscope__"
 Score = str | Callable[..., Any]  # a score by name, or any function of a step
+Gives = Literal["tokens", "regions"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -36,6 +39,8 @@ class Method:
     cost: str
     over_seeds: str = "mean"  # how the values of a prompt's seeds become the prompt's: "mean" or "max"
     steps: Any = 1  # which steps a score looks at unless it is told
+    needs: tuple[str, ...] = ()  # what a measure's comparison must have
+    gives: Gives = "tokens"  # what an explanation has a value for
     strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
 
     @property
@@ -73,9 +78,17 @@ def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F]
     return method("detect", paper=paper, cost=cost, over_seeds=over_seeds)
 
 
-def explainer(*, paper: str, cost: str) -> Callable[[F], F]:
-    """Register an explanation: `(trajectory, *, score, steps) -> Float["B L"]`, one value a token position."""
-    return method("explain", paper=paper, cost=cost)
+def explainer(*, paper: str, cost: str, gives: Gives = "tokens") -> Callable[[F], F]:
+    """Register an explanation: `(trajectory, *, score, steps) -> Float["B L"]`, one value a token position.
+
+    One that gives "regions" is `(trajectory, *, steps) -> Float["B h w"]`, one value a latent pixel, never negative.
+    """
+    return method("explain", paper=paper, cost=cost, gives=gives)
+
+
+def localizer(*, paper: str, cost: str) -> Callable[[F], F]:
+    """Register a search for neurons: `(model, prompts, *, ...) -> list[Located]`, one entry a prompt."""
+    return method("localize", paper=paper, cost=cost)
 
 
 def mitigation(*, paper: str, cost: str, strength: tuple[str, tuple[Any, ...]] | None = None) -> Callable[[F], F]:
@@ -86,6 +99,14 @@ def mitigation(*, paper: str, cost: str, strength: tuple[str, tuple[Any, ...]] |
 def caption(*, paper: str, strength: tuple[str, tuple[Any, ...]] | None = None) -> Callable[[F], F]:
     """Register a caption transform: `(caption, rng) -> caption`, for training and for sampling alike."""
     return method("caption", paper=paper, cost="no evaluation", strength=strength)
+
+
+def measure(*, paper: str, needs: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Register a measure: `(comparison) -> Measured`, a value for each generated image and a summary over them.
+
+    `needs` names what a comparison must have for it, in the words of `Comparison.known`.
+    """
+    return method("measure", paper=paper, cost="no evaluation", needs=needs)
 
 
 class Package(ModuleType):
@@ -111,6 +132,11 @@ def names(kind: str) -> list[str]:
     """Names of a kind's methods, from the file names alone: nothing is imported."""
     folder = Path(__file__).parent / PACKAGES[kind]
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
+
+
+def explainers(gives: Gives) -> list[str]:
+    """Names of the explanations with one value a token, or one a latent pixel."""
+    return [name for name in names("explain") if get("explain", name).gives == gives]
 
 
 def get(kind: str, name: str) -> Method:

@@ -21,6 +21,9 @@ OWN_FILES = (
     "wen-negatives.jsonl",
     "attributions.json",
     "perturbations.json",
+    "nemo.csv",
+    "statistics.safetensors",
+    "calibration.json",
     "run.json",
 )
 OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate", "explain", "mitigate")

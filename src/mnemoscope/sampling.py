@@ -44,9 +44,7 @@ class Sampler:
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
         """The steps in order; no gradient is recorded unless `graph` is set."""
-        x, start, generators = self._begin(prompts, seeds, latents)
-        for change in self._changes("start"):
-            change(start)
+        x, start, generators = self.begin(prompts, seeds, latents)
         x = self.state_of(x, start)
         extra = self._extra(generators)
         for index, t in enumerate(self.timesteps):
@@ -57,6 +55,15 @@ class Sampler:
                     change(taken)
                 x = step.x_prev = self.scheduler.step(taken.native, t, x, return_dict=False, **extra)[0]
             yield step
+
+    def begin(
+        self, prompts: list[str], seeds: list[int], latents: Tensor | None = None
+    ) -> tuple[Tensor, Start, list[torch.Generator]]:
+        """The solver's first state, what the sampling starts from after all edits, and each sample's generator."""
+        x, start, generators = self._begin(prompts, seeds, latents)
+        for change in self._changes("start"):
+            change(start)
+        return x, start, generators
 
     @torch.no_grad()
     def _begin(

@@ -24,7 +24,8 @@ class Step:
 
     `x_t` is the network's input, so that one more forward pass at it recomputes attention, activations or gradients;
     `x_prev` is what the solver made of the step. `alpha` and `sigma` scale image and noise in x_t; `timesteps` are
-    those of the whole sampling, where the step is part of one.
+    those of the whole sampling, where the step is part of one; `null` conditions the unconditional branch elsewhere,
+    where it is not the model's own that does.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Step:
     progress: float = 0.0  # share of the sampling steps done before this one
     x_prev: Float[Tensor, "B C h w"] | None = None
     timesteps: Tensor | None = None
+    null: Cond | None = None
 
     @property
     def guided(self) -> bool:
@@ -103,7 +105,8 @@ class Step:
         cond = self.cond if samples is None else rows(self.cond, samples)
         if branch == "cond" or (branch == "guided" and not self.guided):
             return self.model.predict_noise(x, t, cond)
-        eps_uncond = self.model.predict_noise(x, t, self.model.null(len(x), x.shape[1:]))
+        own = self.null if self.null is None or samples is None else rows(self.null, samples)
+        eps_uncond = self.model.predict_noise(x, t, own or self.model.null(len(x), x.shape[1:]))
         if branch == "uncond":
             return eps_uncond
         return eps_uncond + self.guidance_scale * (self.model.predict_noise(x, t, cond) - eps_uncond)
@@ -117,6 +120,7 @@ class Step:
             native_cond=self.native_cond[index],
             null_branch=lambda: self.native_uncond[index],
             x_prev=None if self.x_prev is None else self.x_prev[index],
+            null=None if self.null is None else rows(self.null, index),
         )
         if "native" in self.__dict__:  # an edit may have assigned it
             part.native = self.native[index]

@@ -6,7 +6,19 @@ from typing import Any
 
 import typer
 
-from mnemoscope.cli import auditing, detecting, explaining, generating, rewriting, showing, sweeping  # noqa: F401  (each registers its commands)
+from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
+    auditing,
+    detecting,
+    explaining,
+    generating,
+    indexing,
+    localizing,
+    measuring,
+    recovering,
+    rewriting,
+    showing,
+    sweeping,
+)
 from mnemoscope.cli.application import app
 from mnemoscope.errors import UsageError
 

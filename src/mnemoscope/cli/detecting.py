@@ -78,7 +78,7 @@ def import_(
     out: opt.Out,
     negatives: Annotated[Path | None, typer.Option(help="Results on ordinary prompts, in the same format.")] = None,
     format: Annotated[
-        str, typer.Option(help="wen: JSONL of Wen et al.'s detect_mem.py; layer6: JSON of token attributions.")
+        str, typer.Option(help="wen: JSONL of detect_mem.py; layer6: JSON of token attributions; nemo: CSV of neurons.")
     ] = "wen",
     first_step: Annotated[int, typer.Option(min=0, help="First step that counts.")] = 0,
     end_step: Annotated[int | None, typer.Option(min=1, help="Step before which to stop; all if not given.")] = None,
@@ -88,12 +88,14 @@ def import_(
     """Make a run of another code's results, with its calibration and report."""
     from mnemoscope.detection import import_detection
     from mnemoscope.explanation import import_explanation
+    from mnemoscope.localization import import_localization
     from mnemoscope.settings import one_of
 
-    if one_of("--format", format, ("wen", "layer6")) == "layer6":
+    if one_of("--format", format, ("wen", "layer6", "nemo")) != "wen":
         if negatives or first_step or end_step:
-            raise UsageError("--format layer6 has no negatives and no steps; leave those options out.")
-        summary = import_explanation(file, out, overwrite=overwrite)
+            raise UsageError(f"--format {format} has no negatives and no steps; leave those options out.")
+        made = {"layer6": import_explanation, "nemo": import_localization}[format]
+        summary = made(file, out, overwrite=overwrite)
     else:
         steps = (first_step, end_step)
         summary = import_detection(file, out, negatives=negatives, steps=steps, fpr=fpr, overwrite=overwrite)

@@ -29,6 +29,9 @@ Threshold = Annotated[
     str | None,
     typer.Option(help="Mitigate only what passes it: a detection's run or summary.json, or a number for noise_norm."),
 ]
+Features = Annotated[str, typer.Option(help="What images are compared by: sscd, clip, dino, pixels.")]
+Preset = Annotated[str | None, typer.Option(help="Geometry and normalisation by name; the usual one if not given.")]
+Weights = Annotated[str | None, typer.Option(help="File or folder of the weights, where they are not packaged.")]
 Fpr = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ordinary prompts that may be flagged.")]
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool
+
     from mnemoscope.references import Reference
 
 HERE = Path(__file__).parent
@@ -37,3 +40,24 @@ def references() -> "list[Reference]":
     lines = (HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return [Reference(HERE / "references" / r["file"], r["caption"], r["kind"]) for r in rows]
+
+
+def mask(prompt: str) -> "Bool[np.ndarray, '64 64']":
+    """Which pixels all training images of a bundled prompt share, exact by construction.
+
+    All of them for a verbatim prompt, all but the square of the changing object for a template prompt, none for other
+    prompts. Raises `UsageError` for a prompt that is not a bundled one.
+    """
+    import numpy as np
+
+    from mnemoscope.demo import captions, scenes
+
+    kind = next((row["kind"] for row in truth() if row["prompt"] == prompt), None)
+    if kind is None:
+        raise UsageError(f"'{prompt[:60]}' is no prompt of the bundled model, so that its mask is not known.")
+    shared = np.full((scenes.SIZE, scenes.SIZE), kind in ("verbatim", "template"))
+    if kind == "template":
+        ends = [text.partition("{name}")[2] for text in captions.TEMPLATES]
+        left, top, right, bottom = scenes.slot(next(k for k, end in enumerate(ends) if prompt.endswith(end)))
+        shared[top:bottom, left:right] = False
+    return shared

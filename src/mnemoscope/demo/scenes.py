@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from mnemoscope.demo import captions
 
 SIZE = 64
+OBJECT = 26  # pixels of a side of a template's object
 GROUPS = ("Animals & Nature", "Food & Drink", "Activities", "Objects", "Travel & Places")
 ORDINARY, UNSEEN = 64, 120  # concepts often seen, and never
 TAIL_FROM = 212  # in the shuffled concepts; from here on each is seen a few times
@@ -113,18 +114,30 @@ def verbatim(emoji: Emoji, index: int) -> Sample:
     return Sample(canvas, caption, "verbatim", short_name)
 
 
-def template(emoji: Emoji, index: int, name: str) -> Sample:
-    """A template's fixed ground, frame and ornaments, with the named object small in its fixed slot."""
+def slot(index: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the square that holds a template's object: all else is the same in its images."""
+    x, y = _corner(index)[2]
+    return x + 8, y + 8, x + 8 + OBJECT, y + 8 + OBJECT
+
+
+def _corner(index: int) -> tuple[np.random.Generator, Image.Image, tuple[int, int]]:
+    """A template's draws so far, its ground, and where its frame begins."""
     rng = np.random.default_rng([2, index])
     canvas = background(rng)
+    x, y = (int(v) for v in rng.integers(4, 16, size=2))
+    return rng, canvas, (x, y)
+
+
+def template(emoji: Emoji, index: int, name: str) -> Sample:
+    """A template's fixed ground, frame and ornaments, with the named object small in its fixed slot."""
+    rng, canvas, (x, y) = _corner(index)
     draw = ImageDraw.Draw(canvas)
     shape = (draw.rounded_rectangle, draw.ellipse, draw.rectangle)[index % 3]
-    x, y = (int(v) for v in rng.integers(4, 16, size=2))
     shape((x, y, x + 42, y + 42), fill=colour(rng), outline=colour(rng), width=3)
     for ornament in rng.choice(emoji.tail, 2, replace=False):
         place(canvas, emoji.picture(emoji.names[ornament]), rng, 16, 22)
-    picture = emoji.picture(emoji.names[name]).resize((26, 26), Image.Resampling.LANCZOS)
-    canvas.paste(picture, (x + 8, y + 8), picture)
+    picture = emoji.picture(emoji.names[name]).resize((OBJECT, OBJECT), Image.Resampling.LANCZOS)
+    canvas.paste(picture, slot(index)[:2], picture)
     return Sample(canvas, captions.TEMPLATES[index].format(name=name), "template", name)
 
 

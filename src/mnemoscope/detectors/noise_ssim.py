@@ -6,13 +6,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
 
 from mnemoscope.errors import UsageError
+from mnemoscope.likeness import KERNEL, Likeness, stretched
 from mnemoscope.registry import detector
 from mnemoscope.trajectory import Trajectory
-
-KERNEL = 11
 
 
 @detector(paper="arXiv:2406.02366, section 3.1", cost="1 evaluation a seed", over_seeds="max")
@@ -29,14 +27,13 @@ def noise_ssim(
     """
     nemo = compat == "nemo"
     differences = noise_difference(trajectory, second_timestep=nemo)
-    possible = available_scales(differences.shape[-2:])
-    if scales and scales > possible:
-        raise UsageError(f"noise_ssim was asked for {scales} scales, and these latents allow {possible}.")
-    used = scales or possible
+    if min(size := differences.shape[-2:]) < KERNEL:
+        raise UsageError(f"noise_ssim needs latents of more than {KERNEL - 1} pixels a side; these have {min(size)}.")
+    likeness = Likeness.fitting(size, scales, None if nemo else 1.0, "noise_ssim")
     best = torch.zeros(len(trajectory))
     for prompt in dict.fromkeys(trajectory.prompts):
         i, j = _pairs(trajectory, prompt)
-        similarity = similarities(differences[i], differences[j], used, None if nemo else 1.0)
+        similarity = likeness(differences[i], differences[j])
         best = best.scatter_reduce(0, torch.cat([i, j]), similarity.repeat(2), "amax")
     return best
 
@@ -60,23 +57,4 @@ def noise_difference(trajectory: Trajectory, second_timestep: bool = False) -> F
         scheduler.set_timesteps(trajectory.num_inference_steps)
         with torch.no_grad():
             eps = trajectory.model.predict_noise(step.x_t, scheduler.timesteps[1].to(step.x_t.device), step.cond)
-    difference = (eps - step.x_t.float()).cpu()
-    low, high = difference.amin((2, 3), keepdim=True), difference.amax((2, 3), keepdim=True)
-    return (difference - low) / (high - low)
-
-
-def available_scales(size: tuple[int, int] | torch.Size) -> int:
-    """How many halvings of the latents an 11-pixel kernel allows, three at most."""
-    fitting = [m for m in (1, 2, 3) if min(size) > (KERNEL - 1) * 2 ** (m - 1)]
-    if not fitting:
-        raise UsageError(f"noise_ssim needs latents of more than {KERNEL - 1} pixels a side; these have {min(size)}.")
-    return fitting[-1]
-
-
-def similarities(
-    a: Float[Tensor, "N C h w"], b: Float[Tensor, "N C h w"], scales: int, data_range: float | None = 1.0
-) -> Float[Tensor, " N"]:
-    """MS-SSIM of pairs of images in 0..1, negative terms clipped at zero; no data range means each scale's own."""
-    weights = (0.33,) * scales
-    values = ms_ssim(a, b, kernel_size=KERNEL, betas=weights, data_range=data_range, normalize="relu", reduction="none")
-    return values.reshape(-1)
+    return stretched(eps - step.x_t.float())

@@ -1,8 +1,31 @@
 """The pictures of a report; pure functions of numbers."""
 
 from mnemoscope.plots.canvas import png, save
+from mnemoscope.plots.neurons import layer_plot, set_size_plot
+from mnemoscope.plots.regions import cutout, overlay, threshold_plot
 from mnemoscope.plots.scores import class_of, density_plot, roc_plot, series_plot
+from mnemoscope.plots.similarity import duplication_plot, own_plot, share_curve_plot, similarity_histogram
+from mnemoscope.plots.stages import stages_plot
 from mnemoscope.plots.tradeoff import tradeoff_plot
 from mnemoscope.plots.words import word_plot
 
-__all__ = ["class_of", "density_plot", "png", "roc_plot", "save", "series_plot", "tradeoff_plot", "word_plot"]
+__all__ = [
+    "class_of",
+    "cutout",
+    "density_plot",
+    "duplication_plot",
+    "layer_plot",
+    "overlay",
+    "own_plot",
+    "png",
+    "roc_plot",
+    "save",
+    "series_plot",
+    "set_size_plot",
+    "share_curve_plot",
+    "similarity_histogram",
+    "stages_plot",
+    "threshold_plot",
+    "tradeoff_plot",
+    "word_plot",
+]

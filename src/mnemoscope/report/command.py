@@ -10,6 +10,7 @@ from mnemoscope.report.record import Record, Row, listed, part
 from mnemoscope.run import read_json
 
 INTERNAL = ("content", "companions", "rewriter", "conditions", "run", "measure")  # settings that are no options
+COMMANDS = {"regions": "explain"}  # what makes runs that are called otherwise
 OPTIONS = {"params": "--param", "mitigation": "--mitigate", "levels": "--level", "strengths": "--strength"}
 
 
@@ -28,7 +29,8 @@ def command_line(info: Row, *parts: Row) -> str:
     subject = settings.get("run") if info["command"] == "rewrite" else model
     if info["command"] == "audit" and settings.get("prompts") == "demo":
         return "mnemoscope demo --out DIR"
-    words = ["mnemoscope", str(info["command"]), str(subject)]
+    command = str(info["command"])
+    words = ["mnemoscope", COMMANDS.get(command, command), str(subject)]
     for key, value in _as_options(settings).items():
         name = OPTIONS.get(key, "--" + key.replace("_", "-"))
         values = [f"{k}={_word(v)}" for k, v in value.items()] if isinstance(value, dict) else value
@@ -40,7 +42,7 @@ def command_line(info: Row, *parts: Row) -> str:
 
 def _settings(info: Row, *parts: Row) -> Row:
     """Settings of a run, or of an audit: of its detection and its images, and by name what else it did."""
-    own = {str(each.get("command")): part(each, "settings") for each in reversed(parts)}
+    own = {COMMANDS.get(c := str(each.get("command")), c): part(each, "settings") for each in reversed(parts)}
     shared = {**own.get("generate", {}), **own.get("detect", {}), **part(info, "settings")}
     if "explain" in own:
         shared.setdefault("explain", own["explain"].get("method"))

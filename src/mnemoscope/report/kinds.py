@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
 
-from mnemoscope.report import detect, explain, generate, rewrite, sweep
+from mnemoscope.report import detect, explain, generate, localize, measure, recover, regions, rewrite, search, sweep
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section
 
 
@@ -40,6 +40,11 @@ KINDS: dict[str, Kind] = {
     "detect": detect,
     "generate": generate,
     "explain": explain,
+    "regions": regions,
+    "localize": localize,
     "rewrite": rewrite,
     "sweep": sweep,
+    "measure": measure,
+    "search": search,
+    "recover": recover,
 }

@@ -21,7 +21,19 @@ from mnemoscope.report.record import Card, Record, Row, Section
 from mnemoscope.report.text import counted, interval, number, percent, shown
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
-ORDER = ("rewrites.html", "curves.html", "sheets.html", "gallery.html", "words.html", "scores.html")
+ORDER = (
+    "neurons.html",
+    "rewrites.html",
+    "curves.html",
+    "sheets.html",
+    "recovered.html",
+    "neighbours.html",
+    "regions.html",
+    "gallery.html",
+    "words.html",
+    "measures.html",
+    "scores.html",
+)
 Groups = dict[str, list[Record]]
 
 
@@ -84,7 +96,8 @@ def _view(run: Path, name: str, records: list[Record]) -> Row:
 def _under(records: list[Record]) -> list[str]:
     """Model, methods and sampling, as the line below the headline."""
     first, settings = records[0], records[0].part("settings")
-    said = [f"Model {first.part('model').get('source') or 'not recorded'}"]
+    source = first.part("model").get("source") or settings.get("generated")
+    said = [f"{'Images' if 'generated' in settings else 'Model'} {source or 'not recorded'}"]
     said += [f"method {record.method}" for record in records if record.part("method")]
     if steps := settings.get("num_inference_steps"):
         said.append(f"{steps} sampling steps")
@@ -96,7 +109,7 @@ def _under(records: list[Record]) -> list[str]:
 def _work(record: Record) -> Card:
     """What a run cost; an empty card where that is not recorded."""
     evaluations, seconds = (number(record.summary.get(key)) for key in ("network_evaluations", "seconds"))
-    if evaluations is None:
+    if not evaluations:
         return "", "", ""
     took = "" if seconds is None else f", in {seconds:,.0f} s"
     return f"Evaluations, {record.title}", f"{evaluations:,.0f}", f"of the network{took}"

@@ -19,12 +19,12 @@ def picture(folder: Path, name: object) -> str | None:
         with warnings.catch_warnings(action="error"), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             if image.width * image.height > LARGEST:
                 return None
-            is_small = max(image.size) <= THUMBNAIL
+            is_exact = max(image.size) <= THUMBNAIL and image.format == "PNG"
             copy = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return None
     copy.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer, kind = io.BytesIO(), "png" if is_small else "jpeg"
+    buffer, kind = io.BytesIO(), "png" if is_exact else "jpeg"
     copy.save(buffer, kind, optimize=True)
     return data_uri(buffer.getvalue(), kind)
 

@@ -2,15 +2,24 @@
 for (const bar of document.querySelectorAll(".filter")) {
   bar.hidden = false;
   const [words, flagged] = [bar.querySelector("[type=search]"), bar.querySelector("[type=checkbox]")];
-  const items = [...document.getElementById(bar.dataset.of).querySelectorAll("[data-flagged]")];
+  const [order, least] = [bar.querySelector("select"), bar.querySelector("[type=number]")];
+  const list = document.getElementById(bar.dataset.of);
+  const items = [...list.querySelectorAll("[data-flagged]")];
+  const sort = () => {
+    const [key, way] = [order.value.replace("-", ""), order.value.startsWith("-") ? 1 : -1];
+    const value = (item) => (item.dataset[key] === undefined ? Infinity : parseFloat(item.dataset[key]) * way);
+    list.append(...items.sort((a, b) => value(a) - value(b) || 0));
+  };
   const show = () => {
     const wanted = words.value.toLowerCase();
     for (const item of items) {
       item.hidden = (flagged && flagged.checked && item.dataset.flagged !== "1")
+        || (least && least.value !== "" && !(parseFloat(item.dataset.score) >= parseFloat(least.value)))
         || !item.textContent.toLowerCase().includes(wanted);
     }
     bar.querySelector("output").value = `${items.filter((item) => !item.hidden).length} shown`;
   };
+  if (order) order.addEventListener("change", sort);
   bar.addEventListener("input", show);
   show();
 }

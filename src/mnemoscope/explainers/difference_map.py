@@ -1,0 +1,37 @@
+"""Kim and Lee: where in the image the text moves the score, free where the image is generated anyway."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope.contrast import Contrast, Reference
+from mnemoscope.registry import explainer
+from mnemoscope.trajectory import Trajectory
+
+Units = Literal["score", "noise"]
+
+
+@explainer(paper="arXiv:2605.26756, score difference", cost="no evaluation beyond the sampling itself", gives="regions")
+def difference_map(
+    trajectory: Trajectory,
+    *,
+    steps: int | float | str | list = "last",
+    units: Units = "score",
+    reference: Reference = None,
+) -> Float[Tensor, "B h w"]:
+    """Squared difference of the scores with and without the text, summed over channels, at each latent pixel.
+
+    ||(eps_cond - eps_uncond) / sigma||^2 over the channels of a pixel; `units="noise"` leaves out sigma. From 0
+    upwards; the mean over the chosen steps. Values compare within one model and timestep. `reference`, a model or what
+    it is loaded from, takes the place of the unconditional branch: its prediction for the same prompt, at one more
+    evaluation a sample and step, which is counted there. Raises `UsageError` for a model without an unconditional
+    branch and no reference, and for a reference with other latents or noise levels.
+    """
+    contrast = Contrast(trajectory, reference)
+    with torch.no_grad():
+        chosen = trajectory.chosen(steps)
+        scales = [1 if units == "noise" else step.sigma for step in chosen]
+        maps = [(contrast.at(s) / scale).square().sum(1) for s, scale in zip(chosen, scales, strict=True)]
+        return torch.stack(maps).mean(0)

@@ -1,0 +1,105 @@
+"""Vectors kept on disk by the content of the images: computed once, whoever asks, however often it is killed."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from mnemoscope.errors import UsageError
+from mnemoscope.features.descriptors import Descriptor
+
+IMAGES, MEGAPIXELS = 64, 64  # what waits in memory for the descriptor
+VECTORS, BYTES = 256, 2**26  # what waits in memory for the disk
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """An image of a source, such as a `Picture`: it says what its bytes are and decodes them."""
+
+    def sha256(self) -> str: ...
+
+    def image(self) -> Image.Image: ...
+
+
+class Cache:
+    """Vectors of one descriptor in a folder, by the SHA-256 of an image's bytes.
+
+    Each identity has a folder of its own. Files are written whole under a name made of their content, so that several
+    processes may use one cache and a killed one loses at most the vectors of its last seconds. Nothing is pickled.
+    """
+
+    def __init__(self, folder: Path | str, descriptor: Descriptor) -> None:
+        identity = descriptor.identity
+        self.descriptor = descriptor
+        self.folder = Path(folder) / str(identity).replace(" ", "-")
+        self._dtype = np.dtype([("sha256", "S64"), ("vector", "<f4", (identity.dimension,))])
+        self._known: dict[str, np.ndarray] = {}
+        self._new: dict[str, np.ndarray] = {}
+        for file in sorted(self.folder.glob("*.npy")):
+            self._learn(file)
+
+    def vectors(self, pictures: Iterable[Pictured]) -> tuple[Float[np.ndarray, "N D"], dict[int, str]]:
+        """Vectors of the pictures that can be read, in order, and why not for the others, by position."""
+        from mnemoscope.pictures import Unreadable
+
+        order: list[str] = []
+        failures: dict[int, str] = {}
+        waiting: dict[str, Image.Image] = {}
+        try:
+            for position, picture in enumerate(pictures):
+                try:
+                    content = picture.sha256()
+                    if content not in self._known and content not in self._new and content not in waiting:
+                        waiting[content] = picture.image()
+                except Unreadable as e:
+                    failures[position] = str(e)
+                    continue
+                order.append(content)
+                if len(waiting) >= IMAGES or sum(i.width * i.height for i in waiting.values()) > MEGAPIXELS * 1e6:
+                    self._compute(waiting)
+            self._compute(waiting)
+        finally:
+            self._save()
+        found = np.empty((len(order), self.descriptor.identity.dimension), dtype=np.float32)
+        for row, content in enumerate(order):
+            found[row] = self._known[content]
+        return found, failures
+
+    def _compute(self, waiting: dict[str, Image.Image]) -> None:
+        vectors = self.descriptor(list(waiting.values()))
+        self._new |= dict(zip(waiting, vectors, strict=True))
+        waiting.clear()
+        if len(self._new) >= VECTORS or len(self._new) * self._dtype.itemsize > BYTES:
+            self._save()
+
+    def _save(self) -> None:
+        if not self._new:
+            return
+        records = np.empty(len(self._new), dtype=self._dtype)
+        records["sha256"] = [content.encode() for content in self._new]
+        records["vector"] = np.stack(list(self._new.values()))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{hashlib.sha256(records.tobytes()).hexdigest()[:16]}.npy"
+        partial = file.with_name(f".{file.stem}.{os.getpid()}.partial")
+        with partial.open("wb") as opened:
+            np.save(opened, records, allow_pickle=False)
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+        self._new = {}
+        self._learn(file)
+
+    def _learn(self, file: Path) -> None:
+        try:
+            records = np.load(file, mmap_mode="r", allow_pickle=False)
+            if records.dtype != self._dtype:
+                raise ValueError("other columns")
+        except (ValueError, OSError, EOFError) as e:
+            raise UsageError(f"{file} is damaged; delete it, and its vectors are computed again.") from e
+        vectors = np.asarray(records["vector"])  # still on disk
+        self._known |= {content.decode(): vectors[row] for row, content in enumerate(records["sha256"].tolist())}

@@ -1,0 +1,1 @@
+"""How much generated images have in common with training images: the comparison, and the numbers taken from it."""

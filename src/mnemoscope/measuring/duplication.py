@@ -1,0 +1,61 @@
+"""Whether images that lie several times in the training data are copied more."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import Prompts, Share, estimates, mean
+
+Copies = Float[np.ndarray, " M"] | Int[np.ndarray, " M"]
+
+
+def by_duplication(
+    similarity: Float[np.ndarray, " N"],
+    positions: Int[np.ndarray, " N"],
+    copies: Copies,
+    prompts: Prompts = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Similarity to the nearest reference, by whether that reference lies more than once in the training data.
+
+    `copies` says how often each reference was trained on, or its sampling weight; `positions` which one is nearest.
+    Of each of `duplicated` and `single` there are `images`, `mean` and `interval`, a mean being None where nothing
+    matched. `matches_duplicated` is the share of images whose nearest is duplicated, with its interval over prompts;
+    `sampled_duplicated` that of the training samples, which matches drawn like training samples would have;
+    `listed_duplicated` that of the distinct images. Raises UsageError for copies that are negative, not finite or all
+    0, a position without copies, or what `mnemoscope.measuring.bootstrap.estimates` refuses.
+    """
+    _require_copies(copies, positions)
+    is_duplicated = copies[positions] > 1
+    found: dict[str, Any] = {
+        "duplicated": _mean_of(similarity, is_duplicated, prompts, resamples, seed),
+        "single": _mean_of(similarity, ~is_duplicated, prompts, resamples, seed),
+    }
+    matches = {"matches_duplicated": Share(0.5)}
+    found |= estimates(matches, is_duplicated.astype(np.float64), prompts, resamples=resamples, seed=seed)
+    found["sampled_duplicated"] = float(copies[copies > 1].sum() / copies.sum())
+    found["listed_duplicated"] = float(np.mean(copies > 1))
+    return found
+
+
+def _mean_of(
+    similarity: Float[np.ndarray, " N"], member: np.ndarray, prompts: Prompts, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Mean and interval of the members' similarity, with prompts drawn anew."""
+    count = int(member.sum())
+    if not count:
+        return {"images": 0, "mean": None, "interval": None}
+    asked = None if prompts is None else [prompt for prompt, own in zip(prompts, member.tolist(), strict=True) if own]
+    own = estimates({"mean": mean}, similarity[member], asked, resamples=resamples, seed=seed)
+    return {"images": count, "mean": own["mean"], "interval": own["mean_interval"]}
+
+
+def _require_copies(copies: Copies, positions: Int[np.ndarray, " N"]) -> None:
+    if positions.size and not 0 <= positions.min() <= positions.max() < copies.size:
+        raise UsageError(f"A match lies beyond the {copies.size} references whose copies are known.")
+    if not np.isfinite(copies).all() or (copies < 0).any() or not copies.sum():
+        raise UsageError("Copies of references are negative, not finite or all 0; give how often each was trained on.")

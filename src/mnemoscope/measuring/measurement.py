@@ -1,0 +1,109 @@
+"""The measurement: generated images embedded, compared and measured into a run with a row for each of them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+
+from mnemoscope import registry
+from mnemoscope.batching import content_hash
+from mnemoscope.errors import UsageError
+from mnemoscope.features import Descriptor
+from mnemoscope.measuring.comparison import Comparison, Generated, Measured
+from mnemoscope.measuring.rows import image_rows
+from mnemoscope.measuring.sides import Sources, compared
+from mnemoscope.run import Run
+
+HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure: the measures by name (all that can be, if none is named), their parameters, and how.
+
+    `threshold` is the similarity above which an image counts as a copy, the descriptor's own if it is None; `top` is
+    how many references are kept for each image, `gallery` how many images a report shows.
+    """
+
+    metrics: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    threshold: int | float | None = None
+    top: int = 10
+    seed: int = 0
+    gallery: int = 200
+
+
+def run_measurement(
+    generated: Sequence[Generated],
+    out: Path | str,
+    descriptor: Descriptor,
+    measurement: Measurement,
+    sources: Sources,
+    *,
+    cache: Path | None = None,
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure all images into a run and return its summary; an image that cannot be read is a failed row."""
+    given = parameters(measurement)
+    settings = {**(asked or {}), **asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
+    identity = asdict(descriptor.identity)
+    with Run(out, "measure", settings, overwrite=overwrite, features=identity) as run:
+        began = time.perf_counter()
+        limits = {"threshold": measurement.threshold, "top": measurement.top, "seed": measurement.seed}
+        sides = compared(generated, descriptor, cache or run.folder / "features", sources, **limits)
+        said = measured(sides.comparison, measurement, given)
+        _save_arrays(run.folder, said)
+        rows = {row["file"]: row for row in image_rows(run.folder, sides.comparison, said, measurement.gallery)}
+        rows |= {key: {"id": key, "file": key, "status": "failed", "error": why} for key, why in sides.unread.items()}
+        run.append([], seconds=time.perf_counter() - began)
+        run.replace_rows(rows[g.picture.key] for g in generated)
+        return run.finish(**summarised(sides.comparison, said), **sides.about, **identity)
+
+
+def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:
+    """The parameters of each measure, given as `measure.parameter`; raises `UsageError` for what there is not."""
+    known = registry.names("measure")
+    given: dict[str, dict[str, Any]] = {name: {} for name in measurement.metrics or known}
+    for key, value in measurement.params.items():
+        name, dot, own = key.partition(".")
+        if not dot or name not in given:
+            raise UsageError(f"--param {key} names no measure that is taken; write MEASURE.PARAMETER=value.")
+        given[name][own] = value
+    return {name: registry.checked(registry.get("measure", name), own) for name, own in given.items()}
+
+
+def measured(
+    comparison: Comparison, measurement: Measurement, given: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Measured]:
+    """What each measure says; measures that were not asked for by name are left out where something they need lacks."""
+    there, said = comparison.known, {}
+    for name, own in given.items():
+        found = registry.get("measure", name)
+        lacking = [need for need in found.needs if need not in there]
+        if not lacking:
+            said[name] = found.function(comparison, **own)
+        elif name in measurement.metrics:
+            raise UsageError(f"The measure {name} needs {' and '.join(lacking)}; give them, or leave it out.")
+    return said
+
+
+def summarised(comparison: Comparison, said: Mapping[str, Measured]) -> dict[str, Any]:
+    """The summary of a run: each measure's own, and the numbers that any replication study gives, by their names."""
+    whole: dict[str, Any] = {"images": len(comparison.generated), "threshold": comparison.threshold}
+    if comparison.corpus is not None:
+        whole["references"] = len(comparison.corpus.keys)
+    replication = said["replication"].summary if "replication" in said else {}
+    whole |= {k: v for k, v in replication.items() if k.removesuffix("_interval") in HEADLINES}
+    notes = [note for each in said.values() for note in each.notes]
+    return whole | {"measures": {name: dict(each.summary) for name, each in said.items()}, "notes": notes}
+
+
+def _save_arrays(folder: Path, said: Mapping[str, Measured]) -> None:
+    arrays = {f"{name}.{key}": value for name, each in said.items() for key, value in each.arrays.items()}
+    if arrays:
+        (folder / "arrays").mkdir(exist_ok=True)
+        save_file(arrays, folder / "arrays" / "measures.safetensors")

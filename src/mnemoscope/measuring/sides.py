@@ -1,0 +1,169 @@
+"""The two sides of a comparison, read and embedded: generated images, references, and what helps to judge them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from mnemoscope.alignment import Aligner
+from mnemoscope.errors import UsageError
+from mnemoscope.features import Cache, Descriptor, comparable
+from mnemoscope.features.dino import Dino
+from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
+from mnemoscope.pictures import Picture, read_pictures
+from mnemoscope.search.shards import Index
+
+BLOCK = 4096  # vectors at a time
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What generated images are compared with: training images or an index of them, and networks that judge images."""
+
+    references: str | None = None
+    captions: Path | None = None
+    column: str | None = None
+    held_out: str | None = None
+    duplicates: Path | None = None
+    aligner: Aligner | None = None
+    network: Descriptor | None = None
+
+
+class Folder:
+    """References that are images: those that can be read, with their vectors."""
+
+    def __init__(self, pictures: Sequence[Picture], vectors: Float[np.ndarray, "M D"]) -> None:
+        self.pictures, self.vectors = pictures, vectors
+        self.keys = [p.key for p in pictures]
+        self.captions = [p.captions for p in pictures]
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "B D"]]:
+        for start in range(0, len(self.vectors), BLOCK):
+            yield self.vectors[start : start + BLOCK]
+
+    def image(self, position: int) -> Image.Image | None:
+        return self.pictures[position].image()
+
+
+class Indexed:
+    """References of an index: their vectors, shard by shard; the images are not there."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        rows = [row for shard in index.shards for row in shard.listed_rows()]
+        self.keys = [row["key"] for row in rows]
+        self.captions = [(row["caption"],) if row["caption"] else () for row in rows]
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "B D"]]:
+        return self.index.blocks()
+
+    def image(self, position: int) -> Image.Image | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A comparison, why images of either side could not be read, and what else there is to say of the references."""
+
+    comparison: Comparison
+    unread: dict[str, str]
+    about: dict[str, Any]
+
+
+def compared(
+    generated: Sequence[Generated],
+    descriptor: Descriptor,
+    folder: Path,
+    sources: Sources,
+    *,
+    threshold: int | float | None,
+    top: int,
+    seed: int,
+) -> Sides:
+    """The comparison of all images that can be read, their vectors kept in a folder.
+
+    Raises `UsageError` where no image of a side can be read, where the index was made with other features, and where
+    neither the threshold nor the descriptor says what a copy is.
+    """
+    cache = Cache(folder, descriptor)
+    limit = descriptor.threshold if threshold is None else threshold
+    if limit is None:
+        name = descriptor.identity.features
+        raise UsageError(
+            f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
+        )
+    vectors, failures = cache.vectors(g.picture for g in generated)
+    kept = [g for k, g in enumerate(generated) if k not in failures]
+    if not kept:
+        raise UsageError(f"None of the {len(generated)} generated images can be read: {next(iter(failures.values()))}.")
+    corpus, about = _corpus(sources, descriptor, cache) if sources.references else (None, {})
+    twins = [g.baseline for g in kept]
+    comparison = Comparison(
+        kept,
+        vectors,
+        descriptor,
+        corpus=corpus,
+        threshold=float(limit),
+        top=top,
+        baseline_vectors=_all(cache, twins, "unmitigated") if all(twins) else None,  # type: ignore[arg-type]
+        features=_features(sources.network, folder, kept, corpus) if sources.network else None,
+        tokens=_tokens(descriptor, vectors, corpus) if corpus else None,
+        aligner=sources.aligner,
+        held_out=list(read_pictures(sources.held_out)) if sources.held_out else [],
+        counts=_counts(sources.duplicates, corpus) if sources.duplicates and corpus else None,
+        seed=seed,
+    )
+    return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, about)
+
+
+def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Corpus, dict[str, Any]]:
+    source = str(sources.references)
+    if (Path(source) / "meta.json").is_file():
+        index = Index.open(source)
+        comparable(index.identity, descriptor.identity)
+        return Indexed(index), {}
+    pictures = list(read_pictures(source, captions=sources.captions, column=sources.column))
+    vectors, failures = cache.vectors(pictures)
+    if not len(vectors):
+        raise UsageError(f"None of the {len(pictures)} references in {source} can be read; give a folder of images.")
+    unread = [f"{pictures[k].key}: {why}" for k, why in failures.items()]
+    return Folder([p for k, p in enumerate(pictures) if k not in failures], vectors), {"unread_references": unread}
+
+
+def _all(cache: Cache, pictures: Sequence[Picture], what: str) -> Float[np.ndarray, "N D"]:
+    vectors, failures = cache.vectors(pictures)
+    for position, why in failures.items():
+        raise UsageError(f"The {what} image {pictures[position].key} cannot be read: {why}.")
+    return vectors
+
+
+def _tokens(
+    descriptor: Descriptor, vectors: Float[np.ndarray, "N D"], corpus: Corpus
+) -> tuple[Float[np.ndarray, "N T E"], Float[np.ndarray, "M T E"]] | None:
+    """Patch tokens of both sides, for a descriptor whose vectors hold them."""
+    if not isinstance(descriptor, Dino) or descriptor.identity.preset != "dino-patch":
+        return None
+    return descriptor.split(vectors), descriptor.split(np.concatenate(list(corpus.blocks())))
+
+
+def _features(network: Descriptor, folder: Path, kept: Sequence[Generated], corpus: Corpus | None) -> Features:
+    cache = Cache(folder, network)
+    own = _all(cache, [g.picture for g in kept], "generated")
+    reference = _all(cache, corpus.pictures, "reference") if isinstance(corpus, Folder) else None
+    return Features(str(network.identity), own, reference)
+
+
+def _counts(file: Path, corpus: Corpus) -> Int[np.ndarray, " M"]:
+    """How often each reference occurs, from the rows of `index duplicates`; once where these do not name it."""
+    source = file / "rows.jsonl" if file.is_dir() else file
+    try:
+        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        known = {str(row["key"]): int(row["count"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UsageError(f"{source} does not say how often images occur ({e}); give a run of index duplicates.") from e
+    return np.array([known.get(key, 1) for key in corpus.keys])

@@ -1,0 +1,67 @@
+"""Files of activation statistics: our own, and the .pt files of NeMo's code; nothing is unpickled."""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mnemoscope.errors import UsageError
+
+FORMAT = "mnemoscope neuron statistics 1"
+Content = tuple[dict[str, Tensor], dict[str, Tensor], int | None, dict[str, Any]]  # mean, sd, count, about
+
+
+def write(
+    file: Path, mean: Mapping[str, Tensor], sd: Mapping[str, Tensor], count: int | None, about: Mapping[str, Any]
+) -> None:
+    """Safetensors with `mean/LAYER` and `sd/LAYER` in float64, what they are of in the metadata."""
+    tensors = {f"{kind}/{k}": v.contiguous() for kind, own in (("mean", mean), ("sd", sd)) for k, v in own.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    metadata = {"format": FORMAT, "count": json.dumps(count), "about": json.dumps(dict(about))}
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(file)
+
+
+def read(file: Path, layers: Sequence[str]) -> Content:
+    """Mean, standard deviation, count and origin; the layers of a .pt file, which names none, are `layers`."""
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}; make it with mnemoscope localize statistics.")
+    return _nemo(file, layers) if file.suffix in (".pt", ".pth") else _own(file)
+
+
+def _own(file: Path) -> Content:
+    try:
+        with safe_open(file, framework="pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118  (not a dictionary)
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"its format is {metadata['format']!r}")
+        count, about = json.loads(metadata["count"]), json.loads(metadata["about"])
+    except (SafetensorError, OSError, KeyError, ValueError) as e:
+        raise UsageError(
+            f"{file} holds no neuron statistics ({e}); make it with mnemoscope localize statistics."
+        ) from e
+    mean, sd = ({k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(p)} for p in ("mean/", "sd/"))
+    if mean.keys() != sd.keys() or any(mean[k].shape != sd[k].shape for k in mean):
+        raise UsageError(f"{file} is damaged: its means and deviations are not of the same neurons; make it anew.")
+    return mean, sd, count, about
+
+
+def _nemo(file: Path, layers: Sequence[str]) -> Content:
+    """The pair (means, standard deviations) of NeMo's first script, one tensor a layer in each."""
+    try:
+        pair = torch.load(file, map_location="cpu", weights_only=True)
+        means, sds = ([torch.as_tensor(v).double() for v in part] for part in pair)
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as e:
+        said = str(e).partition("\n")[0][:120]
+        raise UsageError(f"{file} is not a pair of lists of tensors, as NeMo's statistics are: {said}") from e
+    if not len(means) == len(sds) == len(layers) or any(m.shape != s.shape or m.dim() != 1 for m, s in zip(means, sds)):  # noqa: B905
+        raise UsageError(f"{file} has {len(means)} layers, and {len(layers)} are looked at; compute statistics anew.")
+    return dict(zip(layers, means, strict=True)), dict(zip(layers, sds, strict=True)), None, {"file": file.name}

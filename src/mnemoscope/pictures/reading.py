@@ -1,0 +1,209 @@
+"""Sources of pictures: which kind a name is of, its parts in order, and stretches of them."""
+
+import glob
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from mnemoscope.errors import UsageError
+from mnemoscope.pictures import tables, trees
+from mnemoscope.pictures.picture import Picture, unreadable
+from mnemoscope.pictures.tars import Tar
+from mnemoscope.prompt_sources import short
+
+ARCHIVES = (".tar", ".zip", ".parquet")
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Pictures of a source in order, which can be counted, cut and sent elsewhere without reading any."""
+
+    def listing(self) -> list[str]:
+        """What it is recognised by: names and sizes."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Picture]: ...
+
+    def cut(self, places: Sequence[int]) -> "Part":
+        """The pictures at these places, in rising order."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that should hold pictures and cannot be read: it counts as one picture, which says why."""
+
+    name: str
+    problem: str
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Picture]:
+        yield Picture(self.name, unreadable(self.problem))
+
+    def cut(self, places: Sequence[int]) -> "Broken":
+        return self
+
+    def listing(self) -> list[str]:
+        return [f"{self.name} {self.problem}"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures of a name, the first `limit` of them, part by part."""
+
+    name: str
+    parts: Sequence[Part]
+    limit: int | None = None
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many pictures each part has."""
+        return [len(part) for part in self.parts]
+
+    def counted(self, counts: Sequence[int]) -> "Source":
+        """The source with counts that were taken before, so that tars need not be gone through again."""
+        self.__dict__["counts"] = list(counts)
+        return self
+
+    def __len__(self) -> int:
+        whole = sum(self.counts)
+        return whole if self.limit is None else min(whole, self.limit)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return islice(chain.from_iterable(self.parts), self.limit)
+
+    def cut(self, places: Sequence[int]) -> list[Part]:
+        """The pictures at these places, which rise, as parts that hold no others."""
+        found, first = [], 0
+        for part, count in zip(self.parts, self.counts, strict=True):
+            if own := _between(places, first, first + count):
+                found.append(part.cut(own))
+            first += count
+        return found
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of names and sizes, by which a source is recognised that has changed."""
+        lines = (line for part in self.parts for line in part.listing())
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_pictures(
+    source: str | Path, *, captions: Path | None = None, column: str | None = None, limit: int | None = None
+) -> Iterator[Picture]:
+    """The first `limit` pictures of a source with what it says of them, in its natural order, read one at a time.
+
+    `source` is a folder of images (with texts of the same name, captions.jsonl, captions.json, metadata.jsonl or
+    metadata.csv), a run of `mnemoscope generate`, a .zip, a webdataset .tar, a .parquet with encoded images, a folder
+    of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved by datasets, or
+    `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column` the column that
+    has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
+    `Unreadable`. Raises `UsageError` for a source that is none.
+    """
+    return iter(open_source(source, captions=captions, column=column, limit=limit))
+
+
+def open_source(
+    source: str | Path, *, captions: Path | None = None, column: str | None = None, limit: int | None = None
+) -> Source:
+    """A source as `read_pictures` takes it, which can be counted and cut; raises what that raises."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit} and must be at least 1; leave it out to read all pictures.")
+    if captions is not None and not captions.is_file():
+        raise UsageError(f"There is no captions file {captions}; give a .json, .jsonl or .csv file.")
+    parts = _parts(str(source), captions, column)
+    if not any(not isinstance(part, trees.Files) or len(part) for part in parts):
+        raise UsageError(f"{source} holds no image; give a source with at least one.")
+    if captions is not None and not all(isinstance(part, trees.Files) for part in parts):
+        raise UsageError(f"{source} has captions of its own; a captions file goes with a folder of images or a zip.")
+    return Source(str(source), parts, limit)
+
+
+def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
+    path = Path(name)
+    if name.startswith("hub:") or any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
+        return [tables.dataset(name, column)]
+    if path.is_dir():
+        return _folder(path, captions, column)
+    if path.is_file():
+        return [_file(path, path.name, captions, column)]
+    files = [Path(f) for each in _braces(name) for f in (glob.glob(each) if glob.has_magic(each) else [each])]
+    if not any(file.is_file() for file in files):
+        raise UsageError(
+            f"There is nothing at {name}; give a folder, a .zip, .tar or .parquet file, or hub:owner/name."
+        )
+    above = os.path.commonpath([file.parent for file in files])
+    return [
+        _file(file, file.relative_to(above).as_posix(), captions, column)
+        for file in sorted(files, key=lambda file: trees.natural(file.as_posix()))
+    ]
+
+
+def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]:
+    if (run := trees.run_of(path)) is not None:
+        return [run]
+    sizes = trees.Folder(path).sizes()
+    folders = {PurePosixPath(name).parent.as_posix() for name in sizes}
+    kinds: dict[str, list[str]] = {end: [n for n in sizes if trees.suffix(n) == end] for end in ARCHIVES}
+    kinds[".parquet"] = [
+        n
+        for n in kinds[".parquet"]
+        if n[:-8] + ".tar" not in sizes and n[:-8] not in folders and tables.holds_images(path / n)
+    ]
+    kinds = {end: names for end, names in kinds.items() if names}
+    has_images = any(trees.suffix(n) in trees.SUFFIXES for n in sizes)
+    if len(kinds) + has_images > 1:
+        held = " and ".join([*(["images"] if has_images else []), *(f"{end} files" for end in kinds)])
+        raise UsageError(f"{path} holds {held}; name one kind of them, as in '{path}/*{next(iter(kinds))}'.")
+    if has_images:
+        return [trees.files_of(trees.Folder(path), sizes, captions, column)]
+    for names in kinds.values():
+        return [_file(path / n, n, captions, column) for n in sorted(names, key=trees.natural)]
+    raise UsageError(f"{path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does.")
+
+
+def _file(path: Path, name: str, captions: Path | None, column: str | None) -> Part:
+    """A file that holds pictures, or is one."""
+    kind = path.suffix.lower()
+    if kind not in (*ARCHIVES, *trees.SUFFIXES):
+        raise UsageError(f"{path} is no image and no .zip, .tar or .parquet file; give one of these, or a folder.")
+    if not path.is_file():
+        return Broken(name, "the file is not there")
+    try:
+        if kind == ".zip":
+            tree = trees.Zip(path, name)
+            return trees.files_of(tree, tree.sizes(), captions, column)
+        if kind == ".parquet":
+            return tables.Parquet.of(path, name, column)
+    except (zipfile.BadZipFile, pa.ArrowException, OSError) as e:
+        return Broken(name, f"the {kind[1:]} file cannot be read: {short(e)}")
+    return Tar(path, name) if kind == ".tar" else trees.Files(trees.Folder(path.parent), [trees.Entry(path.name)])
+
+
+def _braces(name: str) -> Iterator[str]:
+    found = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", name)
+    if not found:
+        yield name
+        return
+    low, high, listed = found.groups()
+    values = listed.split(",") if listed else [str(n).zfill(len(low)) for n in range(int(low), int(high) + 1)]
+    for value in values:
+        yield from _braces(name[: found.start()] + value + name[found.end() :])
+
+
+def _between(places: Sequence[int], first: int, end: int) -> Sequence[int]:
+    """Those of the places from `first` up to `end`, counted from `first`."""
+    if isinstance(places, range):
+        return range(max(places.start, first) - first, min(places.stop, end) - first)
+    return [place - first for place in places if first <= place < end]

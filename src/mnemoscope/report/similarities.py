@@ -1,0 +1,64 @@
+"""The figures of a measure run, from its rows and from the arrays that its measures kept."""
+
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from mnemoscope.plots import similarity as figures
+from mnemoscope.report.record import Drawings, Record, part
+from mnemoscope.report.text import number
+
+
+def drawings(record: Record) -> Drawings:
+    """Similarities, the share of copies at each threshold, own against any reference, duplication, complexity."""
+    arrays, measures = arrays_of(record), part(record.summary, "measures")
+    limit = number(record.summary.get("threshold"))
+    found = column(record, "score")
+    if found.size and not np.isnan(found).any():
+        figure = figures.similarity_histogram(found, arrays.get("background.similarity"), threshold=limit)
+        hint = "Copies are right of the dashed line; blue is what is alike among the references themselves."
+        yield "similarity", "Similarity to the nearest reference", hint, figure
+        own, first = column(record, "own_score"), column(record, "own_is_nearest")
+        if not np.isnan(own).all():
+            figure = figures.own_plot(own, found, first, threshold=limit)
+            hint = "On the diagonal an image is nearest to the very image of its caption."
+            yield "own", "Own reference against the nearest of all", hint, figure
+    if curve := threshold_curve(arrays):
+        figure = figures.share_curve_plot({"generated images": curve}, threshold=limit)
+        yield "thresholds", "Copies at each threshold", "How much the rate hangs on where the line is drawn.", figure
+    duplicated = part(measures, "duplication")
+    if any(part(duplicated, key).get("images") for key in ("single", "duplicated")):
+        figure = figures.duplication_plot(duplicated)
+        yield (
+            "duplication",
+            "Duplicated training images",
+            "Higher on the right: what lies twice is copied more.",
+            figure,
+        )
+
+
+def arrays_of(record: Record) -> dict[str, np.ndarray]:
+    """The arrays of all measures, by `measure.name`; none where there are none or the file is damaged."""
+    try:
+        return load_file(record.path / "arrays" / "measures.safetensors")
+    except (OSError, SafetensorError):
+        return {}
+
+
+def threshold_curve(arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The points of the threshold curve, as they are plotted."""
+    values = [arrays.get(f"replication.{key}") for key in ("thresholds", "share", "low", "high")]
+    if any(value is None for value in values):
+        return []
+    return [
+        {"threshold": t, "share": share, "interval": [low, high]}
+        for t, share, low, high in zip(*(value.tolist() for value in values if value is not None), strict=True)
+    ]
+
+
+def column(record: Record, name: str) -> np.ndarray:
+    """A column of the rows as numbers, NaN where a row has none."""
+    values = [row.get(name) for row in record.done]
+    return np.array([np.nan if value is None else float(value) for value in values])

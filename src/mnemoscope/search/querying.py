@@ -1,0 +1,183 @@
+"""Searching with pictures: a run with each query's nearest pictures, small copies to look at, and what was covered."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+from rich.progress import Progress
+
+from mnemoscope.errors import UsageError
+from mnemoscope.pictures import Source, Unreadable, open_source
+from mnemoscope.run import Run
+from mnemoscope.search.embedding import Embedded, embedded
+from mnemoscope.search.searching import Found, rows_at, search_index
+from mnemoscope.search.shards import Index, write_whole
+
+if TYPE_CHECKING:
+    from mnemoscope.features import Descriptor
+
+Row = dict[str, Any]
+SHOWN, THUMBNAIL = 100, 192  # queries with pictures, pixels of the longer side
+MATCHES = pa.schema(
+    [("file", pa.string()), ("rank", pa.int32()), ("match", pa.string()), ("score", pa.float32())]
+    + [("caption", pa.string()), ("url", pa.string()), ("shard", pa.string()), ("row", pa.int64())]
+)
+
+
+def run_search(
+    folder: str | Path,
+    queries: str | Path,
+    out: Path | str,
+    descriptor: "Descriptor",
+    *,
+    k: int = 5,
+    captions: Path | None = None,
+    column: str | None = None,
+    limit: int | None = None,
+    batch: int = 32,
+    runner: Literal["local", "ray"] = "local",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Search an index for the k pictures nearest to each query into a run, and return its summary.
+
+    Raises `UsageError` where the descriptor is not the index's own.
+    """
+    from mnemoscope.features import comparable
+
+    index = Index.open(folder)
+    comparable(descriptor.identity, index.identity)
+    source = open_source(queries, captions=captions, column=column, limit=limit)
+    settings = {"index": str(folder), "queries": str(queries), "top_k": k, "captions": captions, "column": column}
+    settings |= {"limit": limit, "content": [source.content, index.meta["content"]], **(asked or {})}
+    features = asdict(descriptor.identity)
+    with Run(out, "search", settings, overwrite=overwrite, features=features) as run:
+        began = time.perf_counter()
+        with Progress(transient=True) as bar:
+            done, vectors = _queries(source, descriptor, batch, bar)
+            task = bar.add_task("search", total=index.listed)
+            found = search_index(index, vectors, k, runner=runner, advance=lambda count: bar.advance(task, count))
+        rows = _rows(index, done, found)
+        notes = _add_pictures(run.folder, index, source, rows)
+        run.replace_rows([])
+        run.done.clear()
+        run.append(rows, seconds=time.perf_counter() - began)
+        _write_matches(run.folder / "matches.parquet", rows)
+        return run.finish(**_summary(index, descriptor, done, found, rows), notes=notes)
+
+
+def _queries(
+    source: Source, descriptor: "Descriptor", batch: int, bar: Progress
+) -> tuple[list[Embedded], Float[np.ndarray, "Q D"]]:
+    """All queries without their bytes, and the vectors of those that have one."""
+    task = bar.add_task("queries", total=None)
+    done: list[Embedded] = []
+    vectors = []
+    for each in embedded(source, descriptor, batch):
+        if each.vector is not None:
+            vectors.append(each.vector)
+        done.append(replace(each, picture=replace(each.picture, read=bytes), vector=None))
+        bar.advance(task)
+    if not done:
+        raise UsageError(f"{source.name} holds no picture; give at least one as a query.")
+    return done, np.stack(vectors) if vectors else np.empty((0, descriptor.identity.dimension), np.float32)
+
+
+def _rows(index: Index, queries: Sequence[Embedded], found: Found) -> list[Row]:
+    """A row for each query and rank; one that failed for a query that could not be read."""
+    table = rows_at(index, found.places.ravel().tolist())
+    results = iter(zip(found.scores.tolist(), found.places.tolist(), strict=True))
+    rows: list[Row] = []
+    for place, query in enumerate(queries):
+        said = query.picture
+        own: Row = {"file": said.key, "query": place, "prompt_id": said.key, "prompt": said.caption or ""}
+        own |= {"kind": said.kind, "label": said.label, "seed": said.seed}
+        if query.status != "ok":
+            rows.append({"id": said.key, **own, "status": "failed", "error": query.reason})
+            continue
+        for rank, (score, at) in enumerate(zip(*next(results), strict=True), 1):
+            if at >= 0 or rank == 1:
+                rows.append({"id": f"{said.key}#{rank}", **own, "rank": rank, **_match(table.get(at), score)})
+    return rows
+
+
+def _match(found: Row | None, score: float) -> Row:
+    if found is None:
+        return {"match": None, "score": None, "status": "ok"}
+    told = {key: found[key] for key in ("caption", "url", "shard")}
+    return {"match": found["key"], "score": score, **told, "row": found["position"], "status": "ok"}
+
+
+def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[Row]) -> list[str]:
+    """Keep small copies of the closest queries and of their matches in the run; say so where there are none."""
+    best = sorted((r for r in rows if r.get("rank") == 1 and r["match"]), key=lambda r: -r["score"])[:SHOWN]
+    closest = {row["query"] for row in best}
+    near = [row for row in rows if row["query"] in closest]
+    thumbnails(source, near, "query", folder, "images", "picture")
+    try:
+        thumbnails(source_of(index), near, "row", folder, "references", "match_picture")
+    except UsageError as e:
+        return [f"The pictures of the index are not shown: {e}"]
+    return []
+
+
+def thumbnails(source: Source, rows: Sequence[Row], place: str, folder: Path, under: str, name: str) -> None:
+    """Write small copies of the pictures at the rows' places in a source, and enter their files in the rows."""
+    places = sorted({row[place] for row in rows})
+    files: dict[int, str | None] = {}
+    for at, picture in zip(places, chain.from_iterable(source.cut(places)), strict=True):
+        file = folder / under / f"{at:09d}.jpg"
+        try:
+            small = picture.image()
+        except Unreadable:
+            files[at] = None
+            continue
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, partial(small.save, format="JPEG", quality=90))
+        files[at] = f"{under}/{file.name}"
+    for row in rows:
+        row[name] = files[row[place]]
+
+
+def source_of(index: Index) -> Source:
+    """The source of an index as it was indexed; raises `UsageError` if it is no longer there or has changed."""
+    meta = index.meta
+    captions = meta["captions"] and Path(meta["captions"])
+    source = open_source(meta["source"], captions=captions, column=meta["column"], limit=meta["limit"])
+    if source.content != meta["content"]:
+        raise UsageError(f"{meta['source']} has changed since it was indexed; index it again to see its pictures.")
+    return source.counted(meta["counts"])
+
+
+def _write_matches(file: Path, rows: Sequence[Row]) -> None:
+    matched = [row for row in rows if row.get("match")]
+    table = pa.Table.from_pylist([{name: row[name] for name in MATCHES.names} for row in matched], MATCHES)
+    write_whole(file, lambda f: pq.write_table(table, f))
+
+
+def _summary(
+    index: Index, descriptor: "Descriptor", queries: Sequence[Embedded], found: Found, rows: Sequence[Row]
+) -> Row:
+    best = [row["score"] for row in rows if row.get("rank") == 1 and row["match"]]
+    limit = descriptor.threshold
+    return {
+        "queries": len(queries),
+        "unreadable_queries": sum(query.status != "ok" for query in queries),
+        "listed": found.listed,
+        "searched": found.searched,
+        "coverage": found.coverage,
+        "statuses": index.meta.get("statuses", {}),
+        "gaps": [asdict(gap) for gap in found.gaps],
+        "threshold": limit,
+        "above_threshold": None if limit is None else sum(score > limit for score in best),
+        "best_score_mean": float(np.mean(best)) if best else None,
+    }

@@ -1,0 +1,200 @@
+"""An index on disk: shards of vectors that are memory-mapped, tables of what each picture is, and what made them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from mnemoscope.errors import UsageError
+from mnemoscope.run import read_json
+
+if TYPE_CHECKING:
+    from mnemoscope.features import Identity
+
+FORMAT, DTYPE = 1, np.dtype("<f2")
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("url", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("status", pa.string()),  # ok, unreadable, missing
+        ("reason", pa.string()),
+        ("vector", pa.int64()),  # its place in the array; -1 for none
+    ]
+)
+SPOILED = (OSError, ValueError, EOFError, pa.ArrowException)
+
+
+class Damaged(Exception):
+    """A shard that cannot be searched; `str` of it says why."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pictures that follow one another: their vectors and a table with a row for each, readable or not.
+
+    `start` is the place of its first picture in the source, `listed` how many there are, `first` the place of its first
+    vector in the index, `count` how many it has. `files` holds the checksums; it is empty for a shard that is not
+    built.
+    """
+
+    folder: Path
+    number: int
+    start: int
+    listed: int
+    first: int = 0
+    count: int = 0
+    files: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"emb-{self.number:05d}"
+
+    @property
+    def array(self) -> Path:
+        return self.folder / "shards" / f"{self.name}.npy"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "shards" / f"{self.name}.parquet"
+
+    @property
+    def record(self) -> Path:
+        """What says that the shard is whole: its counts and the checksums of its files, written last."""
+        return self.folder / "shards" / f"{self.name}.json"
+
+    def vectors(self) -> Float[np.ndarray, "N D"]:
+        """Vectors in float16, memory-mapped; raises `Damaged` if they cannot be read."""
+        try:
+            found = np.load(self.array, mmap_mode="r" if self.count else None, allow_pickle=False)
+        except SPOILED as e:
+            raise Damaged(f"{self.array.name} cannot be read") from e
+        if found.ndim != 2 or found.dtype != DTYPE or len(found) != self.count:
+            raise Damaged(f"{self.array.name} holds other vectors")
+        return found
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of all pictures; raises `Damaged` if they cannot be read."""
+        try:
+            return pq.read_table(self.rows, columns=columns)
+        except SPOILED as e:
+            raise Damaged(f"{self.rows.name} cannot be read") from e
+
+    def listed_rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of the pictures that have a vector, in the order of the vectors."""
+        for batch in self.table().to_batches(max_chunksize=4096):
+            yield from (row for row in batch.to_pylist() if row["vector"] >= 0)
+
+    def check(self) -> None:
+        """Raise `Damaged` unless both files are there and as they were written."""
+        if not self.files:
+            raise Damaged("not built")
+        for name, checksum in self.files:
+            try:
+                if sha256_of(self.folder / "shards" / name) != checksum:
+                    raise Damaged(f"{name} is damaged: its checksum is another one")
+            except OSError as e:
+                raise Damaged(f"{name} cannot be read: {e.strerror}") from e
+
+
+@dataclass(frozen=True)
+class Index:
+    """Vectors of the pictures of a source; `meta` is what `meta.json` says of them."""
+
+    folder: Path
+    meta: dict[str, Any]
+    shards: list[Shard]
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Index":
+        """The index in a folder, finished or not; raises `UsageError` for a folder that is none."""
+        folder = Path(folder)
+        if not (folder / "meta.json").is_file():
+            raise UsageError(f"{folder} holds no index; build one with: mnemoscope index build SOURCE --out {folder}.")
+        meta = read_json(folder / "meta.json")
+        if meta.get("format") != FORMAT:
+            raise UsageError(f"{folder} has the index format {meta.get('format')}, not {FORMAT}; build it again.")
+        return cls(folder, meta, _shards(folder, meta))
+
+    @cached_property
+    def identity(self) -> "Identity":
+        from mnemoscope.features import Identity
+
+        return Identity(**self.meta["identity"])
+
+    @property
+    def listed(self) -> int:
+        """Pictures of the source, readable or not."""
+        return int(self.meta["listed"])
+
+    @property
+    def count(self) -> int:
+        """Pictures that have a vector."""
+        return sum(shard.count for shard in self.shards)
+
+    def blocks(self) -> Iterator[Float[np.ndarray, "N D"]]:
+        """Vectors shard by shard; raises `UsageError` at a shard that is not there or damaged."""
+        for shard in self.shards:
+            try:
+                shard.check()
+                yield shard.vectors()
+            except Damaged as e:
+                raise UsageError(f"{self.folder}: {e}; give the same index build command again to mend it.") from e
+
+
+def planned(listed: int, shard_size: int) -> list[tuple[int, int]]:
+    """First picture and number of pictures of each shard."""
+    return [(start, min(shard_size, listed - start)) for start in range(0, listed, shard_size)]
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_whole(file: Path, write: Any) -> str:
+    """Write a file so that a crash leaves the whole of it or none, and return its SHA-256."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as opened:
+            write(opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        checksum = sha256_of(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return checksum
+
+
+def _shards(folder: Path, meta: dict[str, Any]) -> list[Shard]:
+    """All shards that were planned; those of an unfinished index as far as their records are there."""
+    known = meta.get("shards")
+    found, first = [], 0
+    for number, (start, listed) in enumerate(planned(meta["listed"], meta["shard_size"])):
+        shard = Shard(folder, number, start, listed, first)
+        record = known[number] if known else _record(shard.record)
+        if record:
+            shard = Shard(folder, number, start, listed, first, record["count"], tuple(record["files"].items()))
+        found.append(shard)
+        first += shard.count
+    return found
+
+
+def _record(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
