@@ -52,7 +52,8 @@ FIXED: dict[str, dict[str, Any]] = {"noise_descent": {"iterations": 20}}
 
 def tried() -> list[Point]:
     found = [Point()]
-    for name in [*registry.names("mitigate"), *registry.names("caption")]:
+    every = [*registry.names("mitigate"), *registry.names("caption")]
+    for name in [n for n in every if not registry.missing(registry.stopping(n), ())]:
         parameter = (registry.stopping(name).strength or (None,))[0]
         for strength in STRENGTHS.get(name, (None,)):
             own = {} if parameter is None else {parameter: strength}

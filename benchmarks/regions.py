@@ -2,16 +2,16 @@
 
     python benchmarks/regions.py [--template 64] [--verbatim 30] [--ordinary 30] [--seed 1000] [--probes 16]
 
-Prints two Markdown tables for the bundled model, one image a prompt, 50 steps at guidance 7.5. The true region is exact
-by construction: all pixels of a verbatim prompt, all but the square of the changing object of a template prompt, none of
-an ordinary one. The first table has the intersection over union of all images' pixels together: of a mask of all pixels,
-of each map cut by its own Otsu threshold, of all maps cut by one Otsu threshold, and at the best of 101 thresholds,
-which is an oracle and never below the mask of all pixels; and, without any threshold, how often a pixel inside the true
-region of a template image has a higher value than one outside, 0.5 by chance. Intervals are bootstraps over layouts, of
-which the template prompts have eight, and over the other prompts. The second table has the AUC of template and of
-verbatim prompts against ordinary ones, of the norm of the text's push over all steps with and without a mask. A line
-before them says how many template images show their template: root mean squared difference to a training image outside
-the object's square under 0.113, as in arXiv:2605.26756.
+Prints two Markdown tables for the bundled model, one image a prompt, 50 steps at guidance 7.5. The true region is
+exact by construction: all pixels of a verbatim prompt, all but the square of the changing object of a template
+prompt, none of an ordinary one. The first table has the intersection over union of all images' pixels together: of a
+mask of all pixels, of each map cut by its own Otsu threshold, of all maps cut by one Otsu threshold, and at the best
+of 101 thresholds, which is an oracle and never below the mask of all pixels; and, without any threshold, how often a
+pixel inside the true region of a template image has a higher value than one outside, 0.5 by chance. Intervals are
+bootstraps over layouts, of which the template prompts have eight, and over the other prompts. The second table has
+the AUC of template and of verbatim prompts against ordinary ones, of the norm of the text's push over all steps with
+and without a mask. A line before them says how many template images show their template: root mean squared difference
+to a training image outside the object's square under 0.113, as in arXiv:2605.26756.
 """
 
 import argparse

@@ -135,6 +135,16 @@ def test_pictures_that_cannot_be_read_are_told_by_position(tmp_path: Path) -> No
     assert nothing.shape == (0, 3072) and len(failures) == 1
 
 
+def test_a_cache_counts_small_images_also_those_it_knows(tmp_path: Path) -> None:
+    pictures = [picture(0, size=20), picture(1, size=40), picture(2, size=31), picture(0, "again", size=20)]
+    for _ in range(2):
+        cache = Cache(tmp_path, Pixels())
+        cache.vectors(pictures)
+        assert cache.upsampled == 3
+    cache.vectors(pictures[1:2])
+    assert cache.upsampled == 0
+
+
 def test_descriptors_do_not_share_vectors(tmp_path: Path) -> None:
     one, other = Counting(), Counting()
     other.identity = replace(other.identity, preset="pixels-other")

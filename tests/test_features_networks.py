@@ -99,6 +99,15 @@ def test_several_threads_give_what_one_gives(photos: list[Image.Image], monkeypa
     assert np.array_equal(found(photos), one)
 
 
+def test_one_image_asked_for_several_times_is_read_once(
+    photos: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    found = packaged()
+    vectors = found([jpeg(photos[0], 90, tmp_path)] * 12)
+    assert (vectors @ vectors[0]).min() > 0.9999
+
+
 def test_presets_have_the_spread_of_the_published_geometries(photos: list[Image.Image]) -> None:
     """Aspect ratio does not count when squashed; what the crop leaves out does not count when cropped."""
     photo = photos[1]
@@ -334,6 +343,21 @@ def test_the_hash_of_a_folder_is_that_of_its_weights_alone(tmp_path: Path) -> No
     weights["layernorm.weight"] += 1
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     assert descriptor("dino", weights=tmp_path).identity != before
+
+
+def test_a_hub_id_is_fetched_without_pickles(
+    dino_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetched(name: str, *, allow_patterns: list[str]) -> str:
+        asked.append((name, allow_patterns))
+        return str(dino_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    assert descriptor("dino", weights="someone/dinov2").identity == descriptor("dino", weights=dino_folder).identity
+    ((name, patterns),) = asked
+    assert name == "someone/dinov2" and not any(p.endswith((".bin", ".pt", "*")) for p in patterns)
 
 
 @pytest.mark.parametrize("name", ["clip", "dino"])

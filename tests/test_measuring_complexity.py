@@ -11,7 +11,7 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features.geometry import Geometry
 from mnemoscope.measuring.complexity import complexity, entropy, jpeg_size, total_variation
-from mnemoscope.measuring.correlation import correlation, pearson, ranks, spearman
+from mnemoscope.measuring.correlation import correlation, pearson, spearman
 from mnemoscope.plots.complexity import complexity_plots
 
 
@@ -81,8 +81,7 @@ def test_correlations_are_those_of_scipy() -> None:
     a, b = rng.integers(0, 6, 40).astype(float), rng.normal(size=40)
     assert pearson(a, b) == pytest.approx(stats.pearsonr(a, b)[0], rel=1e-12)
     assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b)[0], rel=1e-12)
-    assert ranks(a).tolist() == stats.rankdata(a).tolist()
-    assert pearson(3 * b - 1, b) == pytest.approx(1) and np.isnan(pearson(np.ones(3), np.arange(3.0)))
+    assert pearson(3 * b - 1, b) == pytest.approx(1) and np.isnan(pearson(np.full(3, 0.1), np.arange(3.0)))
 
 
 def test_permutation_p_is_exact_for_few_references() -> None:
@@ -104,7 +103,7 @@ def test_images_of_one_reference_are_no_independent_samples() -> None:
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(8), 25)
     low, naive = 0, 0
-    for _ in range(40):
+    for _ in range(24):
         similarity = rng.normal(size=8)[codes] + rng.normal(size=200) / 10
         own = rng.normal(size=8)
         found = correlation(similarity, own[codes], codes.tolist(), permutations=99, resamples=1)
@@ -113,7 +112,7 @@ def test_images_of_one_reference_are_no_independent_samples() -> None:
             similarity, own[codes] + rng.normal(size=200) * 1e-9, list(range(200)), permutations=99, resamples=1
         )
         naive += apart["pearson_p"] <= 0.1
-    assert low <= 10 < 20 <= naive
+    assert low <= 7 < 12 <= naive
 
 
 def test_correlation_finds_a_relation_with_its_interval() -> None:

@@ -11,7 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.measuring.duplication import by_duplication
 from mnemoscope.measuring.replication import threshold_curve
 from mnemoscope.plots import canvas
-from mnemoscope.plots.similarity import duplication_plot, own_plot, similarity_histogram, share_curve_plot
+from mnemoscope.plots.similarity import duplication_plot, own_plot, share_curve_plot, similarity_histogram
 
 RNG = np.random.default_rng(0)
 GENERATED = np.append(RNG.normal(0.3, 0.1, 60), RNG.normal(0.9, 0.02, 20)).clip(-1, 1)

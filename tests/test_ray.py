@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnemoscope.errors import UsageError
+from mnemoscope.features import Descriptor, descriptor
+from mnemoscope.search import Index, build_index, search_index
 from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.topk import TopK, merge
 
@@ -43,6 +46,13 @@ def killed_once(folder: Path, number: int) -> tuple[int, int]:
     return number, os.getpid()
 
 
+def killed_descriptor(folder: Path, own: int) -> Descriptor:
+    """Pixels as features; the first process but `own` that asks for them dies by SIGKILL."""
+    if os.getpid() != own:
+        killed_once(folder, 1)
+    return descriptor("pixels")
+
+
 def failing(number: int) -> int:
     if number == 2:
         raise UsageError("Shard 2 is no shard; build it again.")
@@ -69,6 +79,24 @@ def test_killed_workers_lose_nothing(cluster: None, tmp_path: Path) -> None:
     assert [number for number, _ in found] == list(range(12))
     assert {p.name for p in tmp_path.iterdir()} == {"1.begun", "3.begun"}
     assert os.getpid() not in {process for _, process in found}
+
+
+def test_an_index_is_the_same_to_the_byte(cluster: None, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    for number in range(11):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((40, 40)).save(tmp_path / "train" / f"{number}.png")
+    (tmp_path / "train" / "no.png").write_bytes(b"not an image")
+    build_index(tmp_path / "train", tmp_path / "here", descriptor("pixels"), shard_size=3)
+    killed = partial(killed_descriptor, tmp_path, os.getpid())
+    build_index(tmp_path / "train", tmp_path / "there", killed, shard_size=3, runner="ray")
+    assert (tmp_path / "1.begun").is_file()
+    here, there = (Index.open(tmp_path / name) for name in ("here", "there"))
+    assert here.meta["shards"] == there.meta["shards"] and len(here.shards) == 4  # checksums of all files
+    queries = np.concatenate(list(here.blocks()))
+    found = [search_index(index, queries, 3, runner=runner) for index, runner in ((here, "local"), (there, "ray"))]
+    assert found[0].scores.tobytes() == found[1].scores.tobytes()
+    assert np.array_equal(found[0].places, found[1].places) and found[0].coverage == found[1].coverage == 11 / 12
 
 
 def test_errors_arrive_as_they_were_raised(cluster: None) -> None:

@@ -21,6 +21,7 @@ from mnemoscope.masks import read_masks, resized
 from mnemoscope.prompts import Prompt, as_prompts
 from mnemoscope.run import read_json, read_rows
 from test_detection import broken_for, raising
+from test_docs import documented
 
 TEXTS = ["a fox", "two foxes", "an owl"]
 SHORT = {"num_inference_steps": 3, "guidance_scale": 5.0}
@@ -87,6 +88,7 @@ def test_masks_give_each_image_its_overlap_and_all_of_them_theirs(small: Denoise
     for row, heat, own in zip(rows, regions.scaled(maps), truth, strict=True):
         counted = regions.counts((heat > regions.otsu(heat))[None], own[None])
         assert row["iou"] == pytest.approx(float(regions.iou(counted)))
+    assert documented("regions.md") >= {key for row in rows for key in row}
     assert rows[1]["iou"] == pytest.approx(rows[1]["share"]) and rows[2]["iou"] == 0
     with Image.open(tmp_path / "run" / rows[0]["truth"]) as picture:
         lit = np.asarray(picture, int).sum(-1)

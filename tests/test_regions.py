@@ -166,6 +166,12 @@ def test_bright_ending_sees_what_steers_the_attention(small: Denoiser) -> None:
     assert not masked.any() and mn.explain(trajectory(small, TEXTS[0]), "bright_ending").all()
 
 
+def test_the_mean_of_the_difference_is_the_score_of_the_last_step(small: Denoiser) -> None:
+    path = trajectory(small, TEXTS)
+    means = mn.explain(path, "difference_map").mean((1, 2))
+    torch.testing.assert_close(means, mn.detect(path, "last_step_difference"))
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_cost_what_they_say(small: Denoiser, name: str) -> None:
     path = trajectory(small, TEXTS)

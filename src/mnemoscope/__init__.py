@@ -44,6 +44,7 @@ _MODULES = (
     "demo",
     "detectors",
     "explainers",
+    "features",
     "hooks",
     "localizers",
     "mitigations",

@@ -37,7 +37,7 @@ def read_masks(source: str | Path, prompts: Sequence[Prompt]) -> dict[str, Mask]
     return empty | found
 
 
-def resized(mask: Mask, size: tuple[int, int]) -> Mask:
+def resized(mask: Mask, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
     """A mask of another height and width: each pixel takes the nearest one's value."""
     return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
 

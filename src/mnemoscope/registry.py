@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,8 +190,10 @@ def with_score(found: Method, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The given parameters, if the method takes them all; raises `UsageError` with the list it takes."""
+    """The given parameters, if the method takes them all and needs no other; raises `UsageError` if not."""
     known = [*found.parameters, *extra]
+    if lacking := missing(found, given):
+        raise UsageError(f"{found.name} needs the parameter {lacking[0]}, and it was not given; give {lacking[0]}.")
     for key in given:
         if key not in known:
             takes = ", ".join(known) or "none"
@@ -200,6 +202,11 @@ def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -
             expected = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
             raise UsageError(f"{found.name} takes {expected} as {key}, and {given[key]!r} was given.")
     return given
+
+
+def missing(found: Method, given: Iterable[str]) -> list[str]:
+    """Parameters that a method cannot do without and that are not among the given ones."""
+    return [k for k, p in found.parameters.items() if p.default is p.empty and k not in given]
 
 
 def fits(value: Any, hint: Any) -> bool:

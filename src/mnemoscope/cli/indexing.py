@@ -79,11 +79,14 @@ def search(
     limit: Images = None,
     batch_size: BatchSize = 32,
     runner: Runner = "local",
+    ann: Annotated[str | None, typer.Option(help="Approximate search: faiss or lance. Exact if not given.")] = None,
+    ann_uri: Annotated[str | None, typer.Option(help="Where the Lance table is, as s3://bucket/name.lance.")] = None,
+    probes: Annotated[int | None, typer.Option(min=1, help="Lists of an approximate search to look through.")] = None,
     device: opt.Device = "auto",
     overwrite: opt.Overwrite = False,
     config: opt.ConfigOption = None,
 ) -> None:
-    """Find the images of an index nearest to each query, exactly, and write a report."""
+    """Find the images of an index nearest to each query, and write a report."""
     from mnemoscope.features import descriptor
     from mnemoscope.search.querying import run_search
     from mnemoscope.search.shards import Index
@@ -101,6 +104,9 @@ def search(
         limit=limit,
         batch=batch_size,
         runner=one_of("--runner", runner, ("local", "ray")),  # type: ignore[arg-type]
+        ann=ann and one_of("--ann", ann, ("faiss", "lance")),  # type: ignore[arg-type]
+        uri=ann_uri,
+        probes=probes,
         overwrite=overwrite,
         asked=opt.asked_for(weights=weights),
     )

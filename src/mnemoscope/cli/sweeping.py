@@ -48,8 +48,10 @@ def sweep(
     from mnemoscope.settings import parameters
     from mnemoscope.sweep import run_sweep
 
-    names = mitigate or [*registry.names("mitigate"), *registry.names("caption")]
-    tried = points(chosen(names, parameters(param)), [yaml.safe_load(s) for s in strength or []])
+    given, every = parameters(param), [*registry.names("mitigate"), *registry.names("caption")]
+    said = {key.rpartition(".")[2] for key in given}
+    names = mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
+    tried = points(chosen(names, given), [yaml.safe_load(s) for s in strength or []])
     limit_score = readable(threshold)
     loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
     summary = run_sweep(

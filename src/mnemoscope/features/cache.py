@@ -16,6 +16,8 @@ from mnemoscope.features.descriptors import Descriptor
 IMAGES, MEGAPIXELS = 64, 64  # what waits in memory for the descriptor
 VECTORS, BYTES = 256, 2**26  # what waits in memory for the disk
 
+Kept = tuple[np.ndarray, bool]
+
 
 @runtime_checkable
 class Pictured(Protocol):
@@ -31,15 +33,17 @@ class Cache:
 
     Each identity has a folder of its own. Files are written whole under a name made of their content, so that several
     processes may use one cache and a killed one loses at most the vectors of its last seconds. Nothing is pickled.
+    `upsampled` is how many of the pictures asked for last were smaller than what the network sees.
     """
 
     def __init__(self, folder: Path | str, descriptor: Descriptor) -> None:
         identity = descriptor.identity
         self.descriptor = descriptor
         self.folder = Path(folder) / str(identity).replace(" ", "-")
-        self._dtype = np.dtype([("sha256", "S64"), ("vector", "<f4", (identity.dimension,))])
-        self._known: dict[str, np.ndarray] = {}
-        self._new: dict[str, np.ndarray] = {}
+        self.upsampled = 0
+        self._dtype = np.dtype([("sha256", "S64"), ("upsampled", "?"), ("vector", "<f4", (identity.dimension,))])
+        self._known: dict[str, Kept] = {}
+        self._new: dict[str, Kept] = {}
         for file in sorted(self.folder.glob("*.npy")):
             self._learn(file)
 
@@ -67,12 +71,14 @@ class Cache:
             self._save()
         found = np.empty((len(order), self.descriptor.identity.dimension), dtype=np.float32)
         for row, content in enumerate(order):
-            found[row] = self._known[content]
+            found[row] = self._known[content][0]
+        self.upsampled = sum(self._known[content][1] for content in order)
         return found, failures
 
     def _compute(self, waiting: dict[str, Image.Image]) -> None:
         vectors = self.descriptor(list(waiting.values()))
-        self._new |= dict(zip(waiting, vectors, strict=True))
+        for (content, image), vector in zip(waiting.items(), vectors, strict=True):
+            self._new[content] = vector, self.descriptor.upsampled([image]) > 0
         waiting.clear()
         if len(self._new) >= VECTORS or len(self._new) * self._dtype.itemsize > BYTES:
             self._save()
@@ -82,7 +88,7 @@ class Cache:
             return
         records = np.empty(len(self._new), dtype=self._dtype)
         records["sha256"] = [content.encode() for content in self._new]
-        records["vector"] = np.stack(list(self._new.values()))
+        records["vector"], records["upsampled"] = zip(*self._new.values(), strict=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{hashlib.sha256(records.tobytes()).hexdigest()[:16]}.npy"
         partial = file.with_name(f".{file.stem}.{os.getpid()}.partial")
@@ -102,4 +108,5 @@ class Cache:
         except (ValueError, OSError, EOFError) as e:
             raise UsageError(f"{file} is damaged; delete it, and its vectors are computed again.") from e
         vectors = np.asarray(records["vector"])  # still on disk
-        self._known |= {content.decode(): vectors[row] for row, content in enumerate(records["sha256"].tolist())}
+        small = records["upsampled"].tolist()
+        self._known |= {c.decode(): (vectors[k], small[k]) for k, c in enumerate(records["sha256"].tolist())}

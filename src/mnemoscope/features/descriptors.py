@@ -38,6 +38,9 @@ class Descriptor(ABC):
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         """One vector for each image, in order; raises `UsageError` if a network gives numbers that are not finite."""
+        if len({id(image) for image in images}) < len(images):
+            for image in images:
+                image.load()  # two threads must not read one file
         vectors = np.zeros((len(images), self.identity.dimension), dtype=np.float32)
         for start in range(0, len(images), WINDOW):
             vectors[start : start + WINDOW] = self._vectors(images[start : start + WINDOW])

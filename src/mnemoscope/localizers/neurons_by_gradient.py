@@ -1,18 +1,14 @@
 """The fourth use of a score: its gradient with respect to every neuron ranks them all at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import Any, Literal, NamedTuple
 
 from mnemoscope.batching import batch_size
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.located import Located
-from mnemoscope.neurons.attribution import Probe, Smallest, smallest
+from mnemoscope.neurons.attribution import Probe, smallest
 from mnemoscope.neurons.states import Look
 from mnemoscope.registry import Score, localizer
 
@@ -27,6 +23,7 @@ def neurons_by_gradient(
     *,
     score: Score | None = None,
     threshold: int | float | None = None,
+    remaining: int | float = 0.1,
     references: dict | str | Path | None = None,
     layers: Literal["seven", "all"] = "all",
     steps: int | float | str | list | None = None,
@@ -48,9 +45,9 @@ def neurons_by_gradient(
     doubling and halving, each test being an ablation, and looked at again on as many seeds more. `score` is a score by
     name or any differentiable function of a step; with `references`, images by prompt or a folder with captions, it
     is "closeness" unless it is said: minus the mean squared distance of the predicted clean latents to the prompt's
-    own training image, seen on that image with noise. Without them the latents are sampled ones. The threshold is half
-    way from the score as it is to that of all layers blocked, unless a number is given; at most a share `most` of the
-    neurons is taken, and `reached` says whether that was enough. Scores compare as they do by themselves.
+    own training image, seen on that image with noise. Without them the latents are sampled ones. Unless a number is
+    given, the threshold is where a share `remaining` is left of the way down to the score with all layers blocked, as
+    if there were no text; at most a share `most` of the neurons is taken, and `reached` says whether that was enough.
 
     Raises `UsageError` for a model without cross-attention, for a prompt without its reference, and for a score that
     does not depend on the neurons.
@@ -63,47 +60,40 @@ def neurons_by_gradient(
     sampling = (model.network_evaluations - began) // max(1, len(prompts))
     options: dict[str, Any] = {"layers": layers, "branch": branch, "factor": factor, "guidance_scale": guidance_scale}
     search, check = (Probe(model, prompts, s, value, batch=batch_size(model, batch), **options) for s in states)
-    drops = search.drops(points)
-    before, blocked = search.values(search.nothing), search.values(search.everything)
-    levels = (before + blocked) / 2 if threshold is None else torch.full_like(before, threshold)
-    found = smallest(search, drops, before.tolist(), levels.tolist(), max(1, int(most * int(search.searched.sum()))))
-    again = torch.stack([check.values(g) for g in (check.nothing, check.gain([one.places for one in found]))], 1)
-    about = {
-        "threshold": levels,
-        "blocked": blocked,
-        "again": again,
-        "evaluations": sampling + search.evaluations + check.evaluations,
-        "gradients": search.gradients,
-    }
+    drops, most_of_them = search.drops(points), max(1, int(most * int(search.searched.sum())))
+    level, check_level = (_levels(probe, threshold, remaining) for probe in (search, check))
+    found = smallest(search, drops, level.before, level.threshold, most_of_them)
+    again = check.values(check.gain([one.places for one in found])).tolist()
     name = looked.name if isinstance(looked.name, str) else getattr(looked.name, "__name__", "score")
-    return [
-        _located(prompt, k, found[k], search, drops[k], name, layers, float(before[k]), about)
-        for k, prompt in enumerate(prompts)
-    ]
+    located = []
+    for k, (prompt, one) in enumerate(zip(prompts, found, strict=True)):
+        chosen, spent = search.neurons(one.places), sampling + search.evaluations[k] + check.evaluations[k]
+        details = {
+            "threshold": level.threshold[k],
+            "reached": one.reached,
+            "drops": {n: [float(drops[k, search.place(n, i)]) for i in own] for n, own in chosen.items()},
+            "again_before": check_level.before[k],
+            "again_after": again[k],
+            "again_reached": again[k] <= check_level.threshold[k],
+            "searched": int(search.searched.sum()),
+            "tests": one.tests,
+            "gradients": int(search.gradients[k]),
+        }
+        initial = search.neurons(one.initial)
+        located.append(Located(prompt, chosen, initial, name, level.before[k], one.value, layers, int(spent), details))
+    return located
 
 
-def _located(
-    prompt: str,
-    k: int,
-    found: Smallest,
-    search: Probe,
-    drops: Float[Tensor, " N"],
-    name: str,
-    layers: str,
-    before: float,
-    about: Mapping[str, Tensor],
-) -> Located:
-    level, (plain, ablated) = float(about["threshold"][k]), about["again"][k].tolist()
-    chosen = search.neurons(found.places)
-    details = {
-        "threshold": level,
-        "reached": found.reached,
-        "blocked": float(about["blocked"][k]),
-        "drops": {n: [float(drops[search.place(n, i)]) for i in own] for n, own in chosen.items()},
-        "again": {"before": plain, "after": ablated, "reached": ablated <= level},
-        "searched": int(search.searched.sum()),
-        "tests": found.tests,
-        "gradients": int(about["gradients"][k]),
-    }
-    initial, spent = search.neurons(found.initial), int(about["evaluations"][k])
-    return Located(prompt, chosen, initial, name, before, found.value, layers, spent, details)
+class _Levels(NamedTuple):
+    """Each prompt's score as it is, and the one to come down to."""
+
+    before: list[float]
+    threshold: list[float]
+
+
+def _levels(probe: Probe, threshold: int | float | None, remaining: int | float) -> _Levels:
+    before = probe.values(probe.nothing)
+    if threshold is not None:
+        return _Levels(before.tolist(), [float(threshold)] * len(before))
+    blocked = probe.values(probe.everything)
+    return _Levels(before.tolist(), (blocked + remaining * (before - blocked)).tolist())

@@ -1,6 +1,6 @@
 """Prompts whose images are copies of one another (Carlini et al., USENIX Security 2023, arXiv:2301.13188)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -40,7 +40,13 @@ def cliques(
         sizes[places], inside[places[list(clique.members)]] = len(clique.members), True
         largest.append(len(clique.members))
         able += [len(clique.members) >= least] if len(places) >= least else []
-    found = {"on": on, "least": least, "prompts": len(able), "largest": max(largest), "passed": sum(able)}
+    found: dict[str, Any] = {
+        "on": on,
+        "least": least,
+        "prompts": len(able),
+        "largest": max(largest),
+        "passed": sum(able),
+    }
     found |= {"rate": sum(able) / len(able) if able else None}
     found["rate_interval"] = list(wilson_interval(sum(able), len(able))) if able else None
     notes = [] if able else [f"No prompt has {least} images, so that none can have a clique of {least}; draw more."]

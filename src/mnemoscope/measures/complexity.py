@@ -18,10 +18,10 @@ def complexity(
     """Complexity of the nearest reference of each image, and its correlation with their similarity.
 
     Entropy of the grey levels (nats), JPEG size (KiB), total variation and mixed, of the reference with its shorter
-    side resized to `size` and a square cropped from the middle, or as it is if None. Correlations in [-1, 1] have a `_p` that
+    side resized to `size` and the square in the middle, or as it is if None. Correlations in [-1, 1] have a `_p` that
     permutes references, since several images may match the same one, and intervals that draw references anew.
     """
-    similarity, positions = (side[:, 0] for side in comparison.nearest)
+    similarity, positions = (side[:, 0].copy() for side in comparison.nearest)
     geometry = Geometry() if size is None else Geometry(short=size, crop=size)
     known = {position: complexity_of(geometry(image)) for position, image in comparison.matched_images()}
     matches = positions.tolist()

@@ -1,5 +1,6 @@
 """Nearest over second nearest training image (Yoon et al., ICML 2023 workshop; Gu et al., arXiv:2310.02664)."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -48,12 +49,12 @@ def memorization_ratio(
     about = {"on": on, "size": size if on == "pixels" else None, "ratio_threshold": threshold, "references": total}
     keys = comparison.references.keys
     columns = {"ratio_match": [keys[k] for k in found.pop("match").tolist()]}
-    columns |= {f"ratio_{k}" if k == "nearest" else k: v.tolist() for k, v in found.items()}
+    columns |= {k if k.startswith("ratio") else f"ratio_{k}": v.tolist() for k, v in found.items()}
     return Measured(columns, about | {"distinct_references": int(groups.max()) + 1} | said)
 
 
 def _rows(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1)
+    return images.reshape(len(images), math.prod(images.shape[1:]))
 
 
 def _ratios(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, threshold: int | float) -> Ratios:

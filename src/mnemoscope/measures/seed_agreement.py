@@ -1,4 +1,4 @@
-"""Whether a prompt gives the same image whatever the seed: mean similarity of its images, without training images."""
+"""Whether a prompt gives the same image whatever the seed, without training images (after Verma et al., 2026)."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from mnemoscope.measuring import agreement
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
-@registry.measure(paper="Webster et al., arXiv:2305.08694", needs=("several images a prompt",))
+@registry.measure(paper="Verma et al., 2026", needs=("several images a prompt",))
 def seed_agreement(comparison: Comparison, *, threshold: int | float | None = None) -> Measured:
     """Mean similarity of the pairs of a prompt's images, and the share of images that agree with another one.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,6 +31,7 @@ class Generated:
     baseline: Picture | None = None
 
 
+@runtime_checkable
 class Corpus(Protocol):
     """Reference images by position: their names, captions and vectors, and the images themselves where they are."""
 

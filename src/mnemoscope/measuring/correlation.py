@@ -1,17 +1,18 @@
 """Whether images that are copied more are simpler ones: correlations, and how sure they are when matches repeat."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import draws, spread
+from mnemoscope.measuring.bootstrap import BLOCK, draws, spread
 
 ROUNDING = 1e-12
 
 Values = Float[np.ndarray, " N"]
+Rows = Float[np.ndarray, "#R N"]
 
 
 def correlation(
@@ -41,36 +42,71 @@ def correlation(
         return found | dict.fromkeys(names) | {"notes": [why]}
     if permutations < 1:
         raise UsageError(f"{permutations} permutations were asked for; ask for at least 1.")
-    rng = np.random.default_rng(seed)
-    orders = rng.permuted(np.tile(np.arange(len(own)), (permutations, 1)), axis=1)
-    for name, scaled in (("pearson", np.asarray), ("spearman", ranks)):
-        fixed = scaled(similarity)
-        value = pearson(fixed, scaled(quantity))
-        permuted = np.array([pearson(fixed, scaled(own[order][codes])) for order in orders])
-        as_strong = int((np.abs(permuted) >= abs(value) - ROUNDING).sum())
-        rows = (row.astype(int) for block in draws(codes, resamples=resamples, seed=seed) for row in block)
-        drawn = [pearson(*(scaled(np.repeat(side, row)) for side in (similarity, quantity))) for row in rows]
+    once = np.ones((1, len(similarity)))
+    for name, scaled in (("pearson", _themselves), ("spearman", _weighted_ranks)):
+        fixed = scaled(similarity, once)
+        value = float(_weighted_pearson(fixed, scaled(quantity, once), once)[0])
+        permuted = [_weighted_pearson(fixed, each, once) for each in _permuted(own, codes, permutations, seed, scaled)]
+        as_strong = int((np.abs(np.concatenate(permuted)) >= abs(value) - ROUNDING).sum())
+        drawn = [
+            _weighted_pearson(scaled(similarity, weights), scaled(quantity, weights), weights)
+            for weights in draws(codes, resamples=resamples, seed=seed)
+        ]
         found |= {name: value, f"{name}_p": (1 + as_strong) / (1 + permutations)}
-        found[f"{name}_interval"] = spread(np.array(drawn))
+        found[f"{name}_interval"] = spread(np.concatenate(drawn))
     return found | {"notes": []}
 
 
-def pearson(a: Values, b: Values) -> float:
+def pearson(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:
     """Pearson's product-moment correlation, in [-1, 1]; NaN if a side is constant."""
-    x, y = a - a.mean(), b - b.mean()
-    lengths = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(np.clip(x @ y / lengths, -1, 1)) if lengths > 0 else float("nan")
+    return float(_weighted_pearson(a[None], b[None], np.ones((1, a.size)))[0])
 
 
-def spearman(a: Values, b: Values) -> float:
+def spearman(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:
     """Spearman's correlation: Pearson's of the ranks, equal values having the mean of theirs."""
-    return pearson(ranks(a), ranks(b))
+    once = np.ones((1, a.size))
+    return float(_weighted_pearson(_weighted_ranks(a, once), _weighted_ranks(b, once), once)[0])
 
 
-def ranks(values: Values) -> Values:
-    """Rank of each value from 1 on; equal values have the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place.reshape(-1)]
+def _weighted_pearson(a: Rows, b: Rows, weights: Rows) -> Float[np.ndarray, " R"]:
+    """Correlation of each row of values that count so many times; NaN where a side is constant but for rounding."""
+    total = weights.sum(axis=1, keepdims=True)
+    x, y = (side - (weights * side).sum(axis=1, keepdims=True) / total for side in (a, b))
+    squares = [(weights * side * side).sum(axis=1) for side in (x, y)]
+    least = [ROUNDING**2 * total[:, 0] * np.square(side).max() for side in (a, b)]
+    varies = (squares[0] > least[0]) & (squares[1] > least[1])
+    lengths = np.sqrt(np.where(varies, squares[0] * squares[1], np.nan))
+    return np.clip((weights * x * y).sum(axis=1) / lengths, -1, 1)
+
+
+def _weighted_ranks(values: Values, weights: Rows) -> Rows:
+    """Ranks from 1 on, for each row of how many times each value counts; equal values have the mean of their ranks."""
+    _, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    together = np.add.reduceat(weights[:, order], starts, axis=1)
+    return (np.cumsum(together, axis=1) - (together - 1) / 2)[:, place]
+
+
+def _themselves(values: Values, weights: Rows) -> Rows:
+    return values[None]
+
+
+def _permuted(
+    own: Float[np.ndarray, " K"],
+    codes: Int[np.ndarray, " N"],
+    permutations: int,
+    seed: int,
+    scaled: Callable[[Values, Rows], Rows],
+) -> Iterator[Float[np.ndarray, "R N"]]:
+    """The quantity of the images, or its rank, after each permutation of it among references; some at a time."""
+    rng, sizes = np.random.default_rng(seed), np.bincount(codes).astype(np.float64)
+    together = max(1, BLOCK // len(codes))
+    for start in range(0, permutations, together):
+        count = min(together, permutations - start)
+        orders = rng.permuted(np.tile(np.arange(len(own)), (count, 1)), axis=1)
+        values = np.broadcast_to(scaled(own, sizes[np.argsort(orders, axis=1)]), orders.shape)
+        yield np.take_along_axis(values, orders, axis=1)[:, codes]
 
 
 def _of_references(

@@ -83,7 +83,7 @@ def caveats(generated: int, reference: int, dimension: int) -> list[str]:
     ]
     if few:
         notes.append(
-            f"{' and '.join(few)} vectors do not span {dimension} dimensions: the distance is that of singular "
-            "covariances, and far too large for what the model can do."
+            f"{' and '.join(few)} vectors do not span {dimension} dimensions: covariances are singular and the "
+            "distance is much too large. Give more images, or features of fewer dimensions."
         )
     return notes

@@ -14,7 +14,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
-from mnemoscope.measuring.sides import Sources, compared
+from mnemoscope.measuring.sides import Sides, Sources, compared
 from mnemoscope.run import Run
 
 HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
@@ -61,7 +61,7 @@ def run_measurement(
         rows |= {key: {"id": key, "file": key, "status": "failed", "error": why} for key, why in sides.unread.items()}
         run.append([], seconds=time.perf_counter() - began)
         run.replace_rows(rows[g.picture.key] for g in generated)
-        return run.finish(**summarised(sides.comparison, said), **sides.about, **identity)
+        return run.finish(**summarised(sides, said), **identity)
 
 
 def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:
@@ -91,14 +91,25 @@ def measured(
     return said
 
 
-def summarised(comparison: Comparison, said: Mapping[str, Measured]) -> dict[str, Any]:
+def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
     """The summary of a run: each measure's own, and the numbers that any replication study gives, by their names."""
+    comparison, unread = sides.comparison, sides.unread_references
     whole: dict[str, Any] = {"images": len(comparison.generated), "threshold": comparison.threshold}
     if comparison.corpus is not None:
         whole["references"] = len(comparison.corpus.keys)
     replication = said["replication"].summary if "replication" in said else {}
     whole |= {k: v for k, v in replication.items() if k.removesuffix("_interval") in HEADLINES}
+    whole |= {"upsampled": sides.upsampled, "upsampled_references": sides.upsampled_references}
     notes = [note for each in said.values() for note in each.notes]
+    if unread:
+        whole["unread_references"] = unread
+        one = "1 reference" if len(unread) == 1 else f"{len(unread):,} references"
+        notes.append(f"{one} could not be read and took no part: {', '.join(unread[:3])}.")
+    if sides.upsampled or sides.upsampled_references:
+        enlarged = f"{sides.upsampled:,} images and {sides.upsampled_references:,} references"
+        notes.append(
+            f"{enlarged} are smaller than what the network sees: enlarged, they score too low against sharp ones."
+        )
     return whole | {"measures": {name: dict(each.summary) for name, each in said.items()}, "notes": notes}
 
 

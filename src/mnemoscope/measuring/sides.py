@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -68,11 +67,13 @@ class Indexed:
 
 @dataclass(frozen=True)
 class Sides:
-    """A comparison, why images of either side could not be read, and what else there is to say of the references."""
+    """A comparison, why images of either side could not be read, and how many are smaller than what a network sees."""
 
     comparison: Comparison
     unread: dict[str, str]
-    about: dict[str, Any]
+    unread_references: list[str]
+    upsampled: int
+    upsampled_references: int
 
 
 def compared(
@@ -98,10 +99,12 @@ def compared(
             f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
         )
     vectors, failures = cache.vectors(g.picture for g in generated)
+    upsampled = cache.upsampled
     kept = [g for k, g in enumerate(generated) if k not in failures]
     if not kept:
         raise UsageError(f"None of the {len(generated)} generated images can be read: {next(iter(failures.values()))}.")
-    corpus, about = _corpus(sources, descriptor, cache) if sources.references else (None, {})
+    corpus, lost = _corpus(sources, descriptor, cache) if sources.references else (None, [])
+    theirs = cache.upsampled if isinstance(corpus, Folder) else 0
     twins = [g.baseline for g in kept]
     comparison = Comparison(
         kept,
@@ -118,21 +121,21 @@ def compared(
         counts=_counts(sources.duplicates, corpus) if sources.duplicates and corpus else None,
         seed=seed,
     )
-    return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, about)
+    return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, lost, upsampled, theirs)
 
 
-def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Corpus, dict[str, Any]]:
+def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Corpus, list[str]]:
     source = str(sources.references)
     if (Path(source) / "meta.json").is_file():
         index = Index.open(source)
         comparable(index.identity, descriptor.identity)
-        return Indexed(index), {}
+        return Indexed(index), []
     pictures = list(read_pictures(source, captions=sources.captions, column=sources.column))
     vectors, failures = cache.vectors(pictures)
     if not len(vectors):
         raise UsageError(f"None of the {len(pictures)} references in {source} can be read; give a folder of images.")
     unread = [f"{pictures[k].key}: {why}" for k, why in failures.items()]
-    return Folder([p for k, p in enumerate(pictures) if k not in failures], vectors), {"unread_references": unread}
+    return Folder([p for k, p in enumerate(pictures) if k not in failures], vectors), unread
 
 
 def _all(cache: Cache, pictures: Sequence[Picture], what: str) -> Float[np.ndarray, "N D"]:

@@ -65,7 +65,10 @@ class Probe:
 
     def neurons(self, places: Sequence[int]) -> dict[str, list[int]]:
         """Neurons at these places of a row, in plain types and in order."""
-        own = {n: [p - where.start for p in sorted(places) if p in range(*where.indices(self.width))] for n, where in self.places.items()}
+        own = {
+            n: [p - where.start for p in sorted(places) if p in range(*where.indices(self.width))]
+            for n, where in self.places.items()
+        }
         return {name: indices for name, indices in own.items() if indices}
 
     def place(self, name: str, neuron: int) -> int:

@@ -12,7 +12,6 @@ from mnemoscope.cond import Cond, rows
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.likeness import Likeness, stretched
-from mnemoscope.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -78,36 +77,33 @@ class Differences:
         self.model, self.setting = model, setting
         noise = setting.noise(model) if latents is None else latents
         texts = [p for p in prompts for _ in range(len(noise))]
-        start = noise.repeat(len(prompts), 1, 1, 1)
-        trajectory = Trajectory(model, texts, None, start, setting.num_inference_steps, guidance_scale=1)
-        (step,) = trajectory.first(1)
-        self.x_t: Tensor = step.x_t
-        self.cond: Cond = step.cond
-        self.t: Tensor = trajectory.timesteps[1] if setting.compat else step.t
-        alone = setting.compat is None and not setting.guided
-        self.plain = self._stretched(step.native_cond, step.x_t) if alone else self.of(slice(None), None)
+        sampler = model.sampler(setting.num_inference_steps, 1.0)
+        start = sampler.begin(texts, [0] * len(texts), noise.repeat(len(prompts), 1, 1, 1))[1]
+        self.x_t: Tensor = start.x_t
+        self.cond: Cond = start.cond
+        self.null: Cond | None = start.null
+        self.t: Tensor = sampler.timesteps[1 if setting.compat else 0]
+        self.plain = self.of(slice(None), None)
 
     def of(self, samples: Any, gain: Float[Tensor, "B N"] | None) -> Float[Tensor, "B C h w"]:
         """The differences of some samples, each with its own neurons multiplied by 1 + gain, in both branches.
 
         They have a graph if `gain` has one.
         """
-        x_t, cond = self.x_t[samples], rows(self.cond, samples)
         with torch.set_grad_enabled(gain is not None and gain.requires_grad):
-            native = self._native(x_t, cond if gain is None else ablation.steer(cond, gain), gain)
-            return self._stretched(native, x_t)
+            return self._stretched(self._native(samples, gain), self.x_t[samples])
 
-    def _native(self, x_t: Tensor, cond: Cond, gain: Tensor | None) -> Tensor:
-        model, scale = self.model, self.setting.guidance_scale
+    def _native(self, samples: Any, gain: Tensor | None) -> Tensor:
+        model, x_t = self.model, self.x_t[samples]
+        cond = _blocked(rows(self.cond, samples), gain)
         conditional = model.predict(x_t, self.t, cond)
         if not self.setting.guided:
             return conditional
-        null = model.null(len(x_t), x_t.shape[1:])
-        null = null if gain is None else ablation.steer(null, gain)
-        first, second = model.predict(x_t, self.t, null), conditional
+        null = model.null(len(x_t), x_t.shape[1:]) if self.null is None else rows(self.null, samples)
+        first, second = model.predict(x_t, self.t, _blocked(null, gain)), conditional
         if self.setting.compat:
             first, second = second, first
-        return first + scale * (second - first)
+        return first + self.setting.guidance_scale * (second - first)
 
     def _stretched(self, native: Tensor, x_t: Tensor) -> Tensor:
         model = self.model
@@ -115,3 +111,7 @@ class Differences:
             return stretched(native.float() - x_t.float())
         alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, self.t)
         return stretched(-schedule.to_x0(native.float(), x_t.float(), alpha, sigma, model.prediction_type))
+
+
+def _blocked(cond: Cond, gain: Tensor | None) -> Cond:
+    return cond if gain is None else ablation.steer(cond, gain)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from mnemoscope.neurons.space import Blocked
 
@@ -11,6 +11,7 @@ Item = tuple[int, ...]  # candidates that one test unblocks: a layer's, a group'
 Search = Literal["exact", "grouped"]
 
 
+@runtime_checkable
 class Judge(Protocol):
     """What says whether a set of blocked neurons is still good, at some cost."""
 

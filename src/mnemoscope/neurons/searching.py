@@ -28,9 +28,9 @@ class Plan:
     """What a search does; the fields are the parameters of `mnemoscope.localizers.neurons`."""
 
     setting: Setting
-    threshold: float
-    pairwise_threshold: float | None = None
-    refinement_threshold: float | None = None
+    threshold: int | float
+    pairwise_threshold: int | float | None = None
+    refinement_threshold: int | float | None = None
     relative: int | float | None = None
     initial_theta: int | float | None = 5
     theta_step: int | float = 0.25
@@ -44,11 +44,11 @@ class Plan:
     statistics: Statistics | None = None
 
     @property
-    def same_seeds(self) -> float:
+    def same_seeds(self) -> int | float:
         return self.threshold if self.pairwise_threshold is None else self.pairwise_threshold
 
     @property
-    def refined_below(self) -> float:
+    def refined_below(self) -> int | float:
         return self.threshold if self.refinement_threshold is None else self.refinement_threshold
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 
-Pair = tuple[float | None, int | None]  # theta, k
+Pair = tuple[int | float | None, int | None]  # theta, k
 Candidates = dict[str, list[int]]  # by layer, in the order in which they are tested
 
 

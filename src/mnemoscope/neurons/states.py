@@ -49,14 +49,12 @@ class Look:
             return sampling.indices(usual_steps(self.name))
         return sampling.indices([int(share * len(sampling.timesteps)) for share in SHARES])
 
-    def at(
-        self, model: Denoiser, prompts: Sequence[str], *seeds: Sequence[int]
-    ) -> tuple[Value, list[list[State]]]:
+    def at(self, model: Denoiser, prompts: Sequence[str], *seeds: Sequence[int]) -> tuple[Value, list[list[State]]]:
         """The score as a function of a step, and the states for each of several lists of seeds."""
+        if self.name == CLOSENESS and self.references is None:
+            raise UsageError("The score closeness is that to training images; give references or another score.")
         indices = self.indices(model)
         if self.references is None:
-            if self.name == CLOSENESS:
-                raise UsageError("The score closeness is that to training images; give references or another score.")
             rest = self.num_inference_steps, self.guidance_scale
             return self._scored(), [sampled(model, prompts, own, indices, *rest) for own in seeds]
         latents = latents_of(model, prompts, self.references)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemoscope import ablation
@@ -49,7 +48,7 @@ class Statistics:
     count: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def joined(self, values: Mapping[str, Float[Tensor, "B C"]]) -> "Statistics":
+    def joined(self, values: Mapping[str, Tensor]) -> "Statistics":
         """These statistics with those of more prompts, the same in whatever order they come."""
         n = len(next(iter(values.values())))
         more = {name: v.double() for name, v in values.items()}
@@ -64,7 +63,7 @@ class Statistics:
         sd = {name: (s / max(1, n + m - 1)).sqrt() for name, s in squares.items()}
         return Statistics(mean, sd, n + m, self.about)
 
-    def deviations(self, values: Mapping[str, Float[Tensor, "B C"]]) -> dict[str, Float[Tensor, "B C"]]:
+    def deviations(self, values: Mapping[str, Tensor]) -> ByLayer:
         """How many standard deviations each activation is from the mean, whichever way."""
         return {name: (v.double() - self.mean[name]).abs() / self.sd[name] for name, v in values.items()}
 

@@ -1,6 +1,7 @@
 """The pictures of a report; pure functions of numbers."""
 
 from mnemoscope.plots.canvas import png, save
+from mnemoscope.plots.complexity import complexity_plots
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
 from mnemoscope.plots.regions import cutout, overlay, threshold_plot
 from mnemoscope.plots.scores import class_of, density_plot, roc_plot, series_plot
@@ -11,6 +12,7 @@ from mnemoscope.plots.words import word_plot
 
 __all__ = [
     "class_of",
+    "complexity_plots",
     "cutout",
     "density_plot",
     "duplication_plot",

@@ -10,7 +10,8 @@ from mnemoscope.report.record import Record, Row, listed, part
 from mnemoscope.run import read_json
 
 INTERNAL = ("content", "companions", "rewriter", "conditions", "run", "measure")  # settings that are no options
-COMMANDS = {"regions": "explain"}  # what makes runs that are called otherwise
+COMMANDS = {"regions": "explain", "search": "index search"}  # what makes runs that are called otherwise
+SUBJECTS = {"rewrite": ("run",), "measure": ("generated",), "search": ("index", "queries")}  # what is no option
 OPTIONS = {"params": "--param", "mitigation": "--mitigate", "levels": "--level", "strengths": "--strength"}
 
 
@@ -26,18 +27,19 @@ def command_line(info: Row, *parts: Row) -> str:
     """The command of a run, with the settings of its parts; empty where it is not known what it ran on."""
     settings = _settings(info, *parts)
     model = next((source for each in (info, *parts) if (source := part(each, "model").get("source"))), None)
-    subject = settings.get("run") if info["command"] == "rewrite" else model
+    named = SUBJECTS.get(str(info["command"]))
+    subjects = [str(settings.pop(name)) for name in named if settings.get(name)] if named else [model] if model else []
     if info["command"] == "audit" and settings.get("prompts") == "demo":
         return "mnemoscope demo --out DIR"
     command = str(info["command"])
-    words = ["mnemoscope", COMMANDS.get(command, command), str(subject)]
+    words = ["mnemoscope", *COMMANDS.get(command, command).split(), *map(str, subjects)]
     for key, value in _as_options(settings).items():
         name = OPTIONS.get(key, "--" + key.replace("_", "-"))
         values = [f"{k}={_word(v)}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list) else [values]:
             if key not in INTERNAL and each is not None and each is not False:
                 words += [name] if each is True else [name, _word(each)]
-    return shlex.join([*words, "--out", "DIR"]) if subject else ""
+    return shlex.join([*words, "--out", "DIR"]) if subjects else ""
 
 
 def _settings(info: Row, *parts: Row) -> Row:

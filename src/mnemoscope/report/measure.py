@@ -19,9 +19,9 @@ CAVEATS = [
     "Similarities of different features, presets or weights cannot be compared, nor can thresholds be carried over.",
 ]
 CARDS = (  # measure, key, label, form
-    ("own_image", "own_similarity_mean", "Similarity to own training image", "{:.2f}"),
+    ("own_image", "own_mean", "Similarity to own training image", "{:.2f}"),
     ("background", "auroc", "Told from the training set's own likeness", "{:.2f}"),
-    ("diversity", "median", "Likeness of a prompt's images", "{:.2f}"),
+    ("diversity", "pairs_median", "Likeness of a prompt's images", "{:.2f}"),
     ("alignment", "mean", "Alignment with the prompt", "{:.2f}"),
 )
 

@@ -27,13 +27,14 @@ ORDER = (
     "curves.html",
     "sheets.html",
     "recovered.html",
+    "measures.html",
     "neighbours.html",
     "regions.html",
     "gallery.html",
     "words.html",
-    "measures.html",
     "scores.html",
 )
+SUBJECTS = (("Images", "generated"), ("Index", "index"))  # of runs without a model: its name, the setting with it
 Groups = dict[str, list[Record]]
 
 
@@ -96,8 +97,8 @@ def _view(run: Path, name: str, records: list[Record]) -> Row:
 def _under(records: list[Record]) -> list[str]:
     """Model, methods and sampling, as the line below the headline."""
     first, settings = records[0], records[0].part("settings")
-    source = first.part("model").get("source") or settings.get("generated")
-    said = [f"{'Images' if 'generated' in settings else 'Model'} {source or 'not recorded'}"]
+    name, key = next((each for each in SUBJECTS if each[1] in settings), ("Model", ""))
+    said = [f"{name} {first.part('model').get('source') or settings.get(key) or 'not recorded'}"]
     said += [f"method {record.method}" for record in records if record.part("method")]
     if steps := settings.get("num_inference_steps"):
         said.append(f"{steps} sampling steps")

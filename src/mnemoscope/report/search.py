@@ -17,6 +17,7 @@ from mnemoscope.report.text import counted, number, percent, shown
 LEAD = (
     "Each query with the images of the index nearest to it; the bold number is the similarity, 1 for the same picture."
 )
+LEAST_SPREAD = 0.01  # of scores that are worth a plot
 CAVEATS = [
     "What was not searched cannot be found: images that could not be read or downloaded, and shards that are damaged.",
     "A similar image is not proof of copying: look at the pairs.",
@@ -41,14 +42,10 @@ def headline(record: Record) -> str:
     searched, whole, coverage = counts
     among = f"{searched:,.0f} of {whole:,.0f} listed images searched ({100 * (coverage or 0):.4g} %)"
     scores = [row["score"] for row in best if row["score"] is not None]
-    said = (
-        f"nearest image: median similarity {np.median(scores):.2f}, highest {max(scores):.2f}"
-        if scores
-        else "none found"
-    )
+    said = f"a median of {np.median(scores):.2f}, the highest {max(scores):.2f}" if scores else "none"
     gaps = listed(record.summary.get("gaps"))
     lost = f" {counted(len(gaps), 'shard')} of the index could not be searched." if gaps else ""
-    return f"{queries}: {said}; {among}.{lost}"
+    return f"Similarity of {queries} to the nearest image: {said}; {among}.{lost}{_recall(record)}"
 
 
 def about(record: Record) -> list[tuple[str, Any, str]]:
@@ -80,7 +77,7 @@ def cards(record: Record) -> list[Card]:
 def drawings(record: Record) -> Drawings:
     """How close the nearest images are."""
     scores = np.array([row["score"] for row in nearest(record) if row["score"] is not None])
-    if scores.size > 1:
+    if scores.size > 1 and np.ptp(scores) > LEAST_SPREAD:
         none, label = np.empty(0), "similarity to the nearest image of the index (cosine)"
         figure = plots.density_plot(
             none, none, unlabelled=scores, label=label, log=False, names={"unlabelled": "queries"}
@@ -131,4 +128,15 @@ def _joined(rows: list[Row]) -> Row:
         for r in rows
         if r["match"]
     ]
-    return rows[0] | {"neighbours": near, "own_score": None}
+    named = ("file", "prompt", "prompt_id", "picture", "kind", "label", "score", "status", "flagged")
+    return {key: rows[0][key] for key in named} | {"neighbours": near, "own_score": None}
+
+
+def _recall(record: Record) -> str:
+    """How many of the true matches an approximate search found; nothing for an exact one."""
+    told = part(record.summary, "recall")
+    if not told:
+        return ""
+    one, all_ = (shown(told.get(key), "{:.3f}") for key in ("at_1", "at_k"))
+    found = f"recall {one} of the nearest and {all_} of the {told.get('k')} nearest"
+    return f" Approximate ({told.get('kind')}): {found}, by exact search of {told.get('sampled')} of the queries."

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
 from mnemoscope.run import Run
+from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
 from mnemoscope.search.searching import Found, rows_at, search_index
 from mnemoscope.search.shards import Index, write_whole
@@ -44,12 +45,16 @@ def run_search(
     limit: int | None = None,
     batch: int = 32,
     runner: Literal["local", "ray"] = "local",
+    ann: Literal["faiss", "lance"] | None = None,
+    uri: str | None = None,
+    probes: int | None = None,
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Search an index for the k pictures nearest to each query into a run, and return its summary.
 
-    Raises `UsageError` where the descriptor is not the index's own.
+    The search is exact unless `ann` names a kind of table, whose `uri` and `probes` are those of `ann.approximate`: its
+    recall is then in the summary. Raises `UsageError` where the descriptor is not the index's own.
     """
     from mnemoscope.features import comparable
 
@@ -57,21 +62,27 @@ def run_search(
     comparable(descriptor.identity, index.identity)
     source = open_source(queries, captions=captions, column=column, limit=limit)
     settings = {"index": str(folder), "queries": str(queries), "top_k": k, "captions": captions, "column": column}
-    settings |= {"limit": limit, "content": [source.content, index.meta["content"]], **(asked or {})}
+    settings |= {"limit": limit, "ann": ann, "ann_uri": uri, "probes": probes, **(asked or {})}
+    settings |= {"content": [source.content, index.meta["content"]]}
     features = asdict(descriptor.identity)
     with Run(out, "search", settings, overwrite=overwrite, features=features) as run:
         began = time.perf_counter()
         with Progress(transient=True) as bar:
             done, vectors = _queries(source, descriptor, batch, bar)
             task = bar.add_task("search", total=index.listed)
-            found = search_index(index, vectors, k, runner=runner, advance=lambda count: bar.advance(task, count))
+            if ann is None or not len(vectors):
+                found = search_index(index, vectors, k, runner=runner, advance=lambda count: bar.advance(task, count))
+                recall = {}
+            else:
+                found, measured = approximate(index, vectors, k, kind=ann, uri=uri, probes=probes)
+                recall = {"recall": measured.values()}
         rows = _rows(index, done, found)
         notes = _add_pictures(run.folder, index, source, rows)
         run.replace_rows([])
         run.done.clear()
         run.append(rows, seconds=time.perf_counter() - began)
         _write_matches(run.folder / "matches.parquet", rows)
-        return run.finish(**_summary(index, descriptor, done, found, rows), notes=notes)
+        return run.finish(**_summary(index, descriptor, done, found, rows), **recall, notes=notes)
 
 
 def _queries(
@@ -93,7 +104,7 @@ def _queries(
 
 def _rows(index: Index, queries: Sequence[Embedded], found: Found) -> list[Row]:
     """A row for each query and rank; one that failed for a query that could not be read."""
-    table = rows_at(index, found.places.ravel().tolist())
+    table = rows_at(index, found.places)
     results = iter(zip(found.scores.tolist(), found.places.tolist(), strict=True))
     rows: list[Row] = []
     for place, query in enumerate(queries):

@@ -1,6 +1,6 @@
 """Exact search of an index: the pictures nearest to queries, in one pass over its shards, and what was not searched."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -75,12 +75,12 @@ def search_index(
     return Found(scores, places, searched, index.listed, tuple(gaps))
 
 
-def rows_at(index: Index, places: Iterable[int]) -> dict[int, dict[str, Any]]:
+def rows_at(index: Index, places: Int[np.ndarray, "*N"]) -> dict[int, dict[str, Any]]:
     """Table rows of vectors by their place in the index, with `shard`, the shard's name, and `position` in the source.
 
     Only the tables of their shards are read.
     """
-    wanted = np.unique([place for place in places if place >= 0]).astype(np.int64)
+    wanted = np.unique(places[places >= 0])
     found: dict[int, dict[str, Any]] = {}
     for shard in index.shards:
         own = wanted[(wanted >= shard.first) & (wanted < shard.first + shard.count)]

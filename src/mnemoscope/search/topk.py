@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mnemoscope.errors import UsageError
 
@@ -74,7 +74,7 @@ class TopK:
         self, rows: slice, vectors: "_Screened", first: int, slack: np.ndarray, exclude: np.ndarray | None
     ) -> None:
         screened = self._queries.fast[rows] @ vectors.fast.T
-        low = _below(self._scores[rows, -1].astype(np.float64) - slack)
+        low = self._queries.least(self._scores[rows, -1], slack)
         near = np.flatnonzero(screened.amax(dim=1).float().numpy() >= low)
         if not len(near):
             return
@@ -82,10 +82,22 @@ class TopK:
         if exclude is not None:
             own = np.flatnonzero((exclude[near] >= first) & (exclude[near] < first + scores.shape[1]))
             scores[own, exclude[near][own] - first] = -np.inf
-        query, vector = np.nonzero(_candidates(scores, low[near], slack[near], self._k))
+        query, vector = np.nonzero(self._candidates(scores, low[near], slack[near]))
         query = near[query] + rows.start
-        exact = _inner_products(self._queries.values, vectors.values, query, vector)
+        exact = inner_products(self._queries.values, vectors.values, query, vector)
         self._keep(query, exact, first + vector)
+
+    def _candidates(
+        self, scores: Float[np.ndarray, "Q B"], low: Float[np.ndarray, " Q"], slack: Float[np.ndarray, " Q"]
+    ) -> Bool[np.ndarray, "Q B"]:
+        """Which may be among the k largest; where many are, only those that the tile's own k-th largest leaves."""
+        found = (scores >= low[:, None]) & np.isfinite(scores)
+        crowded = np.flatnonzero(found.sum(axis=1) > CROWDED * self._k)
+        if len(crowded) and scores.shape[1] > self._k:
+            kth = np.partition(scores[crowded], -self._k, axis=1)[:, -self._k]
+            least = self._queries.least(self._queries.least(kth, slack[crowded]), slack[crowded])
+            found[crowded] &= scores[crowded] >= least[:, None]
+        return found
 
     def _keep(self, query: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> None:
         touched = np.unique(query)
@@ -160,43 +172,31 @@ class _Screened:
             raise UsageError(f"The {what} must be finite numbers, one row for each image; embed these images again.")
 
     def slack(self, vectors: "_Screened") -> Float[np.ndarray, " N"]:
-        """Largest error of a screened inner product of each row with any of the vectors."""
+        """Largest error of an inner product of each row with any of the vectors, before it is itself rounded."""
         longest = vectors.norms.max(initial=0)
-        rounding = (self.values.shape[1] + 8) * FLOAT32 + (BFLOAT16 if self.precision == "bfloat16" else 0)
         lost = self.lost * longest + (self.norms + self.lost) * vectors.lost.max(initial=0)
-        return 1.01 * (rounding * self.norms * longest + lost)
+        return 1.01 * ((self.values.shape[1] + 8) * FLOAT32 * self.norms * longest + lost)
+
+    def least(self, scores: Float[np.ndarray, " N"], slack: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        """What inner products of at least these scores have on screen at the least, and the other way round."""
+        low = scores - slack
+        low -= 1.01 * BFLOAT16 * np.abs(low) if self.precision == "bfloat16" else 0
+        return np.nextafter(low.astype(np.float32), np.float32(-np.inf))
 
 
-def _candidates(
-    scores: Float[np.ndarray, "Q B"], low: np.ndarray, slack: np.ndarray, k: int
-) -> Shaped[np.ndarray, "Q B"]:
-    """Which may be among the k largest; where many are, only those within the bound of the tile's own k-th largest."""
-    found = scores >= low[:, None]
-    found &= np.isfinite(scores)
-    crowded = np.flatnonzero(found.sum(axis=1) > CROWDED * k)
-    if len(crowded) and scores.shape[1] > k:
-        kth = np.partition(scores[crowded], -k, axis=1)[:, -k].astype(np.float64)
-        found[crowded] &= scores[crowded] >= _below(kth - 2 * slack[crowded])[:, None]
-    return found
-
-
-def _inner_products(
+def inner_products(
     queries: Float[np.ndarray, "Q D"],
     vectors: Float[np.ndarray, "B D"],
     query: Int[np.ndarray, " P"],
     vector: Int[np.ndarray, " P"],
 ) -> Float[np.ndarray, " P"]:
+    """Inner products of pairs of rows: in float64, one sum for each pair whatever the others, rounded to float32."""
     scores = np.empty(len(query), np.float32)
     for part in _slices(len(query), PAIRS):
         products = queries[query[part]].astype(np.float64)
         products *= vectors[vector[part]]
         scores[part] = products.sum(axis=1)
     return scores
-
-
-def _below(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Float32 numbers that are not above the given ones."""
-    return np.nextafter(values.astype(np.float32), np.float32(-np.inf))
 
 
 def _norms(rows: "Tensor") -> Float[np.ndarray, " N"]:
