@@ -101,11 +101,10 @@ def located(model: mn.Denoiser, images: Images, own: np.ndarray, references: dic
     print("|" + "---|" * 9)
     for layers, used, remaining in (
         ("all", references, 0.5),
-        ("all", references, 0.25),
         ("all", references, 0.1),
-        ("seven", references, 0.5),
+        ("seven", references, 0.1),
         ("all", None, 0.5),
-        ("all", None, 0.25),
+        ("all", None, 0.1),
     ):
         found = neurons_by_gradient(model, images.prompts, references=used, layers=layers, remaining=remaining)
         gain = ablation.gain(model, [each.neurons for each in found])

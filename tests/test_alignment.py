@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 import tiny
-from mnemoscope import alignment, demo
+from mnemoscope import demo
 from mnemoscope.alignment import aligner
 from mnemoscope.demo import concepts, scenes, train_concepts
 from mnemoscope.demo import train as demo_train
@@ -171,10 +171,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PROMPTS = ["a cat", "two dogs", "x", "y", "the red bus"]
 
 
-def test_clip_is_the_cosine_of_the_two_embeddings(
-    clip: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(alignment, "BATCH", 2)
+def test_clip_is_the_cosine_of_the_two_embeddings(clip: Path, images: list[Image.Image]) -> None:
     small = [i.resize((SIDE, SIDE)) for i in images[:5]]
     model = CLIPModel.from_pretrained(clip).eval()
     for image, prompt, value in zip(small, PROMPTS, aligner(str(clip)).align(small, PROMPTS), strict=True):

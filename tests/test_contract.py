@@ -12,6 +12,7 @@ CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do
 SILENT = {"last_step_difference"}  # the planted model knows its images without a prompt too: at t = 1 nothing is left
 KINDS = ("score", "detect")
 METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in KINDS for name in registry.names(kind)]
+LOCALIZERS = [pytest.param("localize", name, id=f"localize-{name}") for name in registry.names("localize")]
 SEEDS = [3, 4]
 GIVEN = {"masked_noise_norm": {"mask": torch.ones(16, 16)}}  # the planted network has no attention to take a mask from
 MAPS = registry.explainers("regions")
@@ -92,3 +93,36 @@ def test_methods_say_what_they_are(kind: str, name: str) -> None:
     assert 20 < len(found.summary) <= 120 and found.summary[0].isupper() and found.summary.endswith(".")
     assert found.paper == "control" or found.paper.startswith("arXiv:")
     assert found.cost
+
+
+# Localizers, on random weights with cross-attention: the planted model has none
+
+GIVEN = {"neurons": {"threshold": 0.985, "pairwise_threshold": 0.0, "seeds": 2, "initial_theta": None, "initial_k": 4}}
+LAYERS = {"layers_per_block": 1, "block_out_channels": (8, 8), "norm_num_groups": 2}
+
+
+@pytest.fixture(scope="module")
+def attentive() -> mn.Denoiser:
+    model = mn.Denoiser(tiny.stable_diffusion("v_prediction", network=tiny.unet(**LAYERS)))
+    with torch.no_grad():
+        for layer in ablation.layers(model, "all").values():
+            layer.weight.mul_(30)
+    return model
+
+
+@pytest.mark.parametrize("name", registry.names("localize"))
+def test_neurons_are_those_of_the_model_and_the_same_in_any_batch(attentive: mn.Denoiser, name: str) -> None:
+    prompts, before = ["a cat", "a red bicycle"], attentive.network_evaluations
+    whole = mn.localize(attentive, prompts, name, **GIVEN.get(name, {}))
+    assert sum(each.evaluations for each in whole) == attentive.network_evaluations - before
+    assert [each.prompt for each in whole] == prompts and all(each.count for each in whole)
+    for each in whole:
+        assert ablation.checked(attentive, each.neurons) == each.neurons
+        assert ablation.checked(attentive, each.initial_neurons) == each.initial_neurons
+        assert all(math.isfinite(v) for v in (each.before, each.after) if v is not None)
+    again = mn.localize(attentive, prompts[::-1], name, **GIVEN.get(name, {}))[::-1]
+    alone = [mn.localize(attentive, prompt, name, **GIVEN.get(name, {}))[0] for prompt in prompts]
+    for one, other in ((whole, again), (whole, alone)):
+        assert [each.neurons for each in one] == [each.neurons for each in other]
+        assert [each.after for each in one] == pytest.approx([each.after for each in other], rel=1e-4)
+    json.dumps([each.row() for each in whole], allow_nan=False)

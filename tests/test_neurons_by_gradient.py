@@ -8,9 +8,10 @@ from PIL import Image
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation
+from mnemoscope import ablation, registry
 from mnemoscope.errors import UsageError
 from mnemoscope.localizers import neurons_by_gradient
+from mnemoscope.mitigating import chosen
 from mnemoscope.neurons import sets
 from mnemoscope.neurons.attribution import Probe, smallest
 from mnemoscope.neurons.files import read_neurons
@@ -356,3 +357,12 @@ def test_what_is_no_set_of_neurons_is_refused(model: mn.Denoiser, tmp_path) -> N
         mn.mitigate(model, "neuron_ablation", neurons=COMMON, choose="per_layer", count=0),
     ):
         images_of(model, PROMPTS)
+
+
+def test_a_sweep_of_all_mitigations_takes_it_only_with_neurons() -> None:
+    found = registry.stopping("neuron_ablation")
+    assert registry.missing(found, ()) == ["neurons"] and registry.missing(found, {"neurons"}) == []
+    (asked,) = chosen(["neuron_ablation"], {"neurons": "runs/neurons", "control": 0})
+    assert asked.params == {"neurons": "runs/neurons", "control": 0}
+    with pytest.raises(UsageError, match=r"^neuron_ablation needs the parameter neurons"):
+        chosen(["neuron_ablation"], {"factor": 0.5})

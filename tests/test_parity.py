@@ -10,6 +10,11 @@ import torch
 
 import mnemoscope as mn
 from mnemoscope.detectors import noise_ssim
+from mnemoscope.neurons.blocking import Blocking
+from mnemoscope.neurons.differences import Differences, Setting
+from mnemoscope.neurons.searching import alike_pairs
+from mnemoscope.neurons.space import Space
+from mnemoscope.neurons.statistics import activations
 from parity import pipeline
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
@@ -48,6 +53,25 @@ def test_the_default_similarity_is_not_that_of_the_released_code(model: mn.Denoi
     row = GOLDEN["noise_ssim"]["rows"][0]
     trajectory = mn.Trajectory(model, [row["prompt"]] * 4, latents=latents(4, 48, 1))
     assert (noise_ssim(trajectory) - torch.tensor(row["max_pairwise"])).abs().min() > 0.01
+
+
+@pytest.mark.parametrize("row", GOLDEN["neurons"]["rows"], ids=lambda r: r["prompt"][:20])
+def test_neurons_are_those_of_nemo(model: mn.Denoiser, row: dict) -> None:
+    values = activations(model, [row["prompt"]])
+    golden = torch.tensor(row["activations_sum"])
+    torch.testing.assert_close(torch.stack([v.sum() for v in values.values()]), golden, rtol=1e-4, atol=0)
+    assert [int(v.argmax()) for v in values.values()] == row["activations_argmax"]
+    setting = Setting(seeds=4, compat="nemo")
+    differences = Differences(model, [row["prompt"]], setting, latents(4, 48, 1))
+    likeness = setting.likeness(differences.plain.shape)
+    assert float(differences.t) == row["evaluated_timestep"]
+    pairs, best = alike_pairs(differences.plain, likeness)
+    torch.testing.assert_close(pairs, torch.tensor(row["pairwise_ms_ssim"]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(best, torch.tensor(row["max_pairwise"]), rtol=1e-4, atol=1e-6)
+    space = Space(model)
+    blocking = Blocking(differences, space, likeness, batch=16)
+    found = blocking.values(space.flat(dict(zip(space.places, row["blocked"], strict=True))))
+    assert list(found.values()) == pytest.approx(row["blocked_ms_ssim"], rel=1e-4)
 
 
 @pytest.mark.parametrize("row", GOLDEN["token_gradients"]["rows"], ids=lambda r: r["prompt"][:20])

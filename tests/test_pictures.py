@@ -265,7 +265,8 @@ def test_stretches_of_a_source_are_its_pictures(tmp_path: Path) -> None:
             for stop in range(start, len(source) + 1):
                 assert [p.key for part in source.cut(range(start, stop)) for p in part] == keys[start:stop]
         assert [p.key for part in source.cut([0, 3]) for p in part] == [keys[0], keys[3]]
-        assert [p.key for p in open_source(name, limit=3)] == keys[:3] and len(open_source(name, limit=3)) == 3
+        few = open_source(name, limit=3)
+        assert [p.key for p in few] == keys[:3] and len(few) == 3 and sum(few.counts) == 4  # no further tar is counted
 
 
 def test_a_changed_source_is_another_content(tmp_path: Path) -> None:
@@ -445,6 +446,15 @@ def test_sources_that_are_none(files: dict[str, bytes | str], said: str, tmp_pat
         pq.write_table(pa.table({"text": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(UsageError, match=said):
         open_source(tmp_path)
+
+
+def test_long_numbers_and_broken_texts_are_names_and_texts(tmp_path: Path) -> None:
+    names = ["9" * 6000 + ".png", "10.png", "9.png", "010.png"]
+    archive = zipped(tmp_path / "a.zip", dict.fromkeys(names, DATA["b.png"]))
+    assert [p.key[6:16] for p in read_pictures(archive)] == ["9.png", "010.png", "10.png", "9999999999"]
+    members = [("1.png", DATA["b.png"]), ("1.json", b"[" * 100_000), ("1.txt", b"caf\xe9")]
+    (found,) = read_pictures(tarred(tmp_path / "t.tar", members))
+    assert found.caption == "caf\ufffd" and found.image().size == (12, 8)
 
 
 def test_other_mistakes(tmp_path: Path) -> None:

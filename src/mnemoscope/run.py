@@ -26,7 +26,7 @@ OWN_FILES = (
     "calibration.json",
     "run.json",
 )
-OWN_FOLDERS = ("images", "arrays", "references", "plots", "detect", "generate", "explain", "mitigate")
+OWN_FOLDERS = ("images", "features", "arrays", "references", "plots", "detect", "generate", "explain", "mitigate")
 
 
 class Run:

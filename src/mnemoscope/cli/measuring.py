@@ -33,6 +33,7 @@ def measure(
     ] = None,
     alignment: Annotated[str | None, typer.Option(help="concepts (bundled model), or CLIP weights.")] = None,
     network: Annotated[Path | None, typer.Option(help="TorchScript network whose features judge quality.")] = None,
+    network_preset: Annotated[str | None, typer.Option(help="Geometry of that network, by name.")] = None,
     gallery: Annotated[int, typer.Option(min=0, help="Images shown beside their nearest references.")] = 200,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of vectors that runs share; in --out if not given.")
@@ -52,38 +53,29 @@ def measure(
     from mnemoscope.prompts import read_prompts
     from mnemoscope.settings import parameters
 
-    asked = read_prompts(prompts, column=column) if prompts else ()
-    found = read_generated(generated, prompts=asked, unmitigated=unmitigated, limit=limit)
+    wanted = read_prompts(prompts, column=column) if prompts else ()
+    found = read_generated(generated, prompts=wanted, unmitigated=unmitigated, limit=limit)
     names = tuple(name.strip() for each in metrics or () for name in each.split(",") if name.strip())
+    sources = Sources(
+        references=references,
+        captions=captions,
+        column=column,
+        held_out=held_out,
+        duplicates=duplicates,
+        aligner=aligner(alignment, device) if alignment else None,
+        network=descriptor("network", preset=network_preset, weights=network, device=device) if network else None,
+    )
+    asked = opt.asked_for(generated=generated, references=references, weights=weights, prompts=prompts, limit=limit)
+    asked |= opt.asked_for(captions=captions, column=column, unmitigated=unmitigated, held_out=held_out)
+    asked |= opt.asked_for(duplicates=duplicates, alignment=alignment, network=network, network_preset=network_preset)
     summary = run_measurement(
         found,
         out,
         descriptor(features, preset=preset, weights=weights, device=device),
         Measurement(names, parameters(param), threshold, top_k, seed, gallery),
-        Sources(
-            references=references,
-            captions=captions,
-            column=column,
-            held_out=held_out,
-            duplicates=duplicates,
-            aligner=aligner(alignment, device) if alignment else None,
-            network=descriptor("network", weights=network, device=device) if network else None,
-        ),
+        sources,
         cache=cache,
         overwrite=overwrite,
-        asked=opt.asked_for(
-            generated=generated,
-            references=references,
-            weights=weights,
-            prompts=prompts,
-            captions=captions,
-            column=column,
-            unmitigated=unmitigated,
-            held_out=held_out,
-            duplicates=duplicates,
-            alignment=alignment,
-            network=network,
-            limit=limit,
-        ),
+        asked=asked,
     )
     opt.show(out, summary["failed"])

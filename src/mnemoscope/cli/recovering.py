@@ -53,36 +53,25 @@ def recover(
     from mnemoscope.targets import targets_of
 
     loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
-    asked = opt.load_prompts(loaded, prompts, column, limit, seed)
+    listed = opt.load_prompts(loaded, prompts, column, limit, seed)
     neutral = opt.load_prompts(loaded, negatives, column, None, seed) if negatives else []
-    found = targets_of(asked, references, controls)
+    found = targets_of(listed, references, controls)
     recovery = Recovery(
         images, seed, num_inference_steps, guidance_scale, attack_steps, lr, attack_batch, begin, threshold
     )
+    asked = opt.asked_for(prompts=prompts, references=references, edit=edit, params=parameters(param), limit=limit)
+    asked |= opt.asked_for(edited_unet=edited_unet, negatives=negatives, controls=controls, column=column)
+    asked |= opt.asked_for(unet=unet, lora=lora, scheduler=scheduler, dtype=dtype)
     summary = run_recovery(
         loaded,
         found,
         out,
         recovery,
         descriptor(features, preset=preset, weights=weights, device=device),
-        edit=edited_by(loaded, edit or [], parameters(param), [p.text for p in asked], [p.text for p in neutral]),
+        edit=edited_by(loaded, edit or [], parameters(param), [p.text for p in listed], [p.text for p in neutral]),
         edited=opt.load_model(model, edited_unet, lora, scheduler, device, dtype) if edited_unet else None,
         batch=batch_size,
         overwrite=overwrite,
-        asked=opt.asked_for(
-            prompts=prompts,
-            references=references,
-            edit=edit,
-            params=parameters(param),
-            edited_unet=edited_unet,
-            negatives=negatives,
-            controls=controls,
-            column=column,
-            limit=limit,
-            unet=unet,
-            lora=lora,
-            scheduler=scheduler,
-            dtype=dtype,
-        ),
+        asked=asked,
     )
     opt.show(out, summary["failed"])

@@ -35,8 +35,11 @@ class Generated:
 class Corpus(Protocol):
     """Reference images by position: their names, captions and vectors, and the images themselves where they are."""
 
-    keys: Sequence[str]
-    captions: Sequence[tuple[str, ...]]
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def captions(self) -> Sequence[tuple[str, ...]]: ...
 
     def blocks(self) -> Iterator[Float[np.ndarray, "B D"]]:
         """Unit vectors of all references in order, some at a time."""

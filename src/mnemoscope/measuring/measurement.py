@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from mnemoscope import registry
@@ -53,8 +54,15 @@ def run_measurement(
     identity = asdict(descriptor.identity)
     with Run(out, "measure", settings, overwrite=overwrite, features=identity) as run:
         began = time.perf_counter()
-        limits = {"threshold": measurement.threshold, "top": measurement.top, "seed": measurement.seed}
-        sides = compared(generated, descriptor, cache or run.folder / "features", sources, **limits)
+        sides = compared(
+            generated,
+            descriptor,
+            cache or run.folder / "features",
+            sources,
+            threshold=measurement.threshold,
+            top=measurement.top,
+            seed=measurement.seed,
+        )
         said = measured(sides.comparison, measurement, given)
         _save_arrays(run.folder, said)
         rows = {row["file"]: row for row in image_rows(run.folder, sides.comparison, said, measurement.gallery)}
@@ -100,7 +108,7 @@ def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
     replication = said["replication"].summary if "replication" in said else {}
     whole |= {k: v for k, v in replication.items() if k.removesuffix("_interval") in HEADLINES}
     whole |= {"upsampled": sides.upsampled, "upsampled_references": sides.upsampled_references}
-    notes = [note for each in said.values() for note in each.notes]
+    notes = list(dict.fromkeys(note for each in said.values() for note in each.notes))
     if unread:
         whole["unread_references"] = unread
         one = "1 reference" if len(unread) == 1 else f"{len(unread):,} references"
@@ -114,7 +122,8 @@ def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
 
 
 def _save_arrays(folder: Path, said: Mapping[str, Measured]) -> None:
-    arrays = {f"{name}.{key}": value for name, each in said.items() for key, value in each.arrays.items()}
+    kept = [(f"{name}.{key}", value) for name, each in said.items() for key, value in each.arrays.items()]
+    arrays = {name: np.ascontiguousarray(value) for name, value in kept}  # others are written wrongly
     if arrays:
         (folder / "arrays").mkdir(exist_ok=True)
         save_file(arrays, folder / "arrays" / "measures.safetensors")

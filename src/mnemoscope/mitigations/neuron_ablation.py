@@ -48,23 +48,23 @@ def neuron_ablation(
     unconditional branch alone. Raises `UsageError` for a model without cross-attention and for neurons it lacks.
     """
     model = start.model
-    rows = read_neurons(neurons, list(ablation.layers(model)))
-    rows = rows if kind is None else sets.of_kind(rows, kind)
+    listed = read_neurons(neurons, list(ablation.layers(model)))
+    rows = listed if kind is None else sets.of_kind(listed, kind)
     key = "neurons" if stage == "refined" else "initial_neurons"
     if choose != "own" and count < 1:
         raise UsageError(f"neuron_ablation got count={count}; give 1 or more.")
     texts: Sequence[str | None] = start.prompts if start.prompts is not None else [None] * len(start)
     own = _own(rows, key) if choose == "own" else partial(_always, GLOBAL[choose]([r[key] for r in rows], count))
     found = [own(text) for text in texts]
+    plain = [ablation.checked(model, each or {}) for each in found]
     if control is not None:
-        widths, every = ablation.widths(model, "all"), ablation.union(r[key] for r in rows)
+        widths, every = ablation.widths(model, "all"), ablation.union(r[key] for r in listed)
         for k, text in enumerate(texts):
-            chosen = ablation.checked(model, found[k] or {})
-            name = f"{control}|{text if choose == 'own' else ''}"
-            found[k] = sets.drawn_like(chosen, widths, name, chosen if choose == "own" else every)
-    ablation.steer_start(start, ablation.gain(model, [neurons or {} for neurons in found], factor), branch)
-    for seen, chosen, text in zip(start.seen, found, texts, strict=True):
-        seen["neuron_ablation"] = {"neurons": ablation.count(chosen or {}), "known": own(text) is not None}
+            name, taken = (f"{control}|{text}", plain[k]) if choose == "own" else (f"{control}|", every)
+            plain[k] = sets.drawn_like(plain[k], widths, name, taken)
+    ablation.steer_start(start, ablation.gain(model, plain, factor), branch)
+    for seen, each, asked in zip(start.seen, plain, found, strict=True):
+        seen["neuron_ablation"] = {"neurons": ablation.count(each), "known": asked is not None}
 
 
 def _always(neurons: sets.Lists, prompt: str | None) -> sets.Lists:

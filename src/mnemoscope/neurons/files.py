@@ -12,7 +12,7 @@ from mnemoscope.run import read_rows
 Row = Mapping[str, Any]  # neurons, initial_neurons, and the prompt, which is None for neurons of every prompt
 
 
-def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) -> list[Row]:
+def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) -> Sequence[Row]:
     """One row a prompt, or a single one without a prompt where one set is for all.
 
     `source` is a set by itself, indices by layer; a run of localize; a JSON file with either a set or a list of rows;

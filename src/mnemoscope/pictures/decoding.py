@@ -75,7 +75,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("I", "F"):
         raise Unreadable("pixels of 32 bits, whose range is not known")
     elif "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         opened = Image.new("RGB", rgba.size, "white")
         opened.paste(rgba, mask=rgba.getchannel("A"))
     else:

@@ -68,8 +68,12 @@ class Source:
 
     @cached_property
     def counts(self) -> list[int]:
-        """How many pictures each part has."""
-        return [len(part) for part in self.parts]
+        """How many pictures each part has, up to the one that reaches the limit; parts behind it are not counted."""
+        counts: list[int] = []
+        for part in self.parts:
+            enough = self.limit is not None and sum(counts) >= self.limit
+            counts.append(0 if enough else len(part))
+        return counts
 
     def counted(self, counts: Sequence[int]) -> "Source":
         """The source with counts that were taken before, so that tars need not be gone through again."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
 
 from mnemoscope.pictures.captions import Said, said_of
 from mnemoscope.pictures.links import read_links
@@ -43,9 +42,8 @@ class Tar:
         return len(self.samples) if self.places is None else len(self.places)
 
     def __iter__(self) -> Iterator[Picture]:
-        with self.path.open("rb") as file:
-            for place in range(len(self.samples)) if self.places is None else self.places:
-                yield self._picture(self.samples[place], file)
+        for place in range(len(self.samples)) if self.places is None else self.places:
+            yield self._picture(self.samples[place])
 
     def cut(self, places: Sequence[int]) -> "Tar":
         return Tar(self.path, self.name, places)
@@ -67,10 +65,10 @@ class Tar:
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "name": self.name, "places": self.places}
 
-    def _picture(self, sample: Sample, file: BinaryIO) -> Picture:
+    def _picture(self, sample: Sample) -> Picture:
         said, read = sample.said, _reader(self.path, sample)
         if not said.captions and sample.texts:
-            said = _described(sample.texts, file, said)
+            said = _described(self.path, sample.texts, said)
         key = f"{self.name}:{sample.key}" if sample.key else self.name
         return Picture(key, read, said.captions, said.url, said.kind, said.label, said.seed)
 
@@ -109,17 +107,15 @@ def _enter(member: tarfile.TarInfo, found: dict[str, Sample]) -> None:
         found[more] = Sample(more, place)
 
 
-def _described(texts: dict[str, Place], file: BinaryIO, said: Said) -> Said:
+def _described(path: Path, texts: dict[str, Place], said: Said) -> Said:
     """What the sample's JSON and text say; a text that is none says nothing, and its picture has no caption."""
     row: dict[str, object] = {}
     for extension, read in (("json", json.loads), ("txt", lambda text: {"caption": text})):
         if extension in texts:
-            start, size = texts[extension]
-            file.seek(start)
             try:
-                held = read(file.read(min(size, LARGEST)).decode("utf-8-sig", "replace"))
+                held = read(_read(path, *texts[extension]).decode("utf-8-sig", "replace"))
                 row |= {k: v for k, v in held.items() if v is not None} if isinstance(held, dict) else {}
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError, OSError, Unreadable):
                 continue
     from_row = said_of(row)
     return replace(from_row, url=from_row.url or said.url)

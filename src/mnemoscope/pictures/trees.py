@@ -20,9 +20,10 @@ SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pg
 Reader = Callable[[str], bytes]
 
 
-def natural(name: str) -> tuple[list[int | str], str]:
-    """A key to sort names by, numbers in them by their value."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key to sort names by, numbers in them by their value, however long they are."""
+    texts = [part.lstrip("0") if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
+    return [(len(part) if k % 2 else 0, part) for k, part in enumerate(texts)], name
 
 
 def suffix(name: str) -> str:

@@ -37,7 +37,8 @@ def _row(record: Record, row: Row, limit: float | None, extra: list[str], pictur
     near = [_neighbour(record, each, pictures) for each in row["neighbours"][:SHOWN]]
     orders = {"score": row["score"], "own": row["own_score"], **{_slug(name): number(row.get(name)) for name in extra}}
     said = [("to own", shown(row["own_score"], "{:.2f}"))] if row["own_score"] is not None else []
-    said += [(_words(name), shown(row[name], "{:.3g}")) for name in extra if number(row.get(name)) is not None]
+    about_it = [name for name in extra if number(row.get(name)) is not None and not name.startswith("match_")]
+    said += [(_words(name), shown(row[name], "{:.3g}")) for name in about_it]
     return row | {
         "picture": picture(record.path, row["picture"]),
         "neighbours": near,

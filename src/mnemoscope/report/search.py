@@ -35,7 +35,7 @@ def check(raw: Row) -> Row:
 def headline(record: Record) -> str:
     """How close queries come to the index, and how much of it was searched."""
     best = nearest(record)
-    queries = counted(len(grouped(record.rows, lambda row: row["prompt_id"])), "query").replace("querys", "queries")
+    queries = _queries(len(grouped(record.rows, lambda row: row["prompt_id"])))
     counts = [number(record.summary.get(key)) for key in ("searched", "listed", "coverage")]
     if None in counts:
         return f"{queries}; the search was interrupted."
@@ -69,7 +69,7 @@ def cards(record: Record) -> list[Card]:
         lost += [f"{counted(len(gaps), 'shard')} lost"] if gaps else []
         made.append(("Searched", shown(percent(coverage), "{:.4g} %"), ", ".join(lost) or "of the images listed"))
     if limit is not None and above is not None:
-        among = counted(len(nearest(record)), "query").replace("querys", "queries")
+        among = _queries(len(nearest(record)))
         made.append((f"Similarity above {limit:g}", f"{above:,.0f}", f"of {among}: likely copies"))
     return made
 
@@ -113,6 +113,10 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
 def nearest(record: Record) -> list[Row]:
     """The rows of the first rank."""
     return [row for row in record.done if row["rank"] == 1]
+
+
+def _queries(count: int) -> str:
+    return f"{count:,} {'query' if count == 1 else 'queries'}"
 
 
 def _joined(rows: list[Row]) -> Row:

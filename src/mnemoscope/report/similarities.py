@@ -6,7 +6,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mnemoscope.plots import similarity as figures
+from mnemoscope import plots
+from mnemoscope.plots.complexity import AXES
 from mnemoscope.report.record import Drawings, Record, part
 from mnemoscope.report.text import number
 
@@ -17,26 +18,40 @@ def drawings(record: Record) -> Drawings:
     limit = number(record.summary.get("threshold"))
     found = column(record, "score")
     if found.size and not np.isnan(found).any():
-        figure = figures.similarity_histogram(found, arrays.get("background.similarity"), threshold=limit)
+        figure = plots.similarity_histogram(found, arrays.get("background.similarity"), threshold=limit)
         hint = "Copies are right of the dashed line; blue is what is alike among the references themselves."
         yield "similarity", "Similarity to the nearest reference", hint, figure
         own, first = column(record, "own_score"), column(record, "own_is_nearest")
         if not np.isnan(own).all():
-            figure = figures.own_plot(own, found, first, threshold=limit)
+            figure = plots.own_plot(own, found, first, threshold=limit)
             hint = "On the diagonal an image is nearest to the very image of its caption."
             yield "own", "Own reference against the nearest of all", hint, figure
     if curve := threshold_curve(arrays):
-        figure = figures.share_curve_plot({"generated images": curve}, threshold=limit)
+        figure = plots.share_curve_plot({"generated images": curve}, threshold=limit)
         yield "thresholds", "Copies at each threshold", "How much the rate hangs on where the line is drawn.", figure
     duplicated = part(measures, "duplication")
     if any(part(duplicated, key).get("images") for key in ("single", "duplicated")):
-        figure = figures.duplication_plot(duplicated)
+        figure = plots.duplication_plot(duplicated)
         yield (
             "duplication",
             "Duplicated training images",
             "Higher on the right: what lies twice is copied more.",
             figure,
         )
+    yield from complexities(arrays, part(measures, "complexity"))
+
+
+def complexities(arrays: dict[str, np.ndarray], summary: dict[str, Any]) -> Drawings:
+    """Similarity against each measure of the matched images' complexity."""
+    known = {name: arrays[f"complexity.{name}"] for name in AXES if f"complexity.{name}" in arrays}
+    if known:
+        told = {
+            name: {k.removeprefix(f"{name}_"): v for k, v in summary.items() if k.startswith(f"{name}_")}
+            for name in known
+        }
+        hint = "If simple images are copied more, points fall to the right."
+        for name, figure in plots.complexity_plots(arrays["complexity.similarity"], known, told).items():
+            yield f"complexity-{name}", f"Copying and complexity: {name.replace('_', ' ')}", hint, figure
 
 
 def arrays_of(record: Record) -> dict[str, np.ndarray]:

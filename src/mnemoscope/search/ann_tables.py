@@ -87,17 +87,18 @@ def _faiss(index: Index, folder: Path) -> FaissTable:
     except ImportError:
         raise UsageError("FAISS is not installed; install it with: pip install 'mnemoscope[search]'.") from None
     file, record = folder / "vectors.faiss", folder / "faiss.json"
-    made = {"checksum": checksum(index), "lists": _lists(index.count)}
+    lists = _lists(index.count)
+    made = {"checksum": checksum(index), "lists": lists}
     if not file.is_file() or not record.is_file() or read_json(record) != made:
         record.unlink(missing_ok=True)
         dimension = index.meta["identity"]["dimension"]
-        table = faiss.index_factory(dimension, f"IVF{made['lists']},SQ8", faiss.METRIC_INNER_PRODUCT)
-        table.train(_training(index, made["lists"] * PER_LIST))
+        table = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+        table.train(_training(index, lists * PER_LIST))
         for block in index.blocks():
             table.add(np.asarray(block, np.float32))
         write_whole(file, lambda f: faiss.write_index(table, faiss.PyCallbackIOWriter(f.write)))
         write_json(record, made)
-    return FaissTable(faiss.read_index(str(file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY), made["lists"])
+    return FaissTable(faiss.read_index(str(file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY), lists)
 
 
 def _lance(index: Index, uri: str) -> LanceTable:

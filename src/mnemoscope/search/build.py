@@ -1,41 +1,28 @@
 """Building an index: the source is cut into shards, each is written whole or not at all, finished ones are kept."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from rich.progress import Progress
 
 from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures import Picture, Source, open_source
-from mnemoscope.pictures.reading import Part
+from mnemoscope.pictures import Source, open_source
 from mnemoscope.run import differing, read_json, write_json
-from mnemoscope.search.embedding import embedded
 from mnemoscope.search.ray_runner import map_shards
-from mnemoscope.search.shards import DTYPE, FORMAT, SCHEMA, Damaged, Index, Shard, write_whole
+from mnemoscope.search.shards import DTYPE, FORMAT, Damaged, Index, Shard
+from mnemoscope.search.writing import Job, made_by, write_shard
 
 if TYPE_CHECKING:
     from mnemoscope.features import Descriptor
 
 REASONS = 20  # of those why pictures have no vector, the most frequent ones are told
-
-
-@dataclass(frozen=True)
-class Job:
-    """A shard to build: what it is, and the parts of the source that hold its pictures and no others."""
-
-    shard: Shard
-    parts: Sequence[Part]
 
 
 def build_index(
@@ -66,7 +53,7 @@ def build_index(
         if overwrite:
             _clear(folder)
         opened = open_source(source, captions=captions, column=column, limit=limit)
-        made = _made(descriptor)
+        made = made_by(descriptor)
         meta = _planned(folder, opened, made, captions, column, shard_size)
         if meta.get("shards") is None:
             write_json(folder / "build.json", environment())
@@ -74,38 +61,6 @@ def build_index(
         given = made if runner == "local" else descriptor
         _build(folder, opened, given, batch, runner, gpus)
         return _finish(folder)
-
-
-def write_shard(
-    descriptor: "Descriptor | Callable[[], Descriptor]",
-    batch: int,
-    job: Job,
-    advance: Callable[[int], None] = lambda count: None,
-) -> None:
-    """Embed the pictures of a shard and write its array, its table and, last, its record."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    vectors: list[np.ndarray] = []
-    made = _made(descriptor)
-    for found in embedded(_pictures(job.parts), made, batch):
-        width, height = found.size or (None, None)
-        place = -1 if found.vector is None else len(vectors)
-        if found.vector is not None:
-            vectors.append(found.vector.astype(DTYPE))
-        row = (found.picture.key, found.picture.caption, found.picture.url, width, height, found.sha256)
-        for name, value in zip(SCHEMA.names, (*row, found.status, found.reason, place), strict=True):
-            columns[name].append(_storable(value))
-        advance(1)
-    array = np.stack(vectors) if vectors else np.empty((0, made.identity.dimension), DTYPE)
-    table = pa.table(columns, SCHEMA)
-    shard = job.shard
-    shard.array.parent.mkdir(parents=True, exist_ok=True)
-    files = {
-        shard.array.name: write_whole(shard.array, lambda f: np.save(f, array, allow_pickle=False)),
-        shard.rows.name: write_whole(shard.rows, lambda f: pq.write_table(table, f, compression="zstd")),
-    }
-    counts = {"statuses": Counter(columns["status"]), "reasons": Counter(filter(None, columns["reason"]))}
-    record = {"count": len(array), "listed": len(table), "files": files, **counts}
-    write_whole(shard.record, lambda f: f.write(json.dumps(record, ensure_ascii=False).encode()))
 
 
 def _build(
@@ -218,17 +173,3 @@ def _clear(folder: Path) -> None:
         file.unlink()
     (folder / "build.json").unlink(missing_ok=True)
     (folder / "meta.json").unlink(missing_ok=True)
-
-
-def _made(descriptor: "Descriptor | Callable[[], Descriptor]") -> "Descriptor":
-    return descriptor if hasattr(descriptor, "identity") else descriptor()  # type: ignore[return-value]
-
-
-def _pictures(parts: Iterable[Part]) -> Iterator[Picture]:
-    for part in parts:
-        yield from part
-
-
-def _storable(value: Any) -> Any:
-    """A value as a table can hold it: half characters, as in the name of a file, are written as escapes."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

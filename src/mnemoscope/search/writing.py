@@ -1,0 +1,74 @@
+"""Writing one shard of an index: its pictures embedded, its files whole or not there at all."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnemoscope.pictures import Picture
+from mnemoscope.pictures.reading import Part
+from mnemoscope.search.embedding import embedded
+from mnemoscope.search.shards import DTYPE, SCHEMA, Shard, write_whole
+
+if TYPE_CHECKING:
+    from mnemoscope.features import Descriptor
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to build: what it is, and the parts of the source that hold its pictures and no others."""
+
+    shard: Shard
+    parts: Sequence[Part]
+
+
+def write_shard(
+    descriptor: "Descriptor | Callable[[], Descriptor]",
+    batch: int,
+    job: Job,
+    advance: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Embed the pictures of a shard and write its array, its table and, last, its record."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    vectors: list[np.ndarray] = []
+    made = made_by(descriptor)
+    for found in embedded(_pictures(job.parts), made, batch):
+        width, height = found.size or (None, None)
+        place = -1 if found.vector is None else len(vectors)
+        if found.vector is not None:
+            vectors.append(found.vector.astype(DTYPE))
+        row = (found.picture.key, found.picture.caption, found.picture.url, width, height, found.sha256)
+        for name, value in zip(SCHEMA.names, (*row, found.status, found.reason, place), strict=True):
+            columns[name].append(_storable(value))
+        advance(1)
+    array = np.stack(vectors) if vectors else np.empty((0, made.identity.dimension), DTYPE)
+    table = pa.table(columns, SCHEMA)
+    shard = job.shard
+    shard.array.parent.mkdir(parents=True, exist_ok=True)
+    files = {
+        shard.array.name: write_whole(shard.array, lambda f: np.save(f, array, allow_pickle=False)),
+        shard.rows.name: write_whole(shard.rows, lambda f: pq.write_table(table, f, compression="zstd")),
+    }
+    counts = {"statuses": Counter(columns["status"]), "reasons": Counter(filter(None, columns["reason"]))}
+    record = {"count": len(array), "listed": len(table), "files": files, **counts}
+    write_whole(shard.record, lambda f: f.write(json.dumps(record, ensure_ascii=False).encode()))
+
+
+def made_by(descriptor: "Descriptor | Callable[[], Descriptor]") -> "Descriptor":
+    """The descriptor itself, or the one that a function makes."""
+    return descriptor if hasattr(descriptor, "identity") else descriptor()  # type: ignore[return-value]
+
+
+def _pictures(parts: Iterable[Part]) -> Iterator[Picture]:
+    for part in parts:
+        yield from part
+
+
+def _storable(value: Any) -> Any:
+    """A value as a table can hold it: half characters, as in the name of a file, are written as escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
