@@ -1,11 +1,14 @@
 """Every registered method against its kind's contract; a new file in a method folder is tested with no further work."""
 
+import json
+import math
+
 import pytest
 import torch
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import planted, registry, stats
+from mnemoscope import ablation, planted, registry, stats
 from mnemoscope.registry import Method
 
 CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do not detect
@@ -97,7 +100,9 @@ def test_methods_say_what_they_are(kind: str, name: str) -> None:
 
 # Localizers, on random weights with cross-attention: the planted model has none
 
-GIVEN = {"neurons": {"threshold": 0.985, "pairwise_threshold": 0.0, "seeds": 2, "initial_theta": None, "initial_k": 4}}
+SEARCHED = {
+    "neurons": {"threshold": 0.985, "pairwise_threshold": 0.0, "seeds": 2, "initial_theta": None, "initial_k": 4}
+}
 LAYERS = {"layers_per_block": 1, "block_out_channels": (8, 8), "norm_num_groups": 2}
 
 
@@ -113,16 +118,16 @@ def attentive() -> mn.Denoiser:
 @pytest.mark.parametrize("name", registry.names("localize"))
 def test_neurons_are_those_of_the_model_and_the_same_in_any_batch(attentive: mn.Denoiser, name: str) -> None:
     prompts, before = ["a cat", "a red bicycle"], attentive.network_evaluations
-    whole = mn.localize(attentive, prompts, name, **GIVEN.get(name, {}))
+    whole = mn.localize(attentive, prompts, name, **SEARCHED.get(name, {}))
     assert sum(each.evaluations for each in whole) == attentive.network_evaluations - before
     assert [each.prompt for each in whole] == prompts and all(each.count for each in whole)
     for each in whole:
         assert ablation.checked(attentive, each.neurons) == each.neurons
         assert ablation.checked(attentive, each.initial_neurons) == each.initial_neurons
         assert all(math.isfinite(v) for v in (each.before, each.after) if v is not None)
-    again = mn.localize(attentive, prompts[::-1], name, **GIVEN.get(name, {}))[::-1]
-    alone = [mn.localize(attentive, prompt, name, **GIVEN.get(name, {}))[0] for prompt in prompts]
+    again = mn.localize(attentive, prompts[::-1], name, **SEARCHED.get(name, {}))[::-1]
+    alone = [mn.localize(attentive, prompt, name, **SEARCHED.get(name, {}))[0] for prompt in prompts]
     for one, other in ((whole, again), (whole, alone)):
         assert [each.neurons for each in one] == [each.neurons for each in other]
-        assert [each.after for each in one] == pytest.approx([each.after for each in other], rel=1e-4)
+        assert [each.after or 0 for each in one] == pytest.approx([each.after or 0 for each in other], rel=1e-4)
     json.dumps([each.row() for each in whole], allow_nan=False)

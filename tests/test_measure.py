@@ -181,9 +181,14 @@ def test_prompts_that_do_not_fit_are_refused(generated: Path) -> None:
 def test_how_often_references_occur_is_read_from_a_run_of_duplicates(
     generated: Path, references: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "counts.jsonl"
-    file.write_text("".join(json.dumps({"key": f"{k:02d}.png", "count": 3}) + "\n" for k in (0, 1)))
-    summary = measured(generated, references, tmp_path / "run", sources={"duplicates": file})
+    from mnemoscope.search.build import build_index
+    from mnemoscope.search.duplicates import run_duplicates
+
+    for k in (12, 13):
+        scene(0).save(references / f"{k}.png")  # the first reference lies there three times
+    build_index(str(references), tmp_path / "index", descriptor("pixels"))
+    run_duplicates(tmp_path / "index", tmp_path / "duplicates")
+    summary = measured(generated, references, tmp_path / "run", sources={"duplicates": tmp_path / "duplicates"})
     rows = {row["file"]: row for row in read_rows(tmp_path / "run")}
     assert rows["g0.png"]["match_copies"] == 3 and rows["g2.png"]["match_copies"] == 1
     assert summary["measures"]["duplication"]["duplicated"]["images"] >= 2

@@ -88,7 +88,10 @@ def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, paramet
 
 def once_each(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The first prompt of each text, whatever its spaces."""
-    return list({" ".join(p.text.split()): p for p in reversed(prompts)}.values())[::-1]
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(" ".join(prompt.text.split()), prompt)
+    return list(first.values())
 
 
 def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mnemoscope.errors import UsageError
 
 OWN_FILES = (
     "rows.jsonl",
+    "matches.parquet",
     "work.jsonl",
     "summary.json",
     "report.html",

@@ -163,7 +163,7 @@ def _features(network: Descriptor, folder: Path, kept: Sequence[Generated], corp
 
 def _counts(file: Path, corpus: Corpus) -> Int[np.ndarray, " M"]:
     """How often each reference occurs, from the rows of `index duplicates`; once where these do not name it."""
-    source = file / "rows.jsonl" if file.is_dir() else file
+    source = file / "duplicates.jsonl" if file.is_dir() else file
     try:
         rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
         known = {str(row["key"]): int(row["count"]) for row in rows}

@@ -78,7 +78,7 @@ def drawings(record: Record) -> Drawings:
     """How close the nearest images are."""
     scores = np.array([row["score"] for row in nearest(record) if row["score"] is not None])
     if scores.size > 1 and np.ptp(scores) > LEAST_SPREAD:
-        none, label = np.empty(0), "similarity to the nearest image of the index (cosine)"
+        none, label = np.empty(0), "cosine with the nearest image"
         figure = plots.density_plot(
             none, none, unlabelled=scores, label=label, log=False, names={"unlabelled": "queries"}
         )
@@ -133,7 +133,11 @@ def _joined(rows: list[Row]) -> Row:
         if r["match"]
     ]
     named = ("file", "prompt", "prompt_id", "picture", "kind", "label", "score", "status", "flagged")
-    return {key: rows[0][key] for key in named} | {"neighbours": near, "own_score": None}
+    return {key: rows[0][key] for key in named} | {
+        "prompt": rows[0]["prompt"] or "query",
+        "neighbours": near,
+        "own_score": None,
+    }
 
 
 def _recall(record: Record) -> str:
