@@ -65,7 +65,10 @@ from mnemoscope import cli
 known = typer.main.get_command(cli.app).commands
 for words in json.load(sys.stdin):
     assert words[0] in known, words
-    known[words[0]].make_context(words[0], words[1:])
+    command, context = known[words[0]], known[words[0]].make_context(words[0], words[1:])
+    if hasattr(command, "commands"):
+        name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        inner.make_context(name, rest, parent=context)
 """
 RUN = """
 import contextlib, io, json, sys
@@ -110,7 +113,8 @@ def test_commands_parse(page: Path, tmp_path: Path) -> None:
 
 def test_every_option_is_documented() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
-    options = {o for command in COMMANDS.values() for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    every = [each for command in COMMANDS.values() for each in (command, *getattr(command, "commands", {}).values())]
+    options = {o for command in every for p in command.params for o in (*p.opts, *p.secondary_opts)}
     missing = [o for o in sorted(options) if o.startswith("--") and not re.search(rf"{o}(?![\w-])", text)]
     assert not missing
 

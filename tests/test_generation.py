@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 import tiny
-from mnemoscope.audit import run_audit, to_draw
+from mnemoscope.audit import Copying, run_audit, to_draw
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection
 from mnemoscope.errors import UsageError
 from mnemoscope.explanation import Explanation
+from mnemoscope.features import descriptor
 from mnemoscope.generation import Generation, run_generation
+from mnemoscope.measuring.measurement import Measurement
 from mnemoscope.mitigating import Mitigation
 from mnemoscope.planted import images as planted_images
 from mnemoscope.prompts import Prompt, as_prompts
@@ -197,6 +199,17 @@ def test_an_audit_draws_what_is_flagged_and_some_of_what_is_not(
     assert flagged == {f"memorized {k}" for k in range(4)}
     assert [r["flagged"] for r in drawn] == [True, True, True, False]
     assert all(("memorized" in r["prompt"]) == r["flagged"] and r["similarity"] is not None for r in drawn)
+
+
+def test_an_audit_measures_the_copies_among_what_it_draws(planted: Denoiser, tmp_path: Path, references: Path) -> None:
+    copying = Copying(str(references), descriptor("pixels"), Measurement(("replication", "own_image"), gallery=0))
+    audit(planted, tmp_path / "run", copying=copying, references=read_references(references))
+    drawn = {r["file"]: r["similarity"] for r in read_rows(tmp_path / "run" / "generate")}
+    rows = read_rows(tmp_path / "run" / "measure")
+    assert {r["file"]: pytest.approx(r["score"], abs=1e-5) for r in rows} == drawn
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["measure"]
+    assert found["replication_rate"] == np.mean([value > 0.8 for value in drawn.values()]) > 0
+    assert found["unread_references"] == ["broken.jpg: text, not an image"]
 
 
 def test_the_summary_of_an_audit_adds_up_its_parts(planted: Denoiser, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The whole audit: detect, draw what is flagged, compare with the training images, explain, mitigate, report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,34 @@ from mnemoscope.batching import content_hash
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection, run_detection
 from mnemoscope.explanation import Explanation, run_explanation
+from mnemoscope.features import Descriptor
 from mnemoscope.generation import Generation, run_generation
+from mnemoscope.measuring.generated import read_generated
+from mnemoscope.measuring.measurement import Measurement, run_measurement
+from mnemoscope.measuring.sides import Sources
 from mnemoscope.mitigating import Mitigation
 from mnemoscope.prompts import Prompt
 from mnemoscope.references import References
 from mnemoscope.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Training images that what is drawn is compared with, and by what."""
+
+    references: str
+    descriptor: Descriptor
+    measurement: Measurement = Measurement(gallery=0)
+
+    def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
+        """Measure the images of a run and return the summary."""
+        sources, asked = Sources(references=self.references), {"references": self.references}
+        images = read_generated(str(drawn))
+        return run_measurement(
+            images, out, self.descriptor, self.measurement, sources, overwrite=overwrite, asked=asked
+        )
 
 
 def run_audit(
@@ -29,6 +50,7 @@ def run_audit(
     references: References | None = None,
     explanation: Explanation | None = None,
     mitigation: Mitigation | None = None,
+    copying: Copying | None = None,
     most: int = 24,
     fpr: float = 0.01,
     batch: int | str = "auto",
@@ -39,6 +61,7 @@ def run_audit(
 
     Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
     all prompts, where nothing could be flagged), and for a third as many unflagged ones to compare with, spread alike.
+    How much of these images is copied is measured where there are training images to compare with.
     Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
     under the mitigation.
     """
@@ -52,6 +75,8 @@ def run_audit(
         suspects, others = to_draw([p for p in prompts if p.id in rows], rows, most)
         drawing: dict[str, Any] = {**common, "references": references, "scores": rows, "content": whole}
         made["generate"] = run_generation(model, [*suspects, *others], out / "generate", generation, **drawing)
+        if copying:
+            made["measure"] = copying.run(out / "generate", out / "measure", overwrite=overwrite)
         explains, limit = model.family.has_tokens and suspects, found["threshold"]
         if explanation and explains:
             made["explain"] = run_explanation(model, suspects, out / "explain", explanation, content_id=whole, **common)

@@ -27,7 +27,18 @@ OWN_FILES = (
     "calibration.json",
     "run.json",
 )
-OWN_FOLDERS = ("images", "features", "arrays", "references", "plots", "detect", "generate", "explain", "mitigate")
+OWN_FOLDERS = (
+    "images",
+    "features",
+    "arrays",
+    "references",
+    "plots",
+    "detect",
+    "generate",
+    "measure",
+    "explain",
+    "mitigate",
+)
 
 
 class Run:

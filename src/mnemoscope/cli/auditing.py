@@ -48,6 +48,9 @@ def audit(
     out: opt.Out,
     negatives: opt.Negatives = None,
     references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
+    features: opt.Features = "pixels",
+    preset: opt.Preset = None,
+    weights: opt.Weights = None,
     method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 4,
@@ -71,8 +74,9 @@ def audit(
     config: opt.ConfigOption = None,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
-    from mnemoscope.audit import run_audit
+    from mnemoscope.audit import Copying, run_audit
     from mnemoscope.detection import Detection
+    from mnemoscope.features import descriptor
     from mnemoscope.generation import Generation
     from mnemoscope.references import read_references
     from mnemoscope.settings import parameters
@@ -89,18 +93,12 @@ def audit(
         **afterwards,
         negatives=opt.load_prompts(loaded, negatives, column, None, seed) if negatives else (),
         references=read_references(references) if references else None,
+        copying=Copying(str(references), descriptor(features, preset=preset, weights=weights)) if references else None,
         most=most,
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
-        asked=opt.asked_for(
-            prompts=prompts,
-            negatives=negatives,
-            references=references,
-            column=column,
-            limit=limit,
-            unet=unet,
-            lora=lora,
-        ),
+        asked=opt.asked_for(prompts=prompts, negatives=negatives, references=references, column=column, limit=limit)
+        | opt.asked_for(unet=unet, lora=lora),
     )
     opt.show(out, failed)

@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import demo
-from mnemoscope.audit import run_audit
+from mnemoscope.audit import Copying, run_audit
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.detection import Detection
 from mnemoscope.explanation import Explanation
+from mnemoscope.features import descriptor
 from mnemoscope.generation import Generation
+from mnemoscope.measuring.measurement import Measurement
 from mnemoscope.mitigating import Mitigation
 from mnemoscope.prompts import Prompt, as_prompts
 from mnemoscope.references import References
 
 NEGATIVES, ORDINARY, UNSEEN, TEMPLATES = 120, 40, 20, 16
+METRICS = ("replication", "own_image", "background", "diversity", "memorization_ratio")
 SAMPLING: dict[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0}
 
 
@@ -43,6 +46,7 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
         Generation(images=4, **SAMPLING),
         explanation=Explanation("token_occlusion", {"unit": "word"}, **SAMPLING),
+        copying=Copying(str(demo.HERE / "references"), descriptor("pixels"), Measurement(METRICS, gallery=0)),
         mitigation=Mitigation("embedding_descent", {"target": 1.0, "iterations": 40}),
         negatives=negatives,
         references=References(demo.references()),

@@ -27,7 +27,7 @@ def set_size_plot(initial: Sequence[int], refined: Sequence[int]) -> Figure:
         counts = np.histogram(sizes, edges)[0]
         axes.stairs(counts, edges, fill=True, alpha=0.45, color=colour, label=f"{name} (median {np.median(sizes):g})")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return canvas.legend(figure, axes)
+    return canvas.legend_above(figure, axes)
 
 
 def layer_plot(initial: Mapping[str, float], refined: Mapping[str, float]) -> Figure:
@@ -44,4 +44,4 @@ def layer_plot(initial: Mapping[str, float], refined: Mapping[str, float]) -> Fi
     axes.set_xticks(places, [canvas.label(name) for name in refined])
     for tick in axes.get_xticklabels():
         tick.set(rotation=50, ha="right", rotation_mode="anchor", fontproperties=FONT, fontsize=9.5)
-    return canvas.legend(figure, axes)
+    return canvas.legend_above(figure, axes)

@@ -9,7 +9,7 @@ from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted
 from mnemoscope.run import read_json
 
-PARTS = ("detect", "generate", "mitigate", "explain")  # folders of an audit
+PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
 
 
 def parts(run: Path) -> list[Path]:
