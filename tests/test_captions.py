@@ -9,12 +9,13 @@ import torch
 import mnemoscope as mn
 import tiny
 from mnemoscope import demo, registry
-from mnemoscope.captions import random_numbers, random_words, repeat_words
+from mnemoscope.captions import random_caption, random_numbers, random_words, repeat_words
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 
 NAMES = registry.names("caption")
 every = pytest.mark.parametrize("name", NAMES)
+inserting = pytest.mark.parametrize("name", [name for name in NAMES if name != "random_caption"])
 CAPTION = "The Lion of Marrakand, oil on canvas"
 
 
@@ -35,7 +36,7 @@ def inserted(before, after):
     return new
 
 
-@every
+@inserting
 @pytest.mark.parametrize("count", [1, 2, 4, 16])
 def test_as_many_words_are_inserted_as_asked_and_the_caption_stays_in_order(name, count):
     for seed in range(20):
@@ -97,6 +98,38 @@ def demo_tokenizer():
     return CLIPTokenizer.from_pretrained(demo.MODEL / "tokenizer")
 
 
+def test_a_random_caption_is_the_text_of_as_many_tokens_and_nothing_of_the_caption():
+    tokenizer = demo_tokenizer()
+    special, found = set(tokenizer.all_special_ids), []
+    for seed in range(400):
+        text = random_caption(CAPTION, random.Random(seed), count=4, tokenizer=tokenizer)
+        ids = drawn_tokens(seed, 4, tokenizer)
+        assert text == tokenizer.decode(ids).strip() and "\ufffd" not in text and not special & set(ids)
+        assert max(ids) < len(tokenizer)
+        found += ids
+    valid = [k for k in range(len(tokenizer)) if plain(k, tokenizer)]
+    assert len(set(found)) > 600 and abs(sum(found) / len(found) - sum(valid) / len(valid)) < 5 * 510 / 40  # 5 errors
+    assert random_caption("another", random.Random(7), tokenizer=tokenizer) == random_caption(
+        CAPTION, random.Random(7), tokenizer=tokenizer
+    )
+    words = random_caption(CAPTION, random.Random(1), count=3).split()
+    assert len(words) == 3 and not set(words) & set(CAPTION.split())
+
+
+def drawn_tokens(seed, count, tokenizer):
+    """Uniform draws, repeated until a token is plain text."""
+    rng, ids = random.Random(seed), []
+    while len(ids) < count:
+        number = rng.randrange(len(tokenizer))
+        ids += [number] if plain(number, tokenizer) else []
+    return ids
+
+
+def plain(number, tokenizer):
+    text = tokenizer.decode([number])
+    return text.strip() and "\ufffd" not in text and number not in tokenizer.all_special_ids
+
+
 @every
 def test_a_caption_without_words_is_no_accident(name):
     assert len(transform(name, "", count=3).split()) == (0 if name == "repeat_words" else 3)
@@ -113,13 +146,14 @@ def test_a_count_below_one_is_refused(name, count):
 def test_captions_say_what_they_are(name):
     found = registry.get("caption", name)
     assert 20 < len(found.summary) <= 120 and found.summary.endswith(".")
-    assert found.paper.startswith("arXiv:") and found.strength[0] == "count"
+    assert found.paper.startswith("arXiv:") and "count" in found.parameters
+    assert found.strength is None if name == "random_caption" else found.strength[0] == "count"
 
 
 # While sampling
 
 
-@every
+@inserting
 def test_a_sample_is_drawn_from_the_transformed_caption_of_its_own_seed(bundled, name):
     prompts, seeds = [CAPTION, "a red fox", CAPTION], [7, 8, 9]
     with mn.mitigate(bundled, name, count=2) as log:

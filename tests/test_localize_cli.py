@@ -74,6 +74,8 @@ def test_a_run_has_a_row_for_each_prompt_and_a_summary(model: mn.Denoiser, tmp_p
     assert summary["located"] == 3 and summary["threshold"] == 0.985 and summary["conditions"]["seeds"] == 2
     assert "MS-SSIM of 1 scale, kernel 5 (reduced" in summary["similarity"]
     assert summary["layer_names"] == list(ablation.layers(model))
+    missed = sum(not each.details["is_enough"] for each in found)
+    assert len(summary["notes"]) == (missed > 0)
     top = summary["most_frequent"][0]
     assert top["prompts"] == sum(top["neuron"] in each.neurons.get(top["layer"], []) for each in found)
 

@@ -31,6 +31,7 @@ CORE = {
     "step",
     "tokens",
     "trajectory",
+    "vocabulary",
     "words",
 }
 

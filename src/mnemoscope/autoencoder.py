@@ -26,12 +26,25 @@ def encode_images(
     pixels = VaeImageProcessor(do_resize=False).preprocess(fitted).to(pipe.device)
     if vae is None:
         return pixels
+    return scaled(vae, posterior(vae, pixels)[0])
+
+
+@torch.no_grad()
+def posterior(vae: Any, pixels: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N C h w"], Float[Tensor, "N C h w"]]:
+    """Mean and deviation of an autoencoder's posterior for pixels in [-1, 1], not scaled, in float32."""
     dtype = vae.dtype
     if dtype == torch.float16 and vae.config.get("force_upcast"):
         vae.to(torch.float32)
-    mean = vae.encode(pixels.to(vae.dtype)).latent_dist.mean.float()
+    found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    mean, deviation = found.mean.float(), found.std.float()
     vae.to(dtype)
-    return (mean - _row(vae, "latents_mean", 0)) / _row(vae, "latents_std", 1) * vae.config.scaling_factor
+    return mean, deviation
+
+
+def scaled(vae: Any, latents: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
+    """Latents of an autoencoder in the units of its network, shifted and scaled as its configuration says."""
+    shifted = (latents - _row(vae, "latents_mean", 0)) / _row(vae, "latents_std", 1)
+    return (shifted - (vae.config.get("shift_factor") or 0)) * vae.config.scaling_factor
 
 
 def _row(vae: Any, name: str, otherwise: int) -> Float[Tensor, "1 _ 1 1"]:

@@ -16,6 +16,7 @@ from mnemoscope.prompts import Prompt
 from mnemoscope.run import Run
 
 COMMON = 20  # of the most frequent neurons, in the summary
+NOT_ENOUGH = "No selection brought the similarity down to the threshold"
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,14 @@ def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[st
     located = [row for row in done if row["count"]]
     each = Counter((name, i) for row in located for name, own in row["neurons"].items() for i in own)
     which: ablation.Layers = next((row["layers"] for row in done), "seven")
+    missed = sum(row.get("is_enough") is False for row in done)
+    notes = [f"{NOT_ENOUGH} for {missed} of {len(done)} prompts; try --layers all."] if missed else []
     return {
         "prompts": len(rows),
         "located": len(located),
         "layer_names": list(ablation.layers(model, which)),
         "most_frequent": [{"layer": n, "neuron": i, "prompts": count} for (n, i), count in each.most_common(COMMON)],
+        "notes": notes,
         **ready.summary,
     }
 

@@ -1,7 +1,7 @@
 """What the tokenizer makes of prompts: what it cuts off, where it pads, and text encoded with other padding."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 def cut_off(model: "Denoiser", prompts: Sequence[str]) -> list[int]:
     """How many tokens of each prompt lie beyond the tokenizer's limit; none where there is no tokenizer."""
-    tokenizer = getattr(model.pipe, "tokenizer", None)
+    return over_limit(getattr(model.pipe, "tokenizer", None), prompts)
+
+
+def over_limit(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """How many tokens of each text lie beyond a tokenizer's limit; none without a tokenizer."""
     if tokenizer is None:
-        return [0] * len(prompts)
-    lengths = [len(row) for row in tokenizer(list(prompts), verbose=False).input_ids]
+        return [0] * len(texts)
+    lengths = [len(row) for row in tokenizer(list(texts), verbose=False).input_ids]
     return [max(0, length - tokenizer.model_max_length) for length in lengths]
 
 

@@ -31,7 +31,8 @@ def said_of(row: dict[str, Any], column: str | None = None) -> Said:
     """A picture's captions, address, kind, label and seed from the columns of these names, as far as they hold any."""
     captions = row.get(column or find(row, CAPTION_COLUMNS))
     texts = captions if isinstance(captions, list | tuple) else [captions]
-    url, kind, label, seed = (row.get(find(row, (name,))) for name in ("url", "kind", "label", "seed"))
+    named = (("url",), ("kind", "class"), ("label",), ("seed",))
+    url, kind, label, seed = (row.get(find(row, names)) for names in named)
     return Said(
         tuple(text.strip() for text in texts if isinstance(text, str) and text.strip()),
         url if isinstance(url, str) else None,

@@ -109,8 +109,9 @@ def read_pictures(
     """The first `limit` pictures of a source with what it says of them, in its natural order, read one at a time.
 
     `source` is a folder of images (with texts of the same name, captions.jsonl, captions.json, metadata.jsonl or
-    metadata.csv), a run of `mnemoscope generate`, a .zip, a webdataset .tar, a .parquet with encoded images, a folder
-    of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved by datasets, or
+    metadata.csv), several true images of each prompt (`NAME/NAME.jsonl` and `NAME/gt_images/INDEX/`), a run of
+    `mnemoscope generate`, a .zip, a webdataset .tar, a .parquet with encoded images, a folder of such files, several by
+    a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved by datasets, or
     `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column` the column that
     has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
     `Unreadable`. Raises `UsageError` for a source that is none.

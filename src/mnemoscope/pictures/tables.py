@@ -16,7 +16,7 @@ from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
 from mnemoscope.prompt_sources import CAPTION_COLUMNS, find, short
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
-SAID_COLUMNS = ("url", "kind", "label", "seed", "status", "error_message")
+SAID_COLUMNS = ("url", "kind", "class", "label", "seed", "status", "error_message")
 ROWS = 32  # read at once
 
 

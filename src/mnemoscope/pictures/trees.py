@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import FILES, Said, fitted, read_captions, said_of
+from mnemoscope.pictures.ground_truth import ground_truth
 from mnemoscope.pictures.links import read_links
 from mnemoscope.pictures.picture import LARGEST, Picture, Unreadable, missing
 from mnemoscope.run import read_json, read_rows
@@ -41,6 +42,10 @@ class Folder:
         """What stands before a file's name in a picture's key."""
         return ""
 
+    @property
+    def root(self) -> str:
+        return self.path.resolve().name
+
     def sizes(self) -> dict[str, int]:
         """Bytes of each file by its name; links to folders are followed, each folder once."""
         found: dict[str, int] = {}
@@ -57,7 +62,7 @@ class Folder:
         return found
 
     def reader(self) -> Reader:
-        return lambda name: _read_file(self.path / name)
+        return partial(_read_below, self.path)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Zip:
     @property
     def prefix(self) -> str:
         return self.name + ":"
+
+    @property
+    def root(self) -> str:
+        return self.path.stem
 
     def sizes(self) -> dict[str, int]:
         with zipfile.ZipFile(self.path) as archive:
@@ -123,8 +132,10 @@ def files_of(tree: Folder | Zip, sizes: dict[str, int], captions: Path | None, c
     """The images among the files of a tree, with what captions files and text files of the same name say of them."""
     images = [n for n in sizes if suffix(n) in SUFFIXES]
     links, dead = _links(tree, sizes, images) if isinstance(tree, Folder) else ({}, {})
+    true, lost = ground_truth(tree.reader(), sizes, images, tree.root, column)
+    dead |= lost
     names = sorted([*images, *dead], key=natural)
-    said = links | _said(tree, sizes, names, captions, column)
+    said = links | true | _said(tree, sizes, names, captions, column)
     entries = [Entry(n, said.get(n, Said()), _beside(n, sizes), dead.get(n)) for n in names]
     return Files(tree, entries, [sizes.get(e.name, -1) + sizes.get(e.text or "", 0) for e in entries])
 
@@ -193,6 +204,10 @@ def _text(reader: Reader, name: str) -> tuple[str, ...]:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts if part != "..")
+
+
+def _read_below(folder: Path, name: str) -> bytes:
+    return _read_file(folder / name)
 
 
 def _read_file(file: Path) -> bytes:

@@ -10,7 +10,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.plots import canvas
 from mnemoscope.plots.canvas import CURVES, FONT
 
-NAMES = ("before refinement", "after refinement")
+NAMES = ("candidates", "needed")
 
 
 def set_size_plot(initial: Sequence[int], refined: Sequence[int]) -> Figure:

@@ -1,0 +1,1 @@
+"""Training and fine-tuning: data with duplication and captions, the objective, the loop, probes while it runs."""

@@ -1,0 +1,44 @@
+"""The batches of a step, as parts of one whole that does not depend on how many processes share it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.training.latents import Latents
+from mnemoscope.training.networks import Batch
+from mnemoscope.training.noise import Draws
+from mnemoscope.training.options import TrainOptions
+from mnemoscope.training.order import Order
+
+
+class Batches:
+    """What one of several processes trains on, by the number of the step.
+
+    The whole batch of a step has `batch_size` samples for each micro-batch of each process; they come in the same order,
+    with the same noise, whatever the processes and micro-batches.
+    """
+
+    def __init__(
+        self, data: TrainingSet, vae: Any, options: TrainOptions, *, process: int = 0, processes: int = 1, folder: Path
+    ) -> None:
+        self.data, self.options, self.process = data, options, process
+        self.parts = processes * options.accumulation
+        self.order = Order(data, options.batch_size * self.parts, options.seed)
+        self.latents = Latents(data, vae, folder)
+
+    def prepare(self) -> Iterator[int]:
+        """Compute what need not be computed at every step; yields the rows that are done."""
+        return self.latents.precompute()
+
+    def of(self, step: int) -> list[Batch]:
+        """The micro-batches of a step, counted from 0."""
+        own = range(self.process * self.options.accumulation, (self.process + 1) * self.options.accumulation)
+        return [self._part(step, part) for part in own]
+
+    def _part(self, step: int, part: int) -> Batch:
+        views = self.order.batch(step, part, self.parts)
+        captions = [self.data.texts(*view)[1] for view in views]
+        groups = [self.data.rows[index].group for index, _ in views]
+        draws = Draws.of(self.options.seed, step, part, len(views))
+        return Batch(self.latents.batch(views), captions, groups, draws)

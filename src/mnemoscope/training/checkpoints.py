@@ -1,0 +1,131 @@
+"""Checkpoints of a training: all that its next step depends on, whole or not there."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+
+from mnemoscope.errors import UsageError
+from mnemoscope.run import read_json, write_json
+from mnemoscope.training.options import suffix
+
+if TYPE_CHECKING:
+    from mnemoscope.training.state import Training
+
+NAME = re.compile(r"step-(\d{6,})")
+
+
+class Checkpoints:
+    """The checkpoints of a run, `step-000123/` each, of which the newest `keep` are kept (all if None)."""
+
+    def __init__(self, folder: Path, keep: int | None = None) -> None:
+        self.folder, self.keep = folder, keep
+
+    def all(self) -> list[Path]:
+        """The checkpoints, oldest first; what a kill left half done is not among them."""
+        found = [path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)]
+        return sorted(found, key=step_of)
+
+    def newest(self) -> Path | None:
+        """The checkpoint of the last step that has one."""
+        return next(reversed(self.all()), None)
+
+    def save(self, training: "Training") -> Path:
+        """Write a checkpoint of this moment beside its place, move it there, and drop the oldest beyond `keep`."""
+        place = self.folder / f"step-{training.step:06d}"
+        if not place.is_dir():
+            self.clean()
+            partial = self.folder / f".{place.name}.partial"
+            partial.mkdir(parents=True)
+            _write(training, partial)
+            _flush(partial)
+            os.replace(partial, place)
+        for old in self.all()[: -self.keep] if self.keep else []:
+            gone = old.with_name(f".{old.name}.partial")
+            os.replace(old, gone)  # no half of it is ever taken for a checkpoint
+            shutil.rmtree(gone)
+        return place
+
+    def clean(self) -> None:
+        """Delete what a kill left half done."""
+        for partial in self.folder.glob(".step-*.partial"):
+            shutil.rmtree(partial)
+
+
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done at a checkpoint."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def restore(training: "Training", checkpoint: Path) -> None:
+    """Put a training where a checkpoint left it; raises `UsageError` for a checkpoint that is damaged or another's."""
+    state = read_json(checkpoint / "state.json")
+    try:
+        if training.averages:
+            _restore_averages(training, checkpoint, state)
+        training.nets.read(checkpoint)
+        _restore_optimizer(training.optimizer, checkpoint, state["optimizer"])
+        if training.accelerator.scaler is not None and state["scaler"]:
+            training.accelerator.scaler.load_state_dict(state["scaler"])
+        training.step = state["step"]
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as e:
+        reason = f"{type(e).__name__}: {e}".partition("\n")[0][:200]
+        raise UsageError(f"{checkpoint} is no checkpoint of this training, or damaged: {reason}") from e
+
+
+def _write(training: "Training", folder: Path) -> None:
+    training.nets.write(folder)
+    averages = training.averages
+    for decay in averages.models if averages else ():
+        with averages.applied(decay):
+            training.nets.write(folder, suffix(decay))
+    tensors, numbers = _flat(training.optimizer)
+    save_file(tensors, folder / "optimizer.safetensors")
+    scaler = training.accelerator.scaler
+    state = {
+        "step": training.step,
+        "updates": averages.updates if averages else 0,
+        "optimizer": numbers,
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
+    write_json(folder / "state.json", state)
+
+
+def _restore_averages(training: "Training", checkpoint: Path, state: dict[str, Any]) -> None:
+    for decay in training.averages.models:
+        training.nets.read(checkpoint, suffix(decay))
+        training.averages.restore(decay, state["updates"])
+
+
+def _flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The state of each parameter under "number.name": what is a tensor, and what is not."""
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for number, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{number}.{name}"] = value.detach().cpu().contiguous().clone()
+            else:
+                numbers[f"{number}.{name}"] = value
+    return tensors, numbers
+
+
+def _restore_optimizer(optimizer: Optimizer, checkpoint: Path, numbers: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**load_file(checkpoint / "optimizer.safetensors"), **numbers}.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk hold the files of a folder before its name says that they are whole."""
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as f:
+            os.fsync(f.fileno())

@@ -1,0 +1,53 @@
+"""Rows of the probes of a training: their file, and what they say about going on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mnemoscope.training.probe_options import OWN, ProbeOptions
+
+FILE = "probes.jsonl"
+Row = dict[str, Any]
+
+
+def warning(rows: Sequence[Mapping[str, Any]], options: ProbeOptions) -> str | None:
+    """Why training should stop after these rows of one step, in a sentence; None if it may go on."""
+    for name, limit in options.limits.items():
+        for group in dict.fromkeys(row["group"] for row in rows):
+            values = values_of([row for row in rows if row["group"] == group], name)
+            if not values.size:
+                continue
+            value = float(values.max() if options.stop_by == "max" else values.mean())
+            if value > limit:
+                what = f"the {options.stop_by} {name} of {values.size} {group} probes is {value:.4g}, above {limit:g}"
+                return f"Stopped at step {rows[0]['step']}: {what}."
+    return None
+
+
+def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, " N"]:
+    """Values of a detector, or of `own_similarity` (once a probe), in rows of one step and group."""
+    first = rows[0]["detector"] if rows else None
+    if name == OWN:
+        found = [row[OWN] for row in rows if row["detector"] == first]
+    else:
+        found = [row["score"] for row in rows if row["detector"] == name]
+    return np.array([value for value in found if value is not None], dtype=np.float64)
+
+
+def read_probes(folder: Path) -> list[Row]:
+    """Rows of the probes of a run so far; none where there is no file."""
+    file = folder / FILE
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []
+
+
+def write_probes(folder: Path, step: int, rows: Sequence[Row]) -> None:
+    """Write the rows of a step behind those of earlier steps; those of an earlier session from there on are gone."""
+    before = [row for row in read_probes(folder) if row["step"] < step]
+    file = folder / FILE
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in [*before, *rows]), encoding="utf-8")
+    partial.replace(file)

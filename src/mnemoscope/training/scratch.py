@@ -1,0 +1,41 @@
+"""A U-Net with random weights in the place of a pipeline's own."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from mnemoscope.errors import UsageError
+from mnemoscope.run import read_json
+from mnemoscope.training.options import TrainOptions
+
+SHARED = ("in_channels", "out_channels", "cross_attention_dim")
+
+
+def new_unet(pipe: DiffusionPipeline, options: TrainOptions) -> Any:
+    """A U-Net of the pipeline's own configuration, or of a JSON file's, with weights that depend on the seed alone.
+
+    Raises `UsageError` for a configuration that does not fit the rest of the pipeline.
+    """
+    if not hasattr(pipe, "unet"):
+        raise UsageError(f"{type(pipe).__name__} has no U-Net to train from scratch.")
+    own, kind = dict(pipe.unet.config), type(pipe.unet)
+    asked = own if options.unet_config is None else _asked(Path(options.unet_config), own, kind.__name__)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        try:
+            return kind.from_config(asked).to(pipe.unet.device)
+        except (ValueError, TypeError, RuntimeError) as e:
+            reason = str(e).partition("\n")[0]
+            raise UsageError(f"{options.unet_config} is no configuration of a {kind.__name__}: {reason}") from e
+
+
+def _asked(file: Path, own: dict[str, Any], kind: str) -> dict[str, Any]:
+    asked = read_json(file)
+    if (named := asked.get("_class_name", kind)) != kind:
+        raise UsageError(f"{file} configures a {named}, and this model needs a {kind}.")
+    for key in SHARED:
+        if key in own and asked.setdefault(key, own[key]) != own[key]:
+            raise UsageError(f"{file} does not fit this model: its {key} is {asked[key]}, and {own[key]} is needed.")
+    return asked
