@@ -144,7 +144,7 @@ def test_exact_search_is_the_plain_one_on_the_bundled_model(bundled: mn.Denoiser
     plain = Plain(bundled, prompt, known, 0.5, 0.985, 2)
     (found,) = neurons(bundled, [prompt], statistics=known, threshold=0.985, pairwise_threshold=0.5, seeds=2)
     assert found.neurons == plain.refined and found.initial_neurons == ablation.lists(plain.initial)
-    assert found.evaluations < 2 * plain.taken
+    assert found.evaluations < 4 * plain.taken / 1.5  # the released code evaluates both seeds twice for each set
 
 
 def test_grouped_search_keeps_a_set_that_is_enough_at_fewer_evaluations(model: mn.Denoiser) -> None:

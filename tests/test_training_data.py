@@ -1,6 +1,8 @@
 """Training data: what is read, what is left out and why, how often each row is shown, and what a view of it is."""
 
+import hashlib
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +46,8 @@ def same_views(one: TrainingSet, other: TrainingSet) -> bool:
 # Layouts
 
 
-@pytest.mark.parametrize("layout", ["zip", "tar", "parquet", *LAYOUTS])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of datasets and what it loads
+@pytest.mark.parametrize("layout", ["zip", "tar", "parquet", "saved", *LAYOUTS])
 def test_every_layout_gives_the_same_rows_in_any_order(layout: str, tmp_path: Path) -> None:
     said = LAYOUTS.get(layout, LAYOUTS["texts"])()
     captions = ["one fox", "two foxes", "ten foxes", "a bee"]
@@ -57,6 +60,12 @@ def test_every_layout_gives_the_same_rows_in_any_order(layout: str, tmp_path: Pa
         rows = [{"image": data, "caption": c} for data, c in zip(DATA.values(), captions, strict=True)]
         source = tmp_path / "set.parquet"
         pq.write_table(pa.Table.from_pylist(rows), source)
+    elif layout == "saved":
+        datasets = pytest.importorskip("datasets")
+        rows = {"image": [{"bytes": d, "path": None} for d in DATA.values()], "caption": captions}
+        kinds = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+        source = tmp_path / "saved"
+        datasets.Dataset.from_dict(rows, features=kinds).save_to_disk(str(source))
     else:
         source = written(tmp_path / "set", {**DATA, **said})
     found = training(source, random_flip=True, center_crop=False)
@@ -64,6 +73,18 @@ def test_every_layout_gives_the_same_rows_in_any_order(layout: str, tmp_path: Pa
     plain = training(written(tmp_path / "plain", {**DATA, **LAYOUTS["texts"]()}), random_flip=True, center_crop=False)
     assert same_views(found, plain)
     assert [row["sha256"] for row in found.manifest()] == [row["sha256"] for row in plain.manifest()]
+
+
+def test_forked_processes_read_what_was_copied(tmp_path: Path) -> None:
+    """The workers of a loader share the open file: each of them gets its own pictures."""
+    files = {f"{k}.png": encoded(image(k)) for k in range(8)} | {f"{k}.txt": str(k) for k in range(8)}
+    found = training(zipped(tmp_path / "set.zip", files))
+    wanted = [row.sha256 for row in found.rows]
+    children = [os.fork() for _ in range(3)]
+    if 0 in children:
+        right = all(hashlib.sha256(found.rows[k].read()).hexdigest() == wanted[k] for k in [*range(8)] * 20)
+        os._exit(0 if right else 1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
 
 
 def _sample(name: str, caption: str) -> list[tuple[str, bytes | str]]:
@@ -127,7 +148,11 @@ def test_what_cannot_be_used_is_counted_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "options", "said"),
     [
-        ({"a.png": b"x", "a.txt": "t"}, {}, r"^None of the 1 pictures of .* \(a.png: unreadable: text, not an image\)\.$"),
+        (
+            {"a.png": b"x", "a.txt": "t"},
+            {},
+            r"^None of the 1 pictures of .* \(a.png: unreadable: text, not an image\)\.$",
+        ),
         ({"a.png": DATA["b.png"]}, {}, r"^None of the 1 pictures of .* \(a.png: no caption\)\.$"),
         ({"a.png": DATA["b.png"]}, {"conditioning": "class"}, r"\(a.png: no class: its folder or a column class has"),
         ({"a.txt": "t"}, {}, "holds no image, and no .tar, .zip or .parquet"),
@@ -335,8 +360,10 @@ def test_processes_see_the_union_and_so_do_accumulated_batches(options: dict, tm
     found = training(pairs(tmp_path, 10), **options)
     whole, half = Order(found, 4, 7), Order(found, 2, 7)
     for step in (0, 3, 40, 7, 2):
-        parts = [half.batch(step, rank, 2) for rank in (0, 1)]
+        parts = [whole.batch(step, rank, 2) for rank in (0, 1)]
         assert parts[0] + parts[1] == whole.batch(step) == half.batch(2 * step) + half.batch(2 * step + 1)
+    with pytest.raises(UsageError, match="A batch of 4 cannot be cut into 3 even parts; give a multiple"):
+        whole.batch(0, 0, 3)
     assert [Order(found, 4, 7).batch(step) for step in range(9)] == [whole.batch(step) for step in range(9)]
     assert [Order(found, 4, 8).batch(step) for step in range(9)] != [whole.batch(step) for step in range(9)]
     every = [view for step in range(200) for view in whole.batch(step)]
@@ -362,5 +389,5 @@ def test_texts_that_the_tokenizer_cuts_off_are_counted(tmp_path: Path) -> None:
     report = found.report()
     assert (report["captions"], report["captions_cut_off"], report["most_tokens_cut_off"]) == (4, 2, 6)
     assert [found.example(k, 0).cut_off for k in range(4)] == [0, 1, 6, 0]
-    longer = training(tmp_path, tiny.tokenizer(), transform=("random_words:count=9",))
+    longer = training(tmp_path, tiny.tokenizer(), transform=("random_words:count=19",))
     assert longer.example(3, 0).cut_off > 0 and longer.report()["captions_cut_off"] == 2

@@ -12,33 +12,15 @@ from filelock import FileLock, Timeout
 from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
 
-OWN_FILES = (
-    "rows.jsonl",
-    "matches.parquet",
-    "work.jsonl",
-    "summary.json",
-    "report.html",
-    "wen.jsonl",
-    "wen-negatives.jsonl",
-    "attributions.json",
-    "perturbations.json",
-    "nemo.csv",
-    "statistics.safetensors",
-    "calibration.json",
-    "run.json",
-)
-OWN_FOLDERS = (
-    "images",
-    "features",
-    "arrays",
-    "references",
-    "plots",
-    "detect",
-    "generate",
-    "measure",
-    "explain",
-    "mitigate",
-)
+OWN_FILES = """
+    rows.jsonl matches.parquet manifest.parquet probes.jsonl work.jsonl summary.json report.html
+    wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
+    statistics.safetensors calibration.json run.json
+""".split()
+OWN_FOLDERS = """
+    images features arrays references plots detect generate measure explain mitigate checkpoints previews pipeline
+    lora cache trackers
+""".split()
 
 
 class Run:

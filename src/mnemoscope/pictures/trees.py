@@ -62,7 +62,7 @@ class Folder:
         return found
 
     def reader(self) -> Reader:
-        return partial(_read_below, self.path)
+        return lambda name: _read_file(self.path / name)
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,6 @@ def _text(reader: Reader, name: str) -> tuple[str, ...]:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts if part != "..")
-
-
-def _read_below(folder: Path, name: str) -> bytes:
-    return _read_file(folder / name)
 
 
 def _read_file(file: Path) -> bytes:

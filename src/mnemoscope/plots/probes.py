@@ -42,10 +42,10 @@ def probes_plot(
 
 def _points(rows: Sequence[Mapping[str, Any]], group: str, value: str) -> list[tuple[float, ...]]:
     """Step, mean, interval and number of probes of a group at each step that has any."""
-    found = []
+    found: list[tuple[float, ...]] = []
     for step in sorted({row["step"] for row in rows}):
         values = values_of([row for row in rows if row["step"] == step and row["group"] == group], value)
         if values.size:
             low, high = mean_interval(values) if values.size > 1 else (values[0], values[0])
-            found.append((step, float(values.mean()), float(low), float(high), values.size))
+            found.append(tuple(map(float, (step, values.mean(), low, high, values.size))))
     return found

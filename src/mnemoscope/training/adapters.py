@@ -23,9 +23,7 @@ def add(unet: Any, options: TrainOptions) -> None:
     except ImportError as e:
         raise UsageError("A LoRA needs peft: pip install 'mnemoscope[lora]'.") from e
     alpha = options.lora_rank if options.lora_alpha is None else options.lora_alpha
-    config = LoraConfig(
-        r=options.lora_rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=PROJECTIONS
-    )
+    config = LoraConfig(r=options.lora_rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=PROJECTIONS)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         unet.add_adapter(config)

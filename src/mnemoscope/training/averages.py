@@ -13,6 +13,7 @@ class Averages:
 
     def __init__(self, parameters: Sequence[nn.Parameter], decays: Sequence[float]) -> None:
         self.parameters = list(parameters)
+        self.decays = tuple(decays)
         self.models = {decay: EMAModel(self.parameters, decay=decay, foreach=True) for decay in decays}
 
     def update(self) -> None:

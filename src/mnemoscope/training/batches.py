@@ -15,8 +15,8 @@ from mnemoscope.training.order import Order
 class Batches:
     """What one of several processes trains on, by the number of the step.
 
-    The whole batch of a step has `batch_size` samples for each micro-batch of each process; they come in the same order,
-    with the same noise, whatever the processes and micro-batches.
+    The whole batch of a step has `batch_size` samples for each micro-batch of each process. They come in the same
+    order and with the same noise, however many processes and micro-batches share it.
     """
 
     def __init__(
@@ -24,7 +24,8 @@ class Batches:
     ) -> None:
         self.data, self.options, self.process = data, options, process
         self.parts = processes * options.accumulation
-        self.order = Order(data, options.batch_size * self.parts, options.seed)
+        self.samples = options.batch_size * self.parts
+        self.order = Order(data, self.samples, options.seed)
         self.latents = Latents(data, vae, folder)
 
     def prepare(self) -> Iterator[int]:

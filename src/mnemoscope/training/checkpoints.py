@@ -67,8 +67,9 @@ def restore(training: "Training", checkpoint: Path) -> None:
     """Put a training where a checkpoint left it; raises `UsageError` for a checkpoint that is damaged or another's."""
     state = read_json(checkpoint / "state.json")
     try:
-        if training.averages:
-            _restore_averages(training, checkpoint, state)
+        for decay in training.averages.models:
+            training.nets.read(checkpoint, suffix(decay))
+            training.averages.restore(decay, state["updates"])
         training.nets.read(checkpoint)
         _restore_optimizer(training.optimizer, checkpoint, state["optimizer"])
         if training.accelerator.scaler is not None and state["scaler"]:
@@ -81,26 +82,19 @@ def restore(training: "Training", checkpoint: Path) -> None:
 
 def _write(training: "Training", folder: Path) -> None:
     training.nets.write(folder)
-    averages = training.averages
-    for decay in averages.models if averages else ():
-        with averages.applied(decay):
+    for decay in training.averages.models:
+        with training.averages.applied(decay):
             training.nets.write(folder, suffix(decay))
     tensors, numbers = _flat(training.optimizer)
     save_file(tensors, folder / "optimizer.safetensors")
     scaler = training.accelerator.scaler
     state = {
         "step": training.step,
-        "updates": averages.updates if averages else 0,
+        "updates": training.averages.updates,
         "optimizer": numbers,
         "scaler": None if scaler is None else scaler.state_dict(),
     }
     write_json(folder / "state.json", state)
-
-
-def _restore_averages(training: "Training", checkpoint: Path, state: dict[str, Any]) -> None:
-    for decay in training.averages.models:
-        training.nets.read(checkpoint, suffix(decay))
-        training.averages.restore(decay, state["updates"])
 
 
 def _flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

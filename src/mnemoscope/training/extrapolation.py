@@ -92,8 +92,8 @@ def _require_alike(model: Denoiser, base: Denoiser) -> None:
     if model.latent_shape != base.latent_shape:
         shapes = f"latents of {list(model.latent_shape)}, and the base model of {list(base.latent_shape)}"
         raise UsageError(f"The fine-tuned model has {shapes}; give the model that it was fine-tuned from.")
-    own, other = (getattr(m.pipe.scheduler, "alphas_cumprod", None) for m in (model, base))
-    if (own is None) != (other is None) or (own is not None and not torch.equal(own.cpu(), other.cpu())):
+    own, other = (getattr(m.pipe.scheduler, "alphas_cumprod", torch.empty(0)).cpu() for m in (model, base))
+    if not torch.equal(own, other):  # a flow has none
         raise UsageError("The two models have other noise levels; give the model that the other was fine-tuned from.")
 
 

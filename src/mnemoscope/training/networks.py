@@ -64,7 +64,7 @@ class Networks(nn.Module):
         if self.options.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
             if self.text_encoder is not None:
-                self.text_encoder.gradient_checkpointing_enable()
+                _saving(self.text_encoder)()
         if self.options.compile:
             self.unet.compile()
         for module in self.trained:
@@ -125,6 +125,11 @@ class Networks(nn.Module):
             if module is not None:
                 saved = type(module).from_pretrained(folder / f"{name}{suffix}", use_safetensors=True)
                 module.load_state_dict(saved.state_dict())
+
+
+def _saving(module: Any) -> Any:
+    """What makes a transformers network compute activations anew, by the name that its version has for it."""
+    return getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
 
 
 def _check(family: Any, options: TrainOptions) -> None:

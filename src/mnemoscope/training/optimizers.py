@@ -1,6 +1,7 @@
 """The optimizer of a training, and its learning rate as a function of the step alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
@@ -19,7 +20,7 @@ def optimizer(parameters: Sequence[nn.Parameter], options: TrainOptions, process
     Raises `UsageError` where 8-bit states are asked for and bitsandbytes is not installed.
     """
     samples = options.batch_size * options.accumulation * processes if options.scale_lr else 1
-    settings = {
+    settings: dict[str, Any] = {
         "lr": options.learning_rate * samples,
         "betas": (options.adam_beta1, options.adam_beta2),
         "eps": options.adam_epsilon,

@@ -11,12 +11,16 @@ TRAIN = ("unet", "unet+text", "lora", "scratch")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adamw", "adamw8bit")
-POSITIVE = ("steps", "batch_size", "accumulation", "learning_rate", "max_grad_norm", "lora_rank", "preview_images")
-POSITIVE += ("preview_inference_steps", "adam_epsilon", "checkpoint_every", "keep")
+POSITIVE = (
+    *("steps", "batch_size", "accumulation", "learning_rate", "adam_epsilon", "max_grad_norm", "lora_rank"),
+    *("checkpoint_every", "keep", "preview_images", "preview_inference_steps"),
+)
 NOT_NEGATIVE = ("warmup", "weight_decay", "preview_every", "seed")
 # what may differ from one session of a training to the next: it changes no weight
-FREE = ("checkpoint_every", "keep", "trackers", "project", "resume", "device")
-FREE += ("preview_every", "preview_prompts", "preview_images", "preview_inference_steps", "preview_guidance")
+FREE = (
+    *("checkpoint_every", "keep", "trackers", "project", "resume", "device"),
+    *("preview_every", "preview_prompts", "preview_images", "preview_inference_steps", "preview_guidance"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,6 @@ class TrainOptions:
             raise UsageError("--lora-alpha is a LoRA's; give --train lora with it.")
         if len(set(self.ema)) < len(self.ema):
             raise UsageError("--ema was given one decay twice; give each once.")
-
-    @property
-    def averaged(self) -> str:
-        """Suffix of the weights that are exported: those of the first average, or none where there is none."""
-        return suffix(self.ema[0]) if self.ema else ""
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a training goes on."""

@@ -24,9 +24,8 @@ class Shown(Protocol):
 class Order:
     """Batches of a set by the number of their step.
 
-    `batch_size` is the number of samples that one process has in one step; where several batches are accumulated, each
-    of them is a step here. Epochs follow one another without a gap, so that a batch may hold the end of one and the
-    beginning of the next.
+    `batch_size` is the number of samples of one step, over all processes and accumulated batches. Epochs follow one
+    another without a gap, so that a batch may hold the end of one and the beginning of the next.
     """
 
     def __init__(self, shown: Shown, batch_size: int, seed: int) -> None:
@@ -35,15 +34,17 @@ class Order:
         self.shares, self.batch_size, self.seed = shown.shares, batch_size, seed
         self._epoch = lru_cache(maxsize=4)(self._in_epoch)
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[View]:
-        """Rows and their views in the batch that one of `world` processes has in a step.
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> list[View]:
+        """Rows and their views in the batch of a step, or in one of the `parts` that processes have of it.
 
-        A view counts how often a row was shown before; it is the epoch where no row is shown twice in one. The batches
-        of all processes, in the order of their ranks, are what one process has in a batch that is as long, and also
-        what one process has in as many steps one after the other.
+        A view counts how often a row was shown before; it is the epoch where no row is shown twice in one. The parts
+        one after the other are the batch. Raises `UsageError` for a batch that has no such even parts.
         """
-        first = (step * world + rank) * self.batch_size
-        return [self.view(position) for position in range(first, first + self.batch_size)]
+        if self.batch_size % parts:
+            raise UsageError(f"A batch of {self.batch_size} cannot be cut into {parts} even parts; give a multiple.")
+        size = self.batch_size // parts
+        first = step * self.batch_size + part * size
+        return [self.view(position) for position in range(first, first + size)]
 
     def view(self, position: int) -> View:
         """Row and view of a sample by its place in the whole training."""

@@ -15,7 +15,7 @@ FOLDER = "previews"
 
 @dataclass(frozen=True)
 class Previews:
-    """Draws `images` of each prompt, with the seeds `seed` and those after it, at every `every`-th step (never for 0)."""
+    """Draws `images` of each prompt, with the seeds `seed` and those after it, every `every` steps (never for 0)."""
 
     prompts: Sequence[str]
     every: int

@@ -16,10 +16,11 @@ Statistic = Literal["mean", "max"]
 class ProbeOptions:
     """Which prompts are looked at, how often, how closely, and when to stop; each is the option of the same name.
 
-    Every `probe_every` steps, none for 0, the prompts of a file `probe_prompts`, or `probe_count` pictures of each group
-    by their captions, are scored by `probe_detectors`, and drawn `probe_images` times if that is not 0. `stop_above` has
-    entries like "own_similarity=0.8" or "noise_norm=5": training stops when the mean (or "max", by `stop_by`) of a
-    group's probes is above one. Raises `UsageError` for a detector that there is not, and for numbers out of range.
+    Every `probe_every` steps, never for 0, the prompts of a file `probe_prompts`, or else the captions of `probe_count`
+    pictures of each group, are scored by `probe_detectors`, and drawn `probe_images` times if that is not 0.
+    `stop_above` has entries like "own_similarity=0.8" or "noise_norm=5": training stops when the mean (or "max", by
+    `stop_by`) of a group's probes is above one. Raises `UsageError` for a detector that there is not, and for numbers
+    out of range.
     """
 
     probe_every: int = 0

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
@@ -29,6 +29,7 @@ from mnemoscope.trajectory import Trajectory
 GIVEN = "given"  # group of a prompt that is no caption of the training data
 
 
+@runtime_checkable
 class Folder(Protocol):
     """A run, as far as probes need it."""
 

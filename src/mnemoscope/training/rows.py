@@ -66,9 +66,7 @@ def memorized_rows(options: DataOptions, spool: Spool) -> Iterator[Row]:
     """Rows of the set that may be memorized, those of the subset."""
     captions = None if options.captions is None else Path(options.captions)
     source = open_source(options.data, captions=captions, column=options.column)
-    places = _subset(options, source)
-    chosen = (each for place, each in enumerate(_pictures(source)) if place in places)
-    return _rows(chosen, _own_captions(options), "memorized", spool)
+    return _rows(_subset(options, source), _own_captions(options), "memorized", spool)
 
 
 def base_rows(options: DataOptions, spool: Spool) -> Iterator[Row]:
@@ -108,18 +106,19 @@ def _own_captions(options: DataOptions) -> dict[str, tuple[str, ...]]:
     return {picture.key: picture.captions for picture in open_source(options.data, column=options.column)}
 
 
-def _subset(options: DataOptions, source: Source) -> range | set[int]:
-    """Places of the pictures that are meant."""
-    whole = len(source)
+def _subset(options: DataOptions, source: Source) -> Iterator[Placed]:
+    """The pictures that are meant; those behind the last one are not looked at."""
     if options.subset is None:
-        return range(whole)
+        return _pictures(source)
+    whole = len(source)
     count = int(options.subset if options.subset >= 1 else options.subset * whole + 1e-9)
     if not 1 <= count <= whole:
         what = f"--subset {options.subset:g} of {whole} pictures is {count or 'none'}"
         raise UsageError(f"{what}; give a number from 1 to {whole}, or a share of them.")
     if options.subset_by == "first":
-        return range(count)
-    return _stratified([kind for _, kind, _ in _pictures(source)], count, options.seed)
+        return islice(_pictures(source), count)
+    places = _stratified([kind for _, kind, _ in _pictures(source)], count, options.seed)
+    return (each for place, each in enumerate(_pictures(source)) if place in places)
 
 
 def _stratified(classes: list[str | None], count: int, seed: int) -> set[int]:

@@ -4,35 +4,34 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 
 class Spool:
-    """A temporary file, removed with the last set that reads from it; made only if something is put there.
+    """A temporary file without a name, gone with the process at the latest; made only if something is put there.
 
-    Any number of processes may read any picture at any time.
+    Forked processes may read any picture at any time: none of them moves the place where another one reads.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self.path: Path | None = None
         self.size = 0
+
+    @cached_property
+    def _file(self) -> Any:
+        file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115, it is read as long as the set lives
+        weakref.finalize(self, file.close)
+        return file
 
     def put(self, data: bytes) -> Callable[[], bytes]:
         """Keep a picture's bytes; how to read them later."""
-        if self.path is None:
-            number, name = tempfile.mkstemp(prefix="pictures-", suffix=".bin", dir=self.folder)
-            os.close(number)
-            self.path = Path(name)
-            weakref.finalize(self, os.unlink, name)
-        with self.path.open("ab") as file:
-            file.write(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
         start, self.size = self.size, self.size + len(data)
-        return partial(_read, self.path, start, len(data))
+        return partial(self._read, start, len(data))
 
-
-def _read(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
+    def _read(self, start: int, size: int) -> bytes:
+        return os.pread(self._file.fileno(), size, start)

@@ -30,8 +30,7 @@ class Training:
         self.optimizer = optimizer(self.parameters, options, accelerator.num_processes)
         self.rate = learning_rate(options, self.optimizer.param_groups[0]["lr"])
         self.model, self._stepper = accelerator.prepare(nets, self.optimizer)
-        keeps = options.ema and accelerator.is_main_process
-        self.averages = Averages(self.parameters, options.ema) if keeps else None
+        self.averages = Averages(self.parameters, options.ema if accelerator.is_main_process else ())
         self.step = 0
 
     def update(self, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -76,7 +75,7 @@ class Training:
             norm = None if self._stepper.step_was_skipped else float(found)
         elif self.accelerator.scaler is not None:
             self.accelerator.scaler.update()  # it must forget that the gradients were looked at
-        if norm is not None and self.averages is not None:
+        if norm is not None:
             self.averages.update()
         self._stepper.zero_grad()
         return norm

@@ -1,0 +1,216 @@
+"""Train a pipeline on a set: a run that stops and goes on at any step, on one process or many."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import DiffusionPipeline
+from rich.progress import Progress
+
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.run import Run, read_json, read_rows, write_json
+from mnemoscope.training.batches import Batches
+from mnemoscope.training.checkpoints import Checkpoints, restore
+from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.training.export import export
+from mnemoscope.training.logging import Log
+from mnemoscope.training.manifest import write_manifest
+from mnemoscope.training.networks import Networks
+from mnemoscope.training.objective import ObjectiveOptions
+from mnemoscope.training.options import TrainOptions, checkpoint_path
+from mnemoscope.training.previews import Previews
+from mnemoscope.training.processes import accelerated, interruptible
+from mnemoscope.training.state import Training
+
+RECENT = 100  # steps that the loss of the summary is the mean of
+Callback = Callable[[int, DiffusionPipeline, Run], str | None]
+
+
+def train(
+    pipe: DiffusionPipeline,
+    data: TrainingSet,
+    out: Path | str,
+    options: TrainOptions | None = None,
+    objective: ObjectiveOptions | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    source: str = "",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train networks of the pipeline, in place, and write the run; its summary, empty on all processes but the first.
+
+    A run that is there already goes on from its newest checkpoint, or gives its summary if it was finished. Callbacks
+    are called with (step, pipe, run) before the first step and after each one, on the first process; what one returns
+    is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that do not fit the
+    model or the run, and `KeyboardInterrupt`, with a checkpoint, when interrupted.
+    """
+    options, objective, folder = options or TrainOptions(), objective or ObjectiveOptions(), Path(out)
+    elsewhere = checkpoint_path(options.resume)
+    with accelerated(options, folder) as accelerator:
+        model = Denoiser(pipe.to(accelerator.device), source).describe()
+        nets = Networks(pipe, options, objective)
+        record = _record(data, options, objective, model, accelerator)
+        free = {**options.free(), **(asked or {})}
+        with _opened(folder, record, free, accelerator, overwrite) as run:
+            if (folder / "summary.json").is_file():
+                return read_json(folder / "summary.json")
+            session = _Session(Training(nets, accelerator, options), data, folder, run, callbacks)
+            session.begin(elsewhere)
+            return session.finish(session.go())
+
+
+class _Session:
+    """From one start of a training to its end, or to its interruption."""
+
+    def __init__(
+        self, training: Training, data: TrainingSet, folder: Path, run: Run | None, callbacks: Sequence[Callback]
+    ) -> None:
+        self.training, self.data, self.folder, self.run = training, data, folder, run
+        self.options, self.accelerator = training.options, training.accelerator
+        vae = getattr(training.nets.pipe, "vae", None)
+        place = {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+        self.batches = Batches(data, vae, self.options, **place, folder=folder / "cache")
+        self.checkpoints = Checkpoints(folder / "checkpoints", self.options.keep)
+        self.log = Log(run, self.accelerator)
+        self.callbacks: list[Callback] = [_previews(data, self.options), *callbacks]
+        self.evaluations = self.batches.samples * (1 + (training.nets.objective.hard_threshold is not None))
+
+    def begin(self, elsewhere: Path | None) -> None:
+        """Prepare the data, and take up the training where it was left."""
+        if self.run is not None:
+            write_manifest(self.data, self.folder)
+            for _ in self._shown(self.batches.prepare(), "latents", len(self.data)):
+                pass
+        self.accelerator.wait_for_everyone()
+        if (checkpoint := self.checkpoints.newest() or elsewhere) is not None:
+            restore(self.training, checkpoint)
+        self.log.begin(self.training.step)
+
+    def go(self) -> str | None:
+        """Do the steps that are left; why it was stopped before the last one, if it was."""
+        with interruptible() as interruption, self._progress() as bar:
+            task = bar.add_task("training", total=self.options.steps, completed=self.training.step) if bar else None
+            is_cut, reason = self._agreed(bool(interruption), self._look() if not self.training.step else None)
+            while self.training.step < self.options.steps and not (is_cut or reason):
+                row = self.training.update(self.batches.of(self.training.step))
+                self.log.add(row, self.evaluations)
+                is_cut, reason = self._agreed(bool(interruption), self._look())
+                if is_cut or reason or self._is_due():
+                    self._save()
+                if bar is not None and task is not None:
+                    loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"
+                    bar.update(task, completed=self.training.step, description=f"training, loss {loss}")
+        if is_cut:
+            raise KeyboardInterrupt
+        return reason
+
+    def finish(self, reason: str | None) -> dict[str, Any]:
+        """Write the result and the summary."""
+        if self.run is None:
+            return {}
+        place = export(self.training, self.folder)
+        rows = read_rows(self.folder)
+        losses = [row["loss"] for row in rows[-RECENT:] if row["loss"] is not None]
+        newest = self.checkpoints.newest()
+        return self.run.finish(
+            steps=self.training.step,
+            stopped=reason,
+            loss=sum(losses) / len(losses) if losses else None,
+            updates=sum(bool(row["updated"]) for row in rows),
+            data=self.data.report(),
+            export=place.name,
+            checkpoint=None if newest is None else f"checkpoints/{newest.name}",
+        )
+
+    def _look(self) -> str | None:
+        """Call the callbacks on the first process; the first reason to stop."""
+        if self.run is None:
+            return None
+        said = [callback(self.training.step, self.training.nets.pipe, self.run) for callback in self.callbacks]
+        return next((text for text in said if text), None)
+
+    def _agreed(self, is_cut: bool, reason: str | None) -> tuple[bool, str | None]:
+        """Whether any process is to be interrupted, and why any of them stops."""
+        if self.accelerator.num_processes == 1:
+            return is_cut, reason
+        own = torch.tensor([float(is_cut), float(bool(reason))], device=self.accelerator.device)
+        cut, stopped = self.accelerator.reduce(own, "sum").tolist()
+        return cut > 0, reason or ("stopped by another process" if stopped else None)
+
+    def _is_due(self) -> bool:
+        step = self.training.step
+        return step % self.options.checkpoint_every == 0 or step == self.options.steps
+
+    def _save(self) -> None:
+        if self.run is not None:
+            self.log.flush()
+            self.checkpoints.save(self.training)
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress | None]:
+        with Progress(transient=True) if self.run is not None else nullcontext() as bar:
+            yield bar
+
+    def _shown(self, done: Iterator[int], title: str, total: int) -> Iterator[int]:
+        with Progress(transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            for count in done:
+                bar.update(task, completed=count)
+                yield count
+
+
+def _previews(data: TrainingSet, options: TrainOptions) -> Previews:
+    firsts = dict.fromkeys(text for k in range(min(len(data), 50)) for text in data.possible(k)[:1])
+    return Previews(
+        options.preview_prompts or list(firsts)[:3],
+        options.preview_every,
+        options.preview_images,
+        options.seed,
+        options.preview_inference_steps,
+        options.preview_guidance,
+    )
+
+
+def _record(
+    data: TrainingSet,
+    options: TrainOptions,
+    objective: ObjectiveOptions,
+    model: dict[str, Any],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """What a run is known again by."""
+    settings = {**asdict(data.options), **asdict(objective), **options.fixed()}
+    about = {"hash": data.content, "seed": data.options.seed, "resolution": data.resolution}
+    return {
+        "settings": settings,
+        "model": model,
+        "data": about,
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+    }
+
+
+@contextmanager
+def _opened(
+    folder: Path, record: dict[str, Any], free: dict[str, Any], accelerator: Accelerator, overwrite: bool
+) -> Iterator[Run | None]:
+    """The run on the first process, once it is open; None on the others."""
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        yield None
+        return
+    settings = record.pop("settings")
+    with Run(folder, "train", settings, overwrite=overwrite, **record) as run:
+        write_json(folder / "run.json", read_json(folder / "run.json") | {"free": free})
+        if accelerator.trackers or accelerator.log_with:
+            plain = {k: v for k, v in {**settings, **free}.items() if isinstance(v, bool | int | float | str)}
+            accelerator.init_trackers(str(free["project"]), plain)
+        accelerator.wait_for_everyone()
+        yield run
+        accelerator.end_training()

@@ -1,0 +1,82 @@
+"""Accelerate's processes, devices and trackers, opened for one training and closed behind it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
+
+from mnemoscope.errors import UsageError
+from mnemoscope.loading import pick_device
+from mnemoscope.training.options import TrainOptions
+
+
+@contextmanager
+def accelerated(options: TrainOptions, folder: Path) -> Iterator[Accelerator]:
+    """An accelerator for these options; torch's random state is put back when it closes.
+
+    The processes are those that `accelerate launch` or `torchrun` started, or this one. Raises `UsageError` for a
+    device or a tracker that is not to be had.
+    """
+    there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    if missing := [name for name in options.trackers if name not in there]:
+        has = ", ".join(sorted(there)) or "none"
+        raise UsageError(f"The tracker {missing[0]} is not installed or not known; installed: {has}.")
+    place = pick_device(options.device)
+    if place.type == "mps" and options.mixed_precision == "bf16":
+        raise UsageError("bf16 is not to be had on this device; use --mixed-precision no or fp16.")
+    is_ours, state = not PartialState._shared_state, torch.get_rng_state()
+    if place.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+        if place.index is not None and PartialState._shared_state == {} and options.device != "auto":
+            torch.cuda.set_device(place)
+    try:
+        yield Accelerator(
+            mixed_precision=options.mixed_precision,
+            cpu=place.type == "cpu",
+            log_with=list(options.trackers) or None,
+            project_config=ProjectConfiguration(str(folder), str(folder / "trackers")),
+        )
+    finally:
+        torch.set_rng_state(state)
+        if is_ours:
+            PartialState().destroy_process_group()
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
+
+
+class Interruption:
+    """Whether Ctrl-C, or an order to end, came since the block was opened; a second one is not waited for."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+    def __bool__(self) -> bool:
+        return self.came
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Ctrl-C is remembered while the block is open, so that the step at hand is finished first."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
