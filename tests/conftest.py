@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -43,3 +43,22 @@ def planted() -> Iterator[Denoiser]:
 @pytest.fixture(scope="session")
 def bundled() -> Denoiser:
     return Denoiser.from_pretrained("demo", device="cpu")
+
+
+@pytest.fixture
+def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple]:
+    """Give a command in this process: its exit code, what it printed, and what it printed as an error."""
+    from mnemoscope import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["mnemoscope", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return left.value.code, printed.out, printed.err
+
+    return run

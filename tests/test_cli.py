@@ -47,21 +47,6 @@ def planted_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Give a command in this process: its exit code, what it printed, and what it printed as an error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mnemoscope", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        printed = capsys.readouterr()
-        return left.value.code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def detect(mnemoscope, prompts: Path, tmp_path: Path):
     """`mnemoscope detect planted --prompts ... --out run` with further words."""
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,6 @@ from mnemoscope.search.shards import Index
 from test_search import COUNT, encoded, pictures
 
 DOCS = Path(__file__).parents[1] / "docs" / "search.md"
-
-
-@pytest.fixture
-def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Give a command in this process: its exit code, what it printed, and what it printed as an error."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mnemoscope", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        printed = capsys.readouterr()
-        return left.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

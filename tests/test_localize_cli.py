@@ -13,7 +13,7 @@ import pytest
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, cli, localization
+from mnemoscope import ablation, localization
 from mnemoscope.errors import UsageError
 from mnemoscope.localization import Localization, import_localization, run_localization
 from mnemoscope.neuron_tables import COLUMNS, LAYERS, export_nemo, read_nemo, write_nemo
@@ -37,21 +37,6 @@ def tiny_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mn.Denoiser, "from_pretrained", lambda name, **how: small())
     monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture
-def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Give a command in this process: its exit code, what it printed, and what it printed as an error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mnemoscope", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        printed = capsys.readouterr()
-        return left.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

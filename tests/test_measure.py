@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnemoscope import cli
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.measuring.generated import read_generated
@@ -209,18 +208,6 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         measured(generated, references, tmp_path / "run", measurement)
-
-
-@pytest.fixture
-def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple]:
-    def give(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["mnemoscope", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        said = capsys.readouterr()
-        return left.value.code, said.out, said.err
-
-    return give
 
 
 def test_the_command_measures_folders_and_writes_a_report(

@@ -8,7 +8,7 @@ import pytest
 
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring.agreement import agreement_summary, seed_agreement
-from mnemoscope.measuring.cliques import largest_clique
+from mnemoscope.measuring.cliques import in_largest, largest_clique
 from mnemoscope.measuring.memorization_ratio import copies, memorization_ratio, memorized_share, nearest_features
 from mnemoscope.measuring.tiles import tiled_distance
 from mnemoscope.search.nearest_pixels import nearest
@@ -180,3 +180,13 @@ def test_seed_agreement_is_the_mean_over_pairs() -> None:
     assert agreement_summary(rows[2:])["agreement"] is None
     with pytest.raises(UsageError, match="1 prompts were given for 6 vectors"):
         seed_agreement(vectors, ["a"], threshold=0.9)
+
+
+def test_all_cliques_of_the_largest_size_count() -> None:
+    joined = np.zeros((7, 7), dtype=bool)
+    for clique in ((0, 1, 2), (4, 5, 6), (2, 3)):
+        for a in clique:
+            for b in clique:
+                joined[a, b] = a != b
+    found = largest_clique(joined)
+    assert in_largest(joined, found).tolist() == [True, True, True, False, True, True, True]

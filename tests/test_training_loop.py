@@ -23,6 +23,8 @@ from mnemoscope.training.optimizers import learning_rate
 from mnemoscope.training.options import TrainOptions, chosen
 from training_data import SIDE, SMALL, data, pictures, trained
 
+STEADY = {"adam_epsilon": 1e-3}  # so that Adam does not make a step of the rounding of a gradient that is nearly 0
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory):
@@ -113,16 +115,16 @@ def test_batches_do_not_depend_on_how_they_are_shared(found, tmp_path):
 
 
 def test_accumulated_batches_are_one_batch(found, tmp_path):
-    one, _ = trained(found, tmp_path / "1", batch_size=4)
-    two, _ = trained(found, tmp_path / "2", batch_size=1, accumulation=4)
+    one, _ = trained(found, tmp_path / "1", batch_size=4, **STEADY)
+    two, _ = trained(found, tmp_path / "2", batch_size=1, accumulation=4, **STEADY)
     torch.testing.assert_close(weights(two.unet), weights(one.unet), rtol=0, atol=1e-6)
 
 
 def test_the_filter_keeps_the_mean_over_the_kept_however_the_batch_is_shared(found, tmp_path):
     free, _ = trained(found, tmp_path / "free", batch_size=4)
-    norms = {"hard_threshold": 0.45, "threshold_form": "joint"}
-    one, _ = trained(found, tmp_path / "1", batch_size=4, objective=norms)
-    two, _ = trained(found, tmp_path / "2", batch_size=1, accumulation=4, objective=norms)
+    norms = {"hard_threshold": 0.72}
+    one, _ = trained(found, tmp_path / "1", batch_size=4, objective=norms, **STEADY)
+    two, _ = trained(found, tmp_path / "2", batch_size=1, accumulation=4, objective=norms, **STEADY)
     shares = [row["excluded_memorized"] for row in read_rows(tmp_path / "1")]
     assert any(0 < share < 1 for share in shares)
     torch.testing.assert_close(weights(two.unet), weights(one.unet), rtol=0, atol=1e-6)

@@ -10,8 +10,11 @@ import yaml
 from mnemoscope.errors import UsageError
 
 
-def read_settings(file: Path, known: Iterable[str]) -> dict[str, Any]:
-    """Options by name from a YAML file; raises `UsageError` for a name that the command does not have."""
+def read_settings(file: Path, known: Iterable[str], several: Iterable[str] = ()) -> dict[str, Any]:
+    """Options by name from a YAML file; those in `several` may have a list of values.
+
+    Raises `UsageError` for a name that the command does not have.
+    """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
@@ -24,14 +27,17 @@ def read_settings(file: Path, known: Iterable[str]) -> dict[str, Any]:
         if name not in names:
             has = ", ".join(sorted(names))
             raise UsageError(f"{file} sets '{name}', which this command does not have; it has: {has}.")
-    return {name: _option(file, name, value) for name, value in settings.items()}
+    listed = set(several)
+    return {name: _option(file, name, value, name in listed) for name, value in settings.items()}
 
 
-def _option(file: Path, name: str, value: Any) -> Any:
-    """A value as the command line would give it: text, but for flags and for the list of parameters."""
+def _option(file: Path, name: str, value: Any, may_be_listed: bool) -> Any:
+    """A value as the command line would give it: text, but for flags and for lists."""
     if name == "param" and isinstance(value, dict):
         return [f"{key}={json.dumps(each)}" for key, each in value.items()]
     if name == "param":
+        return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    if may_be_listed and value is not None:
         return [str(each) for each in value] if isinstance(value, list) else [str(value)]
     if isinstance(value, list | dict):
         raise UsageError(f"{file} gives '{name}' more than one value; give it one.")

@@ -18,6 +18,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     rewriting,
     showing,
     sweeping,
+    training,
 )
 from mnemoscope.cli.application import app
 from mnemoscope.errors import UsageError

@@ -40,7 +40,8 @@ def configured(context: Any, file: Path | None) -> Path | None:  # typer gives a
 
     if file is not None:
         names = [p.name for p in context.command.params if p.name]
-        context.default_map = {**(context.default_map or {}), **read_settings(file, names)}
+        several = [p.name for p in context.command.params if p.name and p.multiple]
+        context.default_map = {**(context.default_map or {}), **read_settings(file, names, several)}
     return file
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mnemoscope import registry
-from mnemoscope.measuring.cliques import largest_clique
+from mnemoscope.measuring.cliques import in_largest, largest_clique
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.nemo import members
 from mnemoscope.measuring.same_size import squashed
@@ -37,7 +37,7 @@ def cliques(
         joined = _near(comparison, places, below, tiles, size) if on == "pixels" else _alike(comparison, places)
         clique = largest_clique(joined)
         inexact += not clique.is_largest
-        sizes[places], inside[places[list(clique.members)]] = len(clique.members), True
+        sizes[places], inside[places] = len(clique.members), in_largest(joined, clique)
         largest.append(len(clique.members))
         able += [len(clique.members) >= least] if len(places) >= least else []
     found: dict[str, Any] = {

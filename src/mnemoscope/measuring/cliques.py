@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from mnemoscope.errors import UsageError
 
-BRANCHES = 50_000  # seconds
+BRANCHES = 50_000  # a few seconds
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,17 @@ def largest_clique(joined: Bool[np.ndarray, "N N"], *, branches: int = BRANCHES)
     search = _Search([_bits(row) & ~(1 << k) for k, row in enumerate(arranged)])
     is_largest = search.grow((1 << count) - 1, branches)
     return Clique(tuple(sorted(int(order[k]) for k in search.best)), is_largest)
+
+
+def in_largest(joined: Bool[np.ndarray, "N N"], clique: Clique) -> Bool[np.ndarray, " N"]:
+    """Whether each image is in a clique as large as the largest one; there may be several."""
+    inside = np.zeros(len(joined), dtype=bool)
+    inside[list(clique.members)] = True
+    near = joined | np.eye(len(joined), dtype=bool)
+    for place in np.flatnonzero(~inside & (near.sum(axis=1) >= len(clique.members))):
+        own = np.flatnonzero(near[place])
+        inside[place] = len(largest_clique(joined[np.ix_(own, own)]).members) >= len(clique.members)
+    return inside
 
 
 class _Search:

@@ -120,8 +120,8 @@ def _of_references(
         )
     if not (np.isfinite(similarity).all() and np.isfinite(quantity).all()):
         raise UsageError("A similarity or a quantity is NaN or infinite; give finite numbers only.")
-    named: dict[Hashable, int] = {}
-    codes = np.array([named.setdefault(match, len(named)) for match in matches], dtype=np.int64)
+    named = {match: number for number, match in enumerate(sorted(set(matches), key=repr))}  # whatever the order
+    codes = np.array([named[match] for match in matches], dtype=np.int64)
     own = np.empty(len(named))
     own[codes] = quantity
     if (own[codes] != quantity).any():

@@ -1,13 +1,14 @@
 """The two sides of a comparison, read and embedded: generated images, references, and what helps to judge them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
+from rich.progress import track
 
 from mnemoscope.alignment import Aligner
 from mnemoscope.errors import UsageError
@@ -98,7 +99,7 @@ def compared(
         raise UsageError(
             f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
         )
-    vectors, failures = cache.vectors(g.picture for g in generated)
+    vectors, failures = cache.vectors(_shown([g.picture for g in generated], "generated images"))
     upsampled = cache.upsampled
     kept = [g for k, g in enumerate(generated) if k not in failures]
     if not kept:
@@ -131,7 +132,7 @@ def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Cor
         comparable(index.identity, descriptor.identity)
         return Indexed(index), []
     pictures = list(read_pictures(source, captions=sources.captions, column=sources.column))
-    vectors, failures = cache.vectors(pictures)
+    vectors, failures = cache.vectors(_shown(pictures, "references"))
     if not len(vectors):
         raise UsageError(f"None of the {len(pictures)} references in {source} can be read; give a folder of images.")
     unread = [f"{pictures[k].key}: {why}" for k, why in failures.items()]
@@ -139,10 +140,15 @@ def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Cor
 
 
 def _all(cache: Cache, pictures: Sequence[Picture], what: str) -> Float[np.ndarray, "N D"]:
-    vectors, failures = cache.vectors(pictures)
+    vectors, failures = cache.vectors(_shown(pictures, f"{what} images"))
     for position, why in failures.items():
         raise UsageError(f"The {what} image {pictures[position].key} cannot be read: {why}.")
     return vectors
+
+
+def _shown(pictures: Sequence[Picture], what: str) -> Iterable[Picture]:
+    """The pictures under a progress bar."""
+    return track(pictures, what, transient=True)
 
 
 def _tokens(

@@ -3,11 +3,13 @@
 from mnemoscope.plots.canvas import png, save
 from mnemoscope.plots.complexity import complexity_plots
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
+from mnemoscope.plots.probes import probes_plot
 from mnemoscope.plots.regions import cutout, overlay, threshold_plot
 from mnemoscope.plots.scores import class_of, density_plot, roc_plot, series_plot
 from mnemoscope.plots.similarity import duplication_plot, own_plot, share_curve_plot, similarity_histogram
 from mnemoscope.plots.stages import stages_plot
 from mnemoscope.plots.tradeoff import tradeoff_plot
+from mnemoscope.plots.training import training_plot
 from mnemoscope.plots.words import word_plot
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "overlay",
     "own_plot",
     "png",
+    "probes_plot",
     "roc_plot",
     "save",
     "series_plot",
@@ -29,5 +32,6 @@ __all__ = [
     "stages_plot",
     "threshold_plot",
     "tradeoff_plot",
+    "training_plot",
     "word_plot",
 ]

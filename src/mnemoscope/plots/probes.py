@@ -5,13 +5,14 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from mnemoscope.errors import UsageError
 from mnemoscope.plots.canvas import CURVES, INK, legend_above, one_axes
 from mnemoscope.plots.canvas import label as safe
 from mnemoscope.stats import mean_interval
-from mnemoscope.training.probe_rows import values_of
+from mnemoscope.training.probe_rows import probed
 
 FACES = {"memorized": ("#d55e00", "-", "o"), "base": ("#0072b2", "--", "s")}
 
@@ -23,29 +24,23 @@ def probes_plot(
 
     `value` is a detector's name or `own_similarity`. Raises UsageError if no row has it.
     """
-    points = {group: _points(rows, group, value) for group in dict.fromkeys(row["group"] for row in rows)}
-    points = {group: found for group, found in points.items() if found}
-    if not points:
+    found = probed(rows, value)
+    if not found:
         raise UsageError(f"No probe has a value of {value}; there is nothing to draw.")
     figure, axes = one_axes("training step", safe(value.replace("_", " ")), (5.6, 3.6))
     spare = cycle((colour, ":", "^") for colour in CURVES[2:])
-    for group, found in points.items():
+    for group, by_step in found.items():
         colour, dash, marker = FACES.get(group) or next(spare)
-        at, mean, low, high, count = np.array(found).T
+        mean = [float(values.mean()) for values in by_step.values()]
+        low, high = zip(*(_interval(values) for values in by_step.values()), strict=True)
+        at, count = list(by_step), max(values.size for values in by_step.values())
         axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
-        text = f"{safe(group)} (n = {int(count.max())})"
+        text = f"{safe(group)} (n = {count})"
         axes.plot(at, mean, dash, color=colour, marker=marker, markersize=4, linewidth=1.7, label=text)
     if threshold is not None:
         axes.axhline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=f"threshold {threshold:.3g}")
     return legend_above(figure, axes)
 
 
-def _points(rows: Sequence[Mapping[str, Any]], group: str, value: str) -> list[tuple[float, ...]]:
-    """Step, mean, interval and number of probes of a group at each step that has any."""
-    found: list[tuple[float, ...]] = []
-    for step in sorted({row["step"] for row in rows}):
-        values = values_of([row for row in rows if row["step"] == step and row["group"] == group], value)
-        if values.size:
-            low, high = mean_interval(values) if values.size > 1 else (values[0], values[0])
-            found.append(tuple(map(float, (step, values.mean(), low, high, values.size))))
-    return found
+def _interval(values: Float[np.ndarray, " N"]) -> tuple[float, float]:
+    return mean_interval(values) if values.size > 1 else (float(values[0]), float(values[0]))

@@ -12,6 +12,7 @@ from mnemoscope.run import read_json
 INTERNAL = ("content", "companions", "rewriter", "conditions", "run", "measure")  # settings that are no options
 COMMANDS = {"regions": "explain", "search": "index search"}  # what makes runs that are called otherwise
 SUBJECTS = {"rewrite": ("run",), "measure": ("generated",), "search": ("index", "queries")}  # what is no option
+NEGATED = {"center_crop": "--random-crop"}  # flags that are set unless told otherwise
 OPTIONS = {"params": "--param", "mitigation": "--mitigate", "levels": "--level", "strengths": "--strength"}
 
 
@@ -37,6 +38,8 @@ def command_line(info: Row, *parts: Row) -> str:
         name = OPTIONS.get(key, "--" + key.replace("_", "-"))
         values = [f"{k}={_word(v)}" for k, v in value.items()] if isinstance(value, dict) else value
         for each in values if isinstance(values, list) else [values]:
+            if each is False and key in NEGATED:
+                words.append(NEGATED[key])
             if key not in INTERNAL and each is not None and each is not False:
                 words += [name] if each is True else [name, _word(each)]
     return shlex.join([*words, "--out", "DIR"]) if subjects else ""

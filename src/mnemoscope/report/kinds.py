@@ -4,7 +4,19 @@ from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
 
-from mnemoscope.report import detect, explain, generate, localize, measure, recover, regions, rewrite, search, sweep
+from mnemoscope.report import (
+    detect,
+    explain,
+    generate,
+    localize,
+    measure,
+    recover,
+    regions,
+    rewrite,
+    search,
+    sweep,
+    train,
+)
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section
 
 
@@ -47,4 +59,5 @@ KINDS: dict[str, Kind] = {
     "measure": measure,
     "search": search,
     "recover": recover,
+    "train": train,
 }

@@ -25,6 +25,7 @@ ORDER = (
     "neurons.html",
     "rewrites.html",
     "curves.html",
+    "previews.html",
     "sheets.html",
     "recovered.html",
     "measures.html",

@@ -34,7 +34,8 @@ def write(pipe: DiffusionPipeline, folder: Path) -> None:
     from peft.utils import get_peft_model_state_dict
 
     weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
-    about = pipe.unet.peft_config["default"].to_dict()
+    config = pipe.unet.peft_config["default"].to_dict()
+    about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     type(pipe).save_lora_weights(folder, unet_lora_layers=weights, unet_lora_adapter_metadata=about)
 
 

@@ -1,15 +1,31 @@
 """The batches of a step, as parts of one whole that does not depend on how many processes share it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from diffusers import DiffusionPipeline
+
+from mnemoscope.families import family_of
+from mnemoscope.training.data_options import DataOptions
 from mnemoscope.training.dataset import TrainingSet
 from mnemoscope.training.latents import Latents
 from mnemoscope.training.networks import Batch
 from mnemoscope.training.noise import Draws
 from mnemoscope.training.options import TrainOptions
 from mnemoscope.training.order import Order
+
+
+def training_set(pipe: DiffusionPipeline, options: DataOptions) -> TrainingSet:
+    """The data of a pipeline, at its own resolution unless told; a model that takes no text gets no captions."""
+    family = family_of(pipe)
+    vae = getattr(pipe, "vae", None)
+    factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+    if not family.has_tokens and options.conditioning == "original":
+        options = replace(options, conditioning="nolevel")
+    tokenizer = getattr(pipe, "tokenizer", None)
+    return TrainingSet.from_options(options, tokenizer, resolution=factor * family.latent_shape[1])
 
 
 class Batches:

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers import DiffusionPipeline
 from rich.progress import Progress
 
 from mnemoscope.denoiser import Denoiser
-from mnemoscope.run import Run, read_json, read_rows, write_json
+from mnemoscope.run import Run, read_json, read_rows
 from mnemoscope.training.batches import Batches
 from mnemoscope.training.checkpoints import Checkpoints, restore
 from mnemoscope.training.dataset import TrainingSet
@@ -22,8 +20,9 @@ from mnemoscope.training.manifest import write_manifest
 from mnemoscope.training.networks import Networks
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions, checkpoint_path
-from mnemoscope.training.previews import Previews
+from mnemoscope.training.previews import previews
 from mnemoscope.training.processes import accelerated, interruptible
+from mnemoscope.training.recording import opened, record_of
 from mnemoscope.training.state import Training
 
 RECENT = 100  # steps that the loss of the summary is the mean of
@@ -46,7 +45,7 @@ def train(
 
     A run that is there already goes on from its newest checkpoint, or gives its summary if it was finished. Callbacks
     are called with (step, pipe, run) before the first step and after each one, on the first process; what one returns
-    is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that do not fit the
+    after a step is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that do not fit the
     model or the run, and `KeyboardInterrupt`, with a checkpoint, when interrupted.
     """
     options, objective, folder = options or TrainOptions(), objective or ObjectiveOptions(), Path(out)
@@ -54,9 +53,9 @@ def train(
     with accelerated(options, folder) as accelerator:
         model = Denoiser(pipe.to(accelerator.device), source).describe()
         nets = Networks(pipe, options, objective)
-        record = _record(data, options, objective, model, accelerator)
+        record = record_of(data, options, objective, model, accelerator)
         free = {**options.free(), **(asked or {})}
-        with _opened(folder, record, free, accelerator, overwrite) as run:
+        with opened(folder, record, free, accelerator, overwrite) as run:
             if (folder / "summary.json").is_file():
                 return read_json(folder / "summary.json")
             session = _Session(Training(nets, accelerator, options), data, folder, run, callbacks)
@@ -77,7 +76,7 @@ class _Session:
         self.batches = Batches(data, vae, self.options, **place, folder=folder / "cache")
         self.checkpoints = Checkpoints(folder / "checkpoints", self.options.keep)
         self.log = Log(run, self.accelerator)
-        self.callbacks: list[Callback] = [_previews(data, self.options), *callbacks]
+        self.callbacks: list[Callback] = [previews(data, self.options), *callbacks]
         self.evaluations = self.batches.samples * (1 + (training.nets.objective.hard_threshold is not None))
 
     def begin(self, elsewhere: Path | None) -> None:
@@ -95,7 +94,9 @@ class _Session:
         """Do the steps that are left; why it was stopped before the last one, if it was."""
         with interruptible() as interruption, self._progress() as bar:
             task = bar.add_task("training", total=self.options.steps, completed=self.training.step) if bar else None
-            is_cut, reason = self._agreed(bool(interruption), self._look() if not self.training.step else None)
+            if not self.training.step:
+                self._look()  # what the model was before; nothing is to be stopped yet
+            is_cut, reason = False, None
             while self.training.step < self.options.steps and not (is_cut or reason):
                 row = self.training.update(self.batches.of(self.training.step))
                 self.log.add(row, self.evaluations)
@@ -163,54 +164,3 @@ class _Session:
             for count in done:
                 bar.update(task, completed=count)
                 yield count
-
-
-def _previews(data: TrainingSet, options: TrainOptions) -> Previews:
-    firsts = dict.fromkeys(text for k in range(min(len(data), 50)) for text in data.possible(k)[:1])
-    return Previews(
-        options.preview_prompts or list(firsts)[:3],
-        options.preview_every,
-        options.preview_images,
-        options.seed,
-        options.preview_inference_steps,
-        options.preview_guidance,
-    )
-
-
-def _record(
-    data: TrainingSet,
-    options: TrainOptions,
-    objective: ObjectiveOptions,
-    model: dict[str, Any],
-    accelerator: Accelerator,
-) -> dict[str, Any]:
-    """What a run is known again by."""
-    settings = {**asdict(data.options), **asdict(objective), **options.fixed()}
-    about = {"hash": data.content, "seed": data.options.seed, "resolution": data.resolution}
-    return {
-        "settings": settings,
-        "model": model,
-        "data": about,
-        "processes": accelerator.num_processes,
-        "device": accelerator.device.type,
-    }
-
-
-@contextmanager
-def _opened(
-    folder: Path, record: dict[str, Any], free: dict[str, Any], accelerator: Accelerator, overwrite: bool
-) -> Iterator[Run | None]:
-    """The run on the first process, once it is open; None on the others."""
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        yield None
-        return
-    settings = record.pop("settings")
-    with Run(folder, "train", settings, overwrite=overwrite, **record) as run:
-        write_json(folder / "run.json", read_json(folder / "run.json") | {"free": free})
-        if accelerator.trackers or accelerator.log_with:
-            plain = {k: v for k, v in {**settings, **free}.items() if isinstance(v, bool | int | float | str)}
-            accelerator.init_trackers(str(free["project"]), plain)
-        accelerator.wait_for_everyone()
-        yield run
-        accelerator.end_training()

@@ -111,9 +111,9 @@ def suffix(decay: float) -> str:
 
 
 def chosen(kind: type, given: Mapping[str, Any]) -> Any:
-    """Options of a kind from all that was given; lists become tuples."""
+    """Options of a kind from all that was given; lists become tuples, and None is what was not given."""
     names = [field.name for field in fields(kind)]
-    values = {name: given[name] for name in names if name in given}
+    values = {name: given[name] for name in names if given.get(name) is not None}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

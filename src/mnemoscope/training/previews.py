@@ -8,9 +8,12 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mnemoscope.run import Run
+from mnemoscope.training.dataset import TrainingSet
 from mnemoscope.training.observing import observed
+from mnemoscope.training.options import TrainOptions
 
 FOLDER = "previews"
+LOOKED_AT, DRAWN = 50, 3  # rows for their captions, captions
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Previews:
             sampling = {"num_inference_steps": self.num_inference_steps, "guidance_scale": guidance}
             rows = [model.generate([prompt] * self.images, seeds, **sampling) for prompt in self.prompts]
         save(sheet(rows), run.folder / FOLDER / f"{step:06d}.png")
+
+
+def previews(data: TrainingSet, options: TrainOptions) -> Previews:
+    """The previews that the options ask for, of the first three captions where they name no prompt."""
+    firsts = dict.fromkeys(text for k in range(min(len(data), LOOKED_AT)) for text in data.possible(k)[:1])
+    return Previews(
+        options.preview_prompts or list(firsts)[:DRAWN],
+        options.preview_every,
+        options.preview_images,
+        options.seed,
+        options.preview_inference_steps,
+        options.preview_guidance,
+    )
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
