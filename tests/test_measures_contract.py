@@ -32,7 +32,8 @@ class Judge:
 def picture(key: str, seed: int, noise: float = 0.0) -> Picture:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((48, 48))
-    values = np.asarray(small, float) + noise * np.random.default_rng(zlib.crc32(key.encode())).standard_normal((48, 48, 3))
+    own = np.random.default_rng(zlib.crc32(key.encode()))
+    values = np.asarray(small, float) + noise * own.standard_normal((48, 48, 3))
     image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
     class Drawn(Picture):
@@ -102,7 +103,8 @@ def test_a_measure_gives_finite_numbers_that_json_holds(name: str, whole: Compar
     for column, values in said.columns.items():
         assert len(values) == len(whole.generated), column
     write_json(tmp_path / "said.json", dict(said.summary))
-    assert "NaN" not in json.dumps(said.summary, default=str) and "Infinity" not in json.dumps(said.summary, default=str)
+    written = json.dumps(said.summary, default=str)
+    assert "NaN" not in written and "Infinity" not in written
     for key, value in said.summary.items():
         if key.endswith("_interval") and value is not None:
             low, high = value

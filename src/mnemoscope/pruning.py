@@ -50,7 +50,12 @@ def activation_norms(
 
 
 def memorized_weights(
-    model: "Denoiser", memorized: Sequence[str], neutral: Sequence[str], *, share: int | float = 0.01, **sampling: int | float
+    model: "Denoiser",
+    memorized: Sequence[str],
+    neutral: Sequence[str],
+    *,
+    share: int | float = 0.01,
+    **sampling: int | float,
 ) -> dict[str, Bool[Tensor, "out in"]]:
     """Weights among the top `share` of their row for memorized prompts but not for neutral ones, by Wanda's score.
 

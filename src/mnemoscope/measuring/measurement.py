@@ -15,7 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
-from mnemoscope.measuring.sides import Sides, Sources, compared
+from mnemoscope.measuring.sides import Sides, Sources, compared, listed
 from mnemoscope.run import Run
 
 HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
@@ -52,6 +52,7 @@ def run_measurement(
     given = parameters(measurement)
     settings = {**(asked or {}), **asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
     identity = asdict(descriptor.identity)
+    there = listed(sources, descriptor, measurement.threshold)
     with Run(out, "measure", settings, overwrite=overwrite, features=identity) as run:
         began = time.perf_counter()
         sides = compared(
@@ -59,7 +60,7 @@ def run_measurement(
             descriptor,
             cache or run.folder / "features",
             sources,
-            threshold=measurement.threshold,
+            there,
             top=measurement.top,
             seed=measurement.seed,
         )

@@ -34,6 +34,36 @@ class Sources:
     network: Descriptor | None = None
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What the sources hold, before any image is read: references as pictures or as an index, and held-out images."""
+
+    references: Index | list[Picture] | None
+    held_out: list[Picture]
+    threshold: float
+
+
+def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | None) -> Listed:
+    """The sources as they are listed, and the similarity from which an image is a copy.
+
+    Raises `UsageError` for a source that cannot be listed, for an index made with other features, and where neither the
+    threshold nor the descriptor says what a copy is.
+    """
+    limit = descriptor.threshold if threshold is None else threshold
+    if limit is None:
+        name = descriptor.identity.features
+        raise UsageError(
+            f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
+        )
+    references: Index | list[Picture] | None = None
+    if sources.references and (Path(sources.references) / "meta.json").is_file():
+        references = Index.open(sources.references)
+        comparable(references.identity, descriptor.identity)
+    elif sources.references:
+        references = list(read_pictures(sources.references, captions=sources.captions, column=sources.column))
+    return Listed(references, list(read_pictures(sources.held_out)) if sources.held_out else [], float(limit))
+
+
 class Folder:
     """References that are images: those that can be read, with their vectors."""
 
@@ -82,29 +112,22 @@ def compared(
     descriptor: Descriptor,
     folder: Path,
     sources: Sources,
+    there: Listed,
     *,
-    threshold: int | float | None,
     top: int,
     seed: int,
 ) -> Sides:
     """The comparison of all images that can be read, their vectors kept in a folder.
 
-    Raises `UsageError` where no image of a side can be read, where the index was made with other features, and where
-    neither the threshold nor the descriptor says what a copy is.
+    Raises `UsageError` where no image of a side can be read.
     """
     cache = Cache(folder, descriptor)
-    limit = descriptor.threshold if threshold is None else threshold
-    if limit is None:
-        name = descriptor.identity.features
-        raise UsageError(
-            f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
-        )
     vectors, failures = cache.vectors(_shown([g.picture for g in generated], "generated images"))
     upsampled = cache.upsampled
     kept = [g for k, g in enumerate(generated) if k not in failures]
     if not kept:
         raise UsageError(f"None of the {len(generated)} generated images can be read: {next(iter(failures.values()))}.")
-    corpus, lost = _corpus(sources, descriptor, cache) if sources.references else (None, [])
+    corpus, lost = _corpus(there, cache)
     theirs = cache.upsampled if isinstance(corpus, Folder) else 0
     twins = [g.baseline for g in kept]
     comparison = Comparison(
@@ -112,29 +135,27 @@ def compared(
         vectors,
         descriptor,
         corpus=corpus,
-        threshold=float(limit),
+        threshold=there.threshold,
         top=top,
         baseline_vectors=_all(cache, twins, "unmitigated") if all(twins) else None,  # type: ignore[arg-type]
         features=_features(sources.network, folder, kept, corpus) if sources.network else None,
         tokens=_tokens(descriptor, vectors, corpus) if corpus else None,
         aligner=sources.aligner,
-        held_out=list(read_pictures(sources.held_out)) if sources.held_out else [],
+        held_out=there.held_out,
         counts=_counts(sources.duplicates, corpus) if sources.duplicates and corpus else None,
         seed=seed,
     )
     return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, lost, upsampled, theirs)
 
 
-def _corpus(sources: Sources, descriptor: Descriptor, cache: Cache) -> tuple[Corpus, list[str]]:
-    source = str(sources.references)
-    if (Path(source) / "meta.json").is_file():
-        index = Index.open(source)
-        comparable(index.identity, descriptor.identity)
-        return Indexed(index), []
-    pictures = list(read_pictures(source, captions=sources.captions, column=sources.column))
+def _corpus(there: Listed, cache: Cache) -> tuple[Corpus | None, list[str]]:
+    if there.references is None or isinstance(there.references, Index):
+        return (None if there.references is None else Indexed(there.references)), []
+    pictures = there.references
     vectors, failures = cache.vectors(_shown(pictures, "references"))
     if not len(vectors):
-        raise UsageError(f"None of the {len(pictures)} references in {source} can be read; give a folder of images.")
+        why = next(iter(failures.values()), "none is listed")
+        raise UsageError(f"None of the {len(pictures)} references can be read ({why}); give images as --references.")
     unread = [f"{pictures[k].key}: {why}" for k, why in failures.items()]
     return Folder([p for k, p in enumerate(pictures) if k not in failures], vectors), unread
 

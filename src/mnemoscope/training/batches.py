@@ -57,5 +57,8 @@ class Batches:
         views = self.order.batch(step, part, self.parts)
         captions = [self.data.texts(*view)[1] for view in views]
         groups = [self.data.rows[index].group for index, _ in views]
-        draws = Draws.of(self.options.seed, step, part, len(views))
-        return Batch(self.latents.batch(views), captions, groups, draws)
+        return Batch(self.latents.batch(views), captions, groups, self.draws(step, part))
+
+    def draws(self, step: int, part: int) -> Draws:
+        """The random numbers of a part of a step's batch."""
+        return Draws.of(self.options.seed, step, part, self.options.batch_size)

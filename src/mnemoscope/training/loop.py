@@ -45,8 +45,8 @@ def train(
 
     A run that is there already goes on from its newest checkpoint, or gives its summary if it was finished. Callbacks
     are called with (step, pipe, run) before the first step and after each one, on the first process; what one returns
-    after a step is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that do not fit the
-    model or the run, and `KeyboardInterrupt`, with a checkpoint, when interrupted.
+    after a step is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that
+    do not fit the model or the run, and `KeyboardInterrupt`, with a checkpoint, when interrupted.
     """
     options, objective, folder = options or TrainOptions(), objective or ObjectiveOptions(), Path(out)
     elsewhere = checkpoint_path(options.resume)
@@ -57,7 +57,7 @@ def train(
         free = {**options.free(), **(asked or {})}
         with opened(folder, record, free, accelerator, overwrite) as run:
             if (folder / "summary.json").is_file():
-                return read_json(folder / "summary.json")
+                return read_json(folder / "summary.json") if run is not None else {}
             session = _Session(Training(nets, accelerator, options), data, folder, run, callbacks)
             session.begin(elsewhere)
             return session.finish(session.go())
