@@ -118,6 +118,7 @@ def main() -> None:
         ours = Training(Networks(pipe, options, ObjectiveOptions()), accelerator, options)
         batches = Batches(data, pipe.vae, options, folder=Path(folder))
         once = seconds(lambda: list(batches.prepare()))
+        texts = seconds(lambda: [ours.nets.conditions(data.possible(k)) for k in range(len(data))])
         taken: dict[str, list[float]] = {"plain": [], "ours": []}
         for number in range(args.rounds + 1):  # the first round warms up
             steps = range(number * args.steps, (number + 1) * args.steps)
@@ -133,7 +134,7 @@ def main() -> None:
             print(f"{name:6} {medians[name]:.4f} CPU-s a step (min {min(values):.4f}, max {max(values):.4f})")
         ratios = [p / o for p, o in zip(taken["plain"], taken["ours"], strict=True)]
         print(f"ratio {statistics.median(ratios):.2f} (rounds {min(ratios):.2f} to {max(ratios):.2f})")
-        print(f"computed once: latents of {len(data)} pictures, {once:.2f} CPU-s")
+        print(f"computed once: latents of {len(data)} pictures {once:.2f} CPU-s, captions {texts:.2f} CPU-s")
         print(f"largest difference of a weight after {(args.rounds + 1) * args.steps} steps: ", end="")
         print(f"{difference(plain.pipe.unet, ours.nets.unet):.1e}")
 

@@ -1,0 +1,104 @@
+"""An arm of an experiment: what is trained, how images are drawn from it, on which random numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.errors import UsageError
+from mnemoscope.experiments.fields import known_in, made
+from mnemoscope.mitigating import Mitigation
+from mnemoscope.training.data_options import DataOptions
+from mnemoscope.training.objective import ObjectiveOptions
+from mnemoscope.training.options import TrainOptions
+from mnemoscope.training.probe_options import ProbeOptions
+
+SECTIONS = ("data", "train", "objective", "probe", "generate")
+OWN = (*SECTIONS, "dose", "family", "trained")
+SCENES = "scenes:"  # before the name of scenes, in the place of a folder
+OURS = ("seed", "device", "resume")  # given by the runner, the same for all arms
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the images of an arm are drawn; each is an entry of the same name under `generate`."""
+
+    images: int = 2
+    num_inference_steps: int = 20
+    guidance_scale: int | float = 3.0
+    mitigations: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.num_inference_steps < 1:
+            raise UsageError("images and num_inference_steps are numbers from 1 up.")
+        for each in self.chosen:
+            each.check()
+
+    @property
+    def chosen(self) -> list[Mitigation]:
+        """The mitigations that act while images are drawn."""
+        return [Mitigation(name, dict(given or {})) for name, given in self.mitigations.items()]
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that one training depends on, but for its model."""
+
+    data: DataOptions
+    options: TrainOptions
+    objective: ObjectiveOptions
+    probe: ProbeOptions
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm as a file describes it, its base settings included; `dose` and `family` place it on a line of arms.
+
+    An arm that is not `trained` draws from the model that the others start from.
+    """
+
+    name: str
+    settings: dict[str, dict[str, Any]]
+    dose: int | float | None = None
+    family: str = ""
+    trained: bool = True
+
+    @classmethod
+    def of(cls, name: str, own: Any, base: Mapping[str, Mapping[str, Any]]) -> "Arm":
+        """An arm from its overrides; raises `UsageError` for what no option takes."""
+        given = known_in(f"arms: {name}", own, OWN)
+        settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
+        for part in SECTIONS:
+            settings[part] |= known_in(f"arms: {name}: {part}", given.get(part), [*(given.get(part) or {})])
+        more = {key: given[key] for key in ("dose", "family", "trained") if key in given}
+        arm = made(cls, f"arms: {name}", more, name=name, settings=settings)
+        arm.training(0, {}, "cpu")
+        arm.drawing()
+        return arm
+
+    def training(self, seed: int, places: Mapping[str, Path], device: str) -> Training:
+        """What is trained with a seed; `places` are the folders of the scenes."""
+        own = {part: dict(self.settings[part]) for part in SECTIONS}
+        for part, names in (("data", OURS[:1]), ("train", OURS), ("probe", ("probe_seed",))):
+            if taken := [name for name in names if name in own[part]]:
+                raise UsageError(f"arms: {self.name}: {part}: {taken[0]} is not for an arm to set; use the options.")
+        for key in ("data", "base"):
+            if str(own["data"].get(key)).startswith(SCENES):
+                named = str(own["data"][key]).removeprefix(SCENES)
+                own["data"][key] = str(places.get(named, own["data"][key]))
+        where = f"arms: {self.name}"
+        return Training(
+            made(DataOptions, f"{where}: data", own["data"], seed=seed),
+            made(TrainOptions, f"{where}: train", own["train"], seed=seed, device=device, resume="auto"),
+            made(ObjectiveOptions, f"{where}: objective", own["objective"]),
+            made(ProbeOptions, f"{where}: probe", own["probe"], probe_seed=seed),
+        )
+
+    def drawing(self) -> Drawing:
+        """How images are drawn."""
+        return made(Drawing, f"arms: {self.name}: generate", self.settings["generate"])
+
+    @property
+    def trains_as(self) -> str:
+        """Equal for arms that differ only in how images are drawn, so that they share one training."""
+        return repr({part: self.settings[part] for part in SECTIONS if part != "generate"}) if self.trained else ""
