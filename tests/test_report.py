@@ -223,7 +223,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ("run.json", None, "holds no run"),
         ("run.json", "{", "not a readable JSON file"),
         ("run.json", "[1]", "holds no JSON object"),
-        ("run.json", '{"command": "train"}', "a report shows detect"),
+        ("run.json", '{"command": "unheard"}', "a report shows detect"),
         ("rows.jsonl", None, "cannot be read"),
         ("rows.jsonl", "\n", "no rows"),
         ("rows.jsonl", '{"id": 1}\n{"id": \n{"id": 3}\n', "line 2 is not a JSON object"),

@@ -25,9 +25,17 @@ def found(tmp_path_factory: pytest.TempPathFactory):
     return data(pictures(tmp_path_factory.mktemp("data")), random_flip=True)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """The files of a folder by their names, but for those that say when it was."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+def files(folder: Path) -> dict[str, object]:
+    """The files of a folder by their names; of weights the header, whose order is no one's, and the bytes behind it."""
+    return {p.relative_to(folder).as_posix(): content(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def content(file: Path) -> object:
+    data = file.read_bytes()
+    if file.suffix != ".safetensors":
+        return data
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
 
 
 class Power(Exception):

@@ -345,6 +345,7 @@ def test_wrong_settings_are_one_sentence(options, sentence):
         ("stable_diffusion", {"trackers": ("nonsense",)}, "The tracker nonsense is not installed or not known"),
         ("stable_diffusion", {"optimizer": "adamw8bit"}, "The 8-bit optimizer needs bitsandbytes: pip install"),
         ("stable_diffusion", {"resume": "nowhere"}, "nowhere is no checkpoint; give auto, or a folder step-N"),
+        ("stable_diffusion", {"mixed_precision": "fp16"}, "fp16 needs an accelerator, and this trains on the CPU"),
         ("stable_diffusion", {"device": "nonsense"}, "Device 'nonsense' is not to be had here"),
     ],
 )

@@ -15,11 +15,11 @@ from mnemoscope.errors import UsageError
 OWN_FILES = """
     rows.jsonl matches.parquet manifest.parquet probes.jsonl work.jsonl summary.json report.html
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
-    statistics.safetensors calibration.json run.json
+    statistics.safetensors calibration.json table.csv run.json
 """.split()
 OWN_FOLDERS = """
     images features arrays references plots detect generate measure explain mitigate checkpoints previews pipeline
-    lora cache trackers
+    lora latents trackers scenes trainings
 """.split()
 
 

@@ -138,7 +138,10 @@ def _experiment(file: str, held: dict[str, Any], size: Size) -> Experiment:
         arms=arms,
         expected=tuple(made(Expectation, "expected", each) for each in given.get("expected") or ()),
         measure=made(Measuring, "measure", given.get("measure") or {}),
-        scenes={str(name): made(Scenes, f"scenes: {name}", own or {}) for name, own in scenes.items()},
+        scenes={
+            str(name): made(Scenes, f"scenes: {name}", {"part": place, **(own or {})})  # others under each name
+            for place, (name, own) in enumerate(scenes.items())
+        },
         pretrain=None if pretrain is None else Arm.of("pretrain", pretrain, {}),
         size=size,
         given=given,

@@ -1,5 +1,6 @@
 """The pictures of a report; pure functions of numbers."""
 
+from mnemoscope.plots.arms import arms_plot, doses_plot
 from mnemoscope.plots.canvas import png, save
 from mnemoscope.plots.complexity import complexity_plots
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
@@ -13,10 +14,12 @@ from mnemoscope.plots.training import training_plot
 from mnemoscope.plots.words import word_plot
 
 __all__ = [
+    "arms_plot",
     "class_of",
     "complexity_plots",
     "cutout",
     "density_plot",
+    "doses_plot",
     "duplication_plot",
     "layer_plot",
     "overlay",

@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 
 from mnemoscope.report import (
     detect,
+    experiment,
     explain,
     generate,
     localize,
@@ -60,4 +61,5 @@ KINDS: dict[str, Kind] = {
     "search": search,
     "recover": recover,
     "train": train,
+    "experiment": experiment,
 }

@@ -25,6 +25,7 @@ ORDER = (
     "neurons.html",
     "rewrites.html",
     "curves.html",
+    "experiment.html",
     "previews.html",
     "sheets.html",
     "recovered.html",
@@ -35,7 +36,7 @@ ORDER = (
     "words.html",
     "scores.html",
 )
-SUBJECTS = (("Images", "generated"), ("Index", "index"))  # of runs without a model: its name, the setting with it
+SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"))  # of runs without a model: its name, the setting with it
 Groups = dict[str, list[Record]]
 
 

@@ -73,7 +73,7 @@ class _Session:
         self.options, self.accelerator = training.options, training.accelerator
         vae = getattr(training.nets.pipe, "vae", None)
         place = {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
-        self.batches = Batches(data, vae, self.options, **place, folder=folder / "cache")
+        self.batches = Batches(data, vae, self.options, **place, folder=folder / "latents")
         self.checkpoints = Checkpoints(folder / "checkpoints", self.options.keep)
         self.log = Log(run, self.accelerator)
         self.callbacks: list[Callback] = [previews(data, self.options), *callbacks]

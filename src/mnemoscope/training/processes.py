@@ -30,6 +30,8 @@ def accelerated(options: TrainOptions, folder: Path) -> Iterator[Accelerator]:
         has = ", ".join(sorted(there)) or "none"
         raise UsageError(f"The tracker {missing[0]} is not installed or not known; installed: {has}.")
     place = pick_device(options.device)
+    if place.type == "cpu" and options.mixed_precision == "fp16":
+        raise UsageError("fp16 needs an accelerator, and this trains on the CPU; use --mixed-precision no or bf16.")
     if place.type == "mps" and options.mixed_precision == "bf16":
         raise UsageError("bf16 is not to be had on this device; use --mixed-precision no or fp16.")
     is_ours, state = not PartialState._shared_state, torch.get_rng_state()

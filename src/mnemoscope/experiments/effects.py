@@ -1,0 +1,168 @@
+"""Arms by measures: values, paired differences from the baseline, and 95 % intervals over seeds and prompts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mnemoscope.errors import UsageError
+from mnemoscope.experiments.drawing import HELD_OUT
+from mnemoscope.measuring.bootstrap import Percentile, Statistic, mean, spread
+from mnemoscope.measuring.correlation import correlation, spearman
+from mnemoscope.stats import wilson_interval
+
+Row = Mapping[str, Any]
+Unit = tuple[int, str]  # seed and picture: what is drawn anew together
+STATISTICS: dict[str, tuple[str, Statistic]] = {
+    "own_similarity": ("own_similarity", mean),
+    "own_nearest": ("own_nearest", mean),
+    "copy_rate": ("copy", mean),
+    "any_similarity": ("similarity", mean),
+    "any_p95": ("similarity", Percentile(95)),
+}
+SHARES = ("own_nearest", "copy_rate")
+CORRELATIONS = {"entropy_r": "entropy", "jpeg_r": "jpeg"}
+UNSEEN = ("any_similarity", "any_p95")  # what a held-out picture has
+
+
+def table(
+    rows: Sequence[Row],
+    arms: Mapping[str, tuple[str, int | float | None]],
+    baseline: str,
+    *,
+    threshold: int | float,
+    resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """A row for each arm, group and measure: value and interval, paired difference from the baseline and interval.
+
+    Resamples draw seeds anew, and of each seed its pictures with all of their images, the same ones for both arms of a
+    difference; with a single seed only pictures. Differences are of the pictures and seeds that both arms have. `arms`
+    has the family and the dose of each. Raises `UsageError` for no resamples.
+    """
+    if resamples < 1:
+        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
+    done = [{**row, "copy": (row.get("own_similarity") or -1) >= threshold} for row in rows if row["status"] == "ok"]
+    groups = list(dict.fromkeys(row["group"] for row in done if row["group"] != HELD_OUT))
+    found = []
+    for group in [*(["all"] if len(groups) > 1 else []), *groups, HELD_OUT]:
+        of_group = [row for row in done if row["group"] == group or (group == "all" and row["group"] != HELD_OUT)]
+        for arm in arms:
+            own = [row for row in of_group if row["arm"] == arm]
+            against = [row for row in of_group if row["arm"] == baseline and arm != baseline]
+            for name in STATISTICS if group != HELD_OUT else UNSEEN:
+                found += _entry(name, arm, group, own, against, resamples)
+            found += _correlations(arm, group, own, resamples) if group != HELD_OUT else []
+        if group != HELD_OUT:
+            found += _responses(of_group, group, arms, baseline, resamples)
+    return found
+
+
+def weights(units: Sequence[Unit], resamples: int) -> Float[np.ndarray, "R U"]:
+    """How often each unit counts in each resample: seeds drawn anew, then pictures of each drawn seed."""
+    rng, seeds = np.random.default_rng(0), sorted({seed for seed, _ in units})
+    drawn = rng.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=resamples)
+    found = np.zeros((resamples, len(units)))
+    for place, seed in enumerate(seeds):
+        own = [k for k, unit in enumerate(units) if unit[0] == seed]
+        found[:, own] = rng.multinomial(drawn[:, place] * len(own), [1 / len(own)] * len(own))
+    return found
+
+
+def _entry(
+    name: str, arm: str, group: str, own: Sequence[Row], against: Sequence[Row], resamples: int
+) -> list[dict[str, Any]]:
+    if not own:
+        return []
+    column, statistic = STATISTICS[name]
+    units = sorted({_unit(row) for row in own})
+    value, drawn = _drawn(own, column, statistic, units, resamples)
+    interval = spread(drawn)
+    if name in SHARES and interval and interval[0] == interval[1]:
+        interval = list(wilson_interval(round(value * len(units)), len(units)))
+    said = {"arm": arm, "group": group, "measure": name, "value": value, "interval": interval, **_counts(own, units)}
+    both = sorted({_unit(row) for row in against} & set(units))
+    if not both:
+        return [said | {"difference": None, "difference_interval": None}]
+    sides = [_drawn([r for r in side if _unit(r) in set(both)], column, statistic, both, resamples) for side in (own, against)]
+    (one, one_drawn), (other, other_drawn) = sides
+    return [said | {"difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
+
+
+def _drawn(
+    rows: Sequence[Row], column: str, statistic: Statistic, units: Sequence[Unit], resamples: int
+) -> tuple[float, Float[np.ndarray, " R"]]:
+    """A statistic of the rows, and of each resample of their units."""
+    number = {unit: k for k, unit in enumerate(units)}
+    values = np.array([float(row[column]) for row in rows])
+    order = np.argsort(values, kind="stable")
+    places = np.array([number[_unit(row)] for row in rows])[order]
+    ascending = values[order]
+    value = float(statistic(ascending, np.ones((1, len(values))))[0])
+    return value, statistic(ascending, weights(units, resamples)[:, places])
+
+
+def _correlations(arm: str, group: str, own: Sequence[Row], resamples: int) -> list[dict[str, Any]]:
+    """How own-image similarity goes with the complexity of the picture; None where that cannot be said."""
+    if not own:
+        return []
+    similar = np.array([float(row["own_similarity"]) for row in own])
+    units = [_unit(row) for row in own]
+    found = []
+    for name, column in CORRELATIONS.items():
+        each = correlation(similar, np.array([float(row[column]) for row in own]), units, resamples=resamples)
+        said = {"arm": arm, "group": group, "measure": name, "value": each["pearson"]}
+        said |= {"interval": each["pearson_interval"], **_counts(own, sorted(set(units)))}
+        found.append(said | {"p": each["pearson_p"], "difference": None, "difference_interval": None})
+    return found
+
+
+def _responses(
+    rows: Sequence[Row],
+    group: str,
+    arms: Mapping[str, tuple[str, int | float | None]],
+    baseline: str,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """For each family of arms, Spearman's correlation of dose and own-image similarity, mean over pictures and seeds.
+
+    The baseline is the dose 0 of every family, and the row is that of the family's highest dose.
+    """
+    found = []
+    for family in dict.fromkeys(family for family, dose in arms.values() if family and dose is not None):
+        doses = {name: dose for name, (own, dose) in arms.items() if own == family and dose is not None} | {baseline: 0}
+        by_unit = {unit: each for unit, each in _by_unit(rows, list(doses)).items() if len(each) == len(doses)}
+        slopes = {u: spearman(np.array(list(doses.values()), float), _each(e, doses)) for u, e in by_unit.items()}
+        known = sorted(unit for unit, slope in slopes.items() if np.isfinite(slope))
+        if not known or len(doses) < 3:
+            continue
+        values = np.array([slopes[unit] for unit in known])
+        drawn = weights(known, resamples)
+        top = max(doses, key=lambda name: doses[name])
+        own = [row for row in rows if row["arm"] == top]
+        said = {"arm": top, "group": group, "measure": "dose_response", "value": float(values.mean())}
+        said |= {"interval": spread(drawn @ values / drawn.sum(axis=1)), **_counts(own, known), "family": family}
+        found.append(said | {"difference": None, "difference_interval": None})
+    return found
+
+
+def _by_unit(rows: Sequence[Row], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
+    sums: dict[Unit, dict[str, list[float]]] = {}
+    for row in rows:
+        if row["arm"] in arms:
+            sums.setdefault(_unit(row), {}).setdefault(row["arm"], []).append(float(row["own_similarity"]))
+    return {unit: {arm: float(np.mean(each)) for arm, each in own.items()} for unit, own in sums.items()}
+
+
+def _each(values: Mapping[str, float], doses: Mapping[str, Any]) -> Float[np.ndarray, " D"]:
+    return np.array([values[name] for name in doses])
+
+
+def _unit(row: Row) -> Unit:
+    return int(row["seed"]), str(row["picture"])
+
+
+def _counts(own: Sequence[Row], units: Sequence[Unit]) -> dict[str, int]:
+    return {"images": len(own), "pictures": len(units), "seeds": len({seed for seed, _ in units})}
+
+

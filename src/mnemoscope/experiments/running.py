@@ -1,0 +1,167 @@
+"""An experiment, arm by arm and seed by seed: trained, drawn, measured; killed at any point it goes on from there."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mnemoscope.denoiser import Denoiser
+from mnemoscope.errors import UsageError
+from mnemoscope.experiments.arm import Arm, Training
+from mnemoscope.experiments.drawing import held_out_rows, image_rows
+from mnemoscope.experiments.effects import table
+from mnemoscope.experiments.experiment import Experiment
+from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
+from mnemoscope.experiments.subjects import subjects
+from mnemoscope.experiments.verdicts import verdict
+from mnemoscope.features import descriptor
+from mnemoscope.loading import load
+from mnemoscope.run import Run, read_json
+from mnemoscope.training.batches import training_set
+from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.training.loop import train
+from mnemoscope.training.probes import Probes, probes_of
+
+UNSEEN = 99  # part of the scenes that nothing is trained on
+PRETRAINED = "pretrain"
+COLUMNS = (
+    *("arm", "group", "measure", "value", "low", "high", "difference", "difference_low", "difference_high"),
+    *("images", "pictures", "seeds", "p", "family"),
+)
+
+
+def run_experiment(
+    asked: Experiment,
+    out: Path | str,
+    *,
+    seeds: int = 3,
+    arms: Sequence[str] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Run the arms, the baseline always among them, with so many seeds, and return the summary with the table.
+
+    What is there already is not done again: arms and seeds can be added later. Arms have the same order of data, noise,
+    prompts and seeds of images. Raises `UsageError` for no seeds, an arm that there is not, and as training does.
+    """
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds} was given; give 1 or more.")
+    chosen = asked.chosen(list(arms))
+    settings = {"file": asked.file, "size": asked.size, "content": asked.given}
+    with Run(out, "experiment", settings, overwrite=overwrite) as run:
+        session = _Session(asked, run, device)
+        for seed in range(seeds):
+            for arm in chosen:
+                session.do(arm, seed)
+        rows = [row for row in run.rows() if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}]
+        found = summary_of(asked, chosen, rows)
+        write_table(found["table"], run.folder / "table.csv")
+        return run.finish(seeds=seeds, arms=[arm.name for arm in chosen], **found)
+
+
+def summary_of(asked: Experiment, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The table of an experiment's rows, and what it says of what was expected."""
+    how = {"threshold": asked.measure.threshold, "resamples": asked.measure.resamples}
+    placed = {arm.name: (arm.family, arm.dose) for arm in arms}
+    against = dict.fromkeys([asked.baseline, *(each.against or asked.baseline for each in asked.expected)])
+    tables = {name: table(rows, placed, name, **how) for name in against if name in placed}
+    verdicts = [
+        verdict(each, tables.get(each.against or asked.baseline, []), asked.baseline) for each in asked.expected
+    ]
+    about = {"name": asked.name, "question": asked.question, "paper": asked.paper, "baseline": asked.baseline}
+    return about | {"features": asked.measure.features, **how, "table": tables[asked.baseline], "expected": verdicts}
+
+
+def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
+    """The table as CSV."""
+    with file.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for entry in entries:
+            ends = {"low": entry["interval"], "difference_low": entry["difference_interval"]}
+            low = {name: pair[0] for name, pair in ends.items() if pair}
+            high = {name.replace("low", "high"): pair[1] for name, pair in ends.items() if pair}
+            writer.writerow({**entry, **low, **high})
+    return file
+
+
+class _Session:
+    """What the arms of an experiment share."""
+
+    def __init__(self, asked: Experiment, run: Run, device: str) -> None:
+        self.asked, self.run, self.device = asked, run, device
+        self.folder = run.folder.resolve()
+        self.describe = descriptor(asked.measure.features)
+        if not self.describe.unit:
+            raise UsageError(f"measure: features {asked.measure.features} have no similarity; use another.")
+
+    def do(self, arm: Arm, seed: int) -> None:
+        """Train an arm and draw its images, unless its rows are there."""
+        if any(row["arm"] == arm.name and row["seed"] == seed for row in self.run.rows()):
+            return  # the rows of an arm and seed are written in one go
+        about = {"arm": arm.name, "seed": seed}
+        found, model, samples = self._model(arm, seed)
+        sets = [self._set(each, seed) for each in self._distinct()]
+        whom = subjects(sets, self.asked.measure.groups, self.asked.measure.prompts, seed)
+        rows = image_rows(model, found, whom, arm.drawing(), self.describe, self.folder, about, samples)
+        rows += held_out_rows(found, self._unseen(seed), self.describe, about)
+        self.run.append(rows, evaluations=model.network_evaluations)
+
+    def _model(self, arm: Arm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
+        """The set that an arm is trained on, its model, and how many samples it was trained on."""
+        start = self.start()
+        if not arm.trained:
+            return self._set(self.asked.arms[self.asked.baseline], seed), self._loaded(start), 0
+        name = self.asked.training_of(arm)
+        place = self.folder / "trainings" / f"{name}-s{seed}"
+        asked = arm.training(seed, self._places(seed), self.device)
+        summary = _train(start, asked, place)
+        each = asked.options.batch_size * asked.options.accumulation
+        lora = place / "lora" if asked.options.train == "lora" else None
+        return self._set(arm, seed), self._loaded(start if lora else str(place / "pipeline"), lora), summary["steps"] * each
+
+    def start(self) -> str:
+        """The model that every arm begins with, trained first if the file asks for that."""
+        if self.asked.pretrain is None:
+            return self.asked.model
+        place = self.folder / "trainings" / PRETRAINED
+        _train(self.asked.model, self.asked.pretrain.training(0, self._places(0), self.device), place)
+        return str(place / "pipeline")
+
+    def _loaded(self, model: str, lora: Path | None = None) -> Denoiser:
+        return Denoiser.from_pretrained(model, lora=lora, device=self.device)
+
+    def _set(self, arm: Arm, seed: int) -> TrainingSet:
+        pipe = load(self.asked.model, device="cpu", dtype="float32")
+        return training_set(pipe, arm.training(seed, self._places(seed), self.device).data)
+
+    def _distinct(self) -> list[Arm]:
+        """One arm for each set of data, of all arms of the file: subjects do not depend on which of them are run."""
+        own = {repr(arm.settings["data"]): arm for arm in self.asked.arms.values() if arm.trained}
+        return list(own.values())
+
+    def _places(self, seed: int) -> dict[str, Path]:
+        return {
+            name: write_scenes(each, seed, self.folder / "scenes" / f"{name}-s{seed}")
+            for name, each in self.asked.scenes.items()
+        }
+
+    def _unseen(self, seed: int) -> list[Image.Image]:
+        """Scenes that nothing was trained on, of the kind of the first ones of the file."""
+        kinds = list(self.asked.scenes.values())
+        if not (self.asked.measure.held_out and kinds):
+            return []
+        own = Scenes(self.asked.measure.held_out, kinds[0].size, kinds[0].complexity, kinds[0].captions, UNSEEN)
+        return [scene.image for scene in scenes(own, seed)]
+
+
+def _train(model: str, asked: Training, place: Path) -> dict[str, Any]:
+    """The summary of a training, which is done, gone on with, or begun."""
+    if (place / "summary.json").is_file():
+        return read_json(place / "summary.json")
+    pipe = load(model, device="cpu", dtype="float32")
+    found = training_set(pipe, asked.data)
+    watched = [Probes(probes_of(found, asked.probe), asked.probe)] if asked.probe.probe_every else []
+    return train(pipe, found, place, asked.options, asked.objective, callbacks=watched, source=model)

@@ -1,0 +1,65 @@
+"""Arms of an experiment side by side, and along a dose."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mnemoscope.errors import UsageError
+from mnemoscope.plots.canvas import CURVES, GREY, legend_above, one_axes
+from mnemoscope.plots.canvas import label as safe
+
+MARKERS = "os^Dvph"
+Entries = Sequence[Mapping[str, Any]]
+
+
+def arms_plot(entries: Entries, *, x: str, key: str = "value", reference: int | float | None = None) -> Figure:
+    """A line for each arm and a mark for each group, with 95 % intervals; `key` is "value" or "difference".
+
+    Entries have `arm`, `group`, the key, and its interval. Raises UsageError if there is none with a number.
+    """
+    known = [entry for entry in entries if entry.get(key) is not None]
+    if not known:
+        raise UsageError(f"No arm has a {key} to plot; give the table of an experiment.")
+    arms = list(dict.fromkeys(str(entry["arm"]) for entry in known))
+    groups = list(dict.fromkeys(str(entry["group"]) for entry in known))
+    figure, axes = one_axes(x, "", (6, 1.2 + 0.45 * len(arms)))
+    shifts = np.linspace(-0.16, 0.16, len(groups)) if len(groups) > 1 else [0.0]
+    faces = zip(groups, shifts, cycle(CURVES), cycle(MARKERS), strict=False)
+    for group, shift, colour, marker in faces:
+        own = [entry for entry in known if entry["group"] == group]
+        at = [arms.index(str(entry["arm"])) + shift for entry in own]
+        values = np.array([float(entry[key]) for entry in own])
+        spans = np.array([_span(entry, key) for entry in own]).T
+        style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1.3, "linestyle": "none"}
+        axes.errorbar(values, at, xerr=spans, label=safe(group.replace("_", " ")), **style)
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
+    axes.set_yticks(range(len(arms)), [safe(arm.replace("_", " "), 32) for arm in arms])
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    return legend_above(figure, axes) if len(groups) > 1 else figure
+
+
+def doses_plot(families: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], *, y: str) -> Figure:
+    """A value along the dose of each family of arms, with 95 % intervals; an entry is a row of the table.
+
+    Raises UsageError if there is no family.
+    """
+    if not families:
+        raise UsageError("No arm has a dose; there is nothing to draw.")
+    figure, axes = one_axes("dose", y, (5.6, 3.6))
+    for (name, points), colour, marker in zip(families.items(), cycle(CURVES), cycle(MARKERS), strict=False):
+        at, values = [dose for dose, _ in points], [float(entry["value"]) for _, entry in points]
+        spans = np.array([_span(entry, "value") for _, entry in points]).T
+        axes.errorbar(at, values, yerr=spans, label=safe(name), color=colour, marker=marker, markersize=5, linewidth=1.6)
+    return legend_above(figure, axes)
+
+
+def _span(entry: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """How far the interval reaches below and above; nowhere if there is none."""
+    interval, value = entry.get("interval" if key == "value" else f"{key}_interval"), float(entry[key])
+    if not interval:
+        return 0.0, 0.0
+    return max(value - interval[0], 0.0), max(interval[1] - value, 0.0)
