@@ -50,7 +50,12 @@ def image_rows(
                 guidance_scale=drawing.guidance_scale,
             )
         for (subject, k, seed), prompt, image, vector in zip(part, prompts, images, describe(images), strict=True):
-            row = about | {"group": subject.group, "prompt": prompt, "picture": "/".join(subject.key), "seed_image": seed}
+            row = about | {
+                "group": subject.group,
+                "prompt": prompt,
+                "picture": "/".join(subject.key),
+                "seed_image": seed,
+            }
             row["id"] = f"{about['arm']}-s{about['seed']}-{row['picture']}-{seed}"
             row["file"] = f"images/{about['arm']}-s{about['seed']}/{k:05d}-{seed}.png"
             save_png(image, folder / row["file"], {"prompt": prompt, "seed": seed, "arm": about["arm"]})

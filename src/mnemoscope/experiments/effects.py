@@ -84,7 +84,10 @@ def _entry(
     both = sorted({_unit(row) for row in against} & set(units))
     if not both:
         return [said | {"difference": None, "difference_interval": None}]
-    sides = [_drawn([r for r in side if _unit(r) in set(both)], column, statistic, both, resamples) for side in (own, against)]
+    sides = [
+        _drawn([r for r in side if _unit(r) in set(both)], column, statistic, both, resamples)
+        for side in (own, against)
+    ]
     (one, one_drawn), (other, other_drawn) = sides
     return [said | {"difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
 
@@ -164,5 +167,3 @@ def _unit(row: Row) -> Unit:
 
 def _counts(own: Sequence[Row], units: Sequence[Unit]) -> dict[str, int]:
     return {"images": len(own), "pictures": len(units), "seeds": len({seed for seed, _ in units})}
-
-

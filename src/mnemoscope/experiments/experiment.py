@@ -42,7 +42,9 @@ class Measuring:
         for group in self.groups:
             one_of("groups", group, GROUPS)
         if not self.groups or self.prompts < 1 or self.held_out < 0 or self.resamples < 1:
-            raise UsageError("groups names one or more, prompts and resamples are 1 or more, and held_out is 0 or more.")
+            raise UsageError(
+                "groups names one or more, prompts and resamples are 1 or more, and held_out is 0 or more."
+            )
 
 
 @dataclass(frozen=True)

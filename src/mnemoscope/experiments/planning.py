@@ -50,7 +50,11 @@ def _arm(asked: Experiment, arm: Arm, prices: Prices) -> str:
         return f"arm {arm.name}: not trained"
     options = arm.training(0, {}, "cpu").options
     drawn = asked.training_of(arm)
-    trained = f"{options.steps:,} steps of {options.batch_size * options.accumulation}" if drawn == arm.name else f"drawn from {drawn}"
+    trained = (
+        f"{options.steps:,} steps of {options.batch_size * options.accumulation}"
+        if drawn == arm.name
+        else f"drawn from {drawn}"
+    )
     room = f", {memory(prices, arm):.1f} GiB for weights and optimizer" if asked.size == "gpu" else ""
     return f"arm {arm.name}: {trained}, {images} images a seed{room}"
 

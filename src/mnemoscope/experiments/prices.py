@@ -150,5 +150,3 @@ def _operations(run: Any) -> int:
 
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-

@@ -120,7 +120,11 @@ class _Session:
         summary = _train(start, asked, place)
         each = asked.options.batch_size * asked.options.accumulation
         lora = place / "lora" if asked.options.train == "lora" else None
-        return self._set(arm, seed), self._loaded(start if lora else str(place / "pipeline"), lora), summary["steps"] * each
+        return (
+            self._set(arm, seed),
+            self._loaded(start if lora else str(place / "pipeline"), lora),
+            summary["steps"] * each,
+        )
 
     def start(self) -> str:
         """The model that every arm begins with, trained first if the file asks for that."""

@@ -163,7 +163,9 @@ def _shape(
     draw, (x, y), turn = ImageDraw.Draw(image), at, float(rng.uniform(-0.3, 0.3))
     if name in ("circle", "ring"):
         box = (x - radius, y - radius, x + radius, y + radius)
-        return draw.ellipse(box, fill=colour) if name == "circle" else draw.ellipse(box, None, colour, int(radius / 2.5))
+        return (
+            draw.ellipse(box, fill=colour) if name == "circle" else draw.ellipse(box, None, colour, int(radius / 2.5))
+        )
     corners = {
         "square": [(math.pi / 4 + k * math.pi / 2, 1) for k in range(4)],
         "diamond": [(k * math.pi / 2, 0.65 if k % 2 else 1.1) for k in range(4)],
@@ -172,7 +174,9 @@ def _shape(
         "cross": [(k * math.pi / 2 + d, 0.4 * math.sqrt(2) if d > 0.5 else 1.05) for k in range(4) for d in _ARM],
         "bar": [(d + k * math.pi, 1.15) for k in range(2) for d in (-0.25, 0.25)],
     }[name]
-    draw.polygon([(x + radius * s * math.cos(turn + a), y + radius * s * math.sin(turn + a)) for a, s in corners], colour)
+    draw.polygon(
+        [(x + radius * s * math.cos(turn + a), y + radius * s * math.sin(turn + a)) for a, s in corners], colour
+    )
 
 
 _ARM = (-0.36, 0.36, math.pi / 4)  # corners of a cross's arm, and of the angle behind it

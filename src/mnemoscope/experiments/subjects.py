@@ -39,7 +39,9 @@ def subjects(sets: Sequence[TrainingSet], groups: Sequence[str], prompts: int, s
         "other": [key for key in common if key[0] == "memorized" and key not in twice],
     }
     if empty := next((group for group in groups if not members[group]), None):
-        raise UsageError(f"measure: groups: no picture is {empty} in every arm; name another group, or change the data.")
+        raise UsageError(
+            f"measure: groups: no picture is {empty} in every arm; name another group, or change the data."
+        )
     count = min(prompts, *(len(members[group]) for group in groups))
     rng = np.random.default_rng([seed, SUBJECTS])
     drawn = {group: sorted(rng.choice(len(members[group]), count, replace=False).tolist()) for group in groups}
@@ -59,4 +61,3 @@ def trained_image(found: TrainingSet, index: int) -> Image.Image:
 
 def _duplicated(found: TrainingSet, index: int) -> bool:
     return bool(found.shares.duplicated[index])
-

@@ -53,7 +53,9 @@ def doses_plot(families: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]
     for (name, points), colour, marker in zip(families.items(), cycle(CURVES), cycle(MARKERS), strict=False):
         at, values = [dose for dose, _ in points], [float(entry["value"]) for _, entry in points]
         spans = np.array([_span(entry, "value") for _, entry in points]).T
-        axes.errorbar(at, values, yerr=spans, label=safe(name), color=colour, marker=marker, markersize=5, linewidth=1.6)
+        axes.errorbar(
+            at, values, yerr=spans, label=safe(name), color=colour, marker=marker, markersize=5, linewidth=1.6
+        )
     return legend_above(figure, axes)
 
 

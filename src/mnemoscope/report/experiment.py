@@ -75,8 +75,11 @@ def drawings(record: Record) -> Drawings:
     own = [entry for entry in _table(record, JUDGE) if entry.get("difference") is not None]
     if own:
         hint = f"Paired, from the arm {record.summary.get('baseline')}; left of the line is less copying."
-        yield "differences", "What each arm changes", hint, plots.arms_plot(
-            own, x="difference of similarity to the own picture", key="difference", reference=0
+        yield (
+            "differences",
+            "What each arm changes",
+            hint,
+            plots.arms_plot(own, x="difference of similarity to the own picture", key="difference", reference=0),
         )
     if families := _families(record):
         hint = "The dose 0 is the baseline."
@@ -150,7 +153,11 @@ def _sheets(record: Record) -> list[Row]:
     sheets = []
     for name, rows in by_picture[::step][:TILES]:
         first = {row["arm"]: row for row in reversed(rows)}
-        tiles = [first[arm] | {"picture_uri": picture(record.path, first[arm]["file"])} for arm in _arms(record) if arm in first]
+        tiles = [
+            first[arm] | {"picture_uri": picture(record.path, first[arm]["file"])}
+            for arm in _arms(record)
+            if arm in first
+        ]
         sheets.append({"name": name, "prompt": rows[0]["prompt"], "tiles": tiles})
     return sheets
 

@@ -37,7 +37,7 @@ def accelerated(options: TrainOptions, folder: Path) -> Iterator[Accelerator]:
     is_ours, state = not PartialState._shared_state, torch.get_rng_state()
     if place.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
-        if place.index is not None and PartialState._shared_state == {} and options.device != "auto":
+        if is_ours and place.index is not None:
             torch.cuda.set_device(place)
     try:
         yield Accelerator(
