@@ -70,7 +70,7 @@ class Arm:
         settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
         for part in SECTIONS:
             settings[part] |= known_in(f"arms: {name}: {part}", given.get(part), [*(given.get(part) or {})])
-        more = {key: given[key] for key in ("dose", "family", "trained") if key in given}
+        more: dict[str, Any] = {key: given[key] for key in ("dose", "family", "trained") if key in given}
         arm = made(cls, f"arms: {name}", more, name=name, settings=settings)
         arm.training(0, {}, "cpu")
         arm.drawing()

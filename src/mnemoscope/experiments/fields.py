@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mnemoscope.errors import UsageError
@@ -12,17 +12,18 @@ PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def made(kind: type[T], where: str, given: Mapping[str, Any], **more: Any) -> T:
-    """A dataclass from what a file gives it; raises `UsageError` for names that it has not and values of other kinds."""
+    """A dataclass from what a file gives it; raises `UsageError` for unknown names and values of other kinds."""
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
     known_in(where, given, names)
     values = {name: _value(f"{where}: {name}", value, hints[name]) for name, value in given.items()}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.default is field.default_factory is MISSING and field.name not in {**values, **more}:
+            raise UsageError(f"{where} lacks {field.name}; write it below {where}.")
     try:
         return kind(**values, **more)
     except UsageError as e:
         raise UsageError(f"{where}: {e}") from e
-    except TypeError as e:
-        raise UsageError(f"{where} is not complete: {str(e).rpartition('() ')[2]}.") from e
 
 
 def known_in(where: str, given: Any, names: list[str] | tuple[str, ...]) -> dict[str, Any]:

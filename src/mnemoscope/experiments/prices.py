@@ -1,4 +1,4 @@
-"""What an experiment will cost before it is run: how much work it is, and how long a machine takes for each part of it."""
+"""What an experiment will cost before it is run: how much work it is, and how long a machine takes for it."""
 
 import time
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def computed(asked: Experiment) -> Prices:
         raise UsageError(f"{asked.file}: gpu: architecture is {asked.architecture or 'missing'}; give {known}.")
     side, own = asked.resolution // LATENT, STABLE_DIFFUSION[asked.architecture]
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel(sample_size=side, **own), AutoencoderKL(**AUTOENCODER)  # type: ignore[arg-type]
+        unet, vae = UNet2DConditionModel(sample_size=side, **own), AutoencoderKL(**AUTOENCODER)
         x_t, hidden = torch.empty(1, 4, side, side), torch.empty(1, WORDS, own["cross_attention_dim"])
         t = torch.zeros(1, dtype=torch.long)
         passes = [_operations(lambda: unet(x_t, t, hidden)), _operations(lambda: vae.decode(x_t))]

@@ -63,7 +63,7 @@ def run_experiment(
 
 def summary_of(asked: Experiment, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The table of an experiment's rows, and what it says of what was expected."""
-    how = {"threshold": asked.measure.threshold, "resamples": asked.measure.resamples}
+    how: dict[str, Any] = {"threshold": asked.measure.threshold, "resamples": asked.measure.resamples}
     placed = {arm.name: (arm.family, arm.dose) for arm in arms}
     against = dict.fromkeys([asked.baseline, *(each.against or asked.baseline for each in asked.expected)])
     tables = {name: table(rows, placed, name, **how) for name in against if name in placed}

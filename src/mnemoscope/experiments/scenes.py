@@ -166,16 +166,16 @@ def _shape(
         return (
             draw.ellipse(box, fill=colour) if name == "circle" else draw.ellipse(box, None, colour, int(radius / 2.5))
         )
-    corners = {
+    corners: dict[str, list[tuple[float, float]]] = {
         "square": [(math.pi / 4 + k * math.pi / 2, 1) for k in range(4)],
         "diamond": [(k * math.pi / 2, 0.65 if k % 2 else 1.1) for k in range(4)],
         "triangle": [(-math.pi / 2 + k * 2 * math.pi / 3, 1.1) for k in range(3)],
         "star": [(-math.pi / 2 + k * math.pi / 5, 0.45 if k % 2 else 1.1) for k in range(10)],
         "cross": [(k * math.pi / 2 + d, 0.4 * math.sqrt(2) if d > 0.5 else 1.05) for k in range(4) for d in _ARM],
         "bar": [(d + k * math.pi, 1.15) for k in range(2) for d in (-0.25, 0.25)],
-    }[name]
+    }
     draw.polygon(
-        [(x + radius * s * math.cos(turn + a), y + radius * s * math.sin(turn + a)) for a, s in corners], colour
+        [(x + radius * s * math.cos(turn + a), y + radius * s * math.sin(turn + a)) for a, s in corners[name]], colour
     )
 
 

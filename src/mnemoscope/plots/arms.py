@@ -25,7 +25,7 @@ def arms_plot(entries: Entries, *, x: str, key: str = "value", reference: int | 
         raise UsageError(f"No arm has a {key} to plot; give the table of an experiment.")
     arms = list(dict.fromkeys(str(entry["arm"]) for entry in known))
     groups = list(dict.fromkeys(str(entry["group"]) for entry in known))
-    figure, axes = one_axes(x, "", (6, 1.2 + 0.45 * len(arms)))
+    figure, axes = one_axes(x, "", (6.0, 1.2 + 0.45 * len(arms)))
     shifts = np.linspace(-0.16, 0.16, len(groups)) if len(groups) > 1 else [0.0]
     faces = zip(groups, shifts, cycle(CURVES), cycle(MARKERS), strict=False)
     for group, shift, colour, marker in faces:
@@ -33,7 +33,13 @@ def arms_plot(entries: Entries, *, x: str, key: str = "value", reference: int | 
         at = [arms.index(str(entry["arm"])) + shift for entry in own]
         values = np.array([float(entry[key]) for entry in own])
         spans = np.array([_span(entry, key) for entry in own]).T
-        style = {"color": colour, "marker": marker, "markersize": 5, "elinewidth": 1.3, "linestyle": "none"}
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "markersize": 5,
+            "elinewidth": 1.3,
+            "linestyle": "none",
+        }
         axes.errorbar(values, at, xerr=spans, label=safe(group.replace("_", " ")), **style)
     if reference is not None:
         axes.axvline(reference, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)

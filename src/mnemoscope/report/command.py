@@ -11,7 +11,12 @@ from mnemoscope.run import read_json
 
 INTERNAL = ("content", "companions", "rewriter", "conditions", "run", "measure")  # settings that are no options
 COMMANDS = {"regions": "explain", "search": "index search"}  # what makes runs that are called otherwise
-SUBJECTS = {"rewrite": ("run",), "measure": ("generated",), "search": ("index", "queries"), "experiment": ("file",)}  # what is no option
+SUBJECTS = {  # what is no option
+    "rewrite": ("run",),
+    "measure": ("generated",),
+    "search": ("index", "queries"),
+    "experiment": ("file",),
+}
 NEGATED = {"center_crop": "--random-crop"}  # flags that are set unless told otherwise
 OPTIONS = {"params": "--param", "mitigation": "--mitigate", "levels": "--level", "strengths": "--strength"}
 

@@ -52,9 +52,9 @@ def about(record: Record) -> list[tuple[str, Any, str]]:
     """How the arms are compared."""
     threshold = shown(record.summary.get("threshold"))
     text = (
-        "Arms share the order of the data, the noise, the prompts and the seeds of images. Differences are paired, from "
-        f"the arm {record.summary.get('baseline')}; intervals draw seeds anew, and of each seed its pictures. Compared "
-        f"by {record.summary.get('features')}, a copy from {threshold}."
+        "Arms share the order of the data, the noise, the prompts and the seeds of images. Differences are paired, "
+        f"from the arm {record.summary.get('baseline')}; intervals draw seeds anew, and of each seed its pictures. "
+        f"Compared by {record.summary.get('features')}, a copy from {threshold}."
     )
     return [("How arms are compared", {"paper": record.summary.get("paper") or None}, text)] if record.summary else []
 

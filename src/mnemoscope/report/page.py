@@ -36,7 +36,8 @@ ORDER = (
     "words.html",
     "scores.html",
 )
-SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"))  # of runs without a model: its name, the setting with it
+# of runs without a model: its name, the setting with it
+SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"))
 Groups = dict[str, list[Record]]
 
 
