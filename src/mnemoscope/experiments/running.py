@@ -1,6 +1,7 @@
 """An experiment, arm by arm and seed by seed: trained, drawn, measured; killed at any point it goes on from there."""
 
 import csv
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,10 @@ class _Session:
         found, model, samples = self._model(arm, seed)
         sets = [self._set(each, seed) for each in self._distinct()]
         whom = subjects(sets, self.asked.measure.groups, self.asked.measure.prompts, seed)
+        began = time.perf_counter()
         rows = image_rows(model, found, whom, arm.drawing(), self.describe, self.folder, about, samples)
         rows += held_out_rows(found, self._unseen(seed), self.describe, about)
-        self.run.append(rows, evaluations=model.network_evaluations)
+        self.run.append(rows, evaluations=model.network_evaluations, seconds=time.perf_counter() - began)
 
     def _model(self, arm: Arm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
         """The set that an arm is trained on, its model, and how many samples it was trained on."""
