@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,21 +47,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], base: Path, source: Path):
+def train(mnemoscope: Callable[..., tuple], base: Path, source: Path) -> Callable[..., tuple]:
     """`mnemoscope train base --data source --steps 2 ...` in this process: exit code, output, errors."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        given = ["train", base, "--data", source, "--steps", 2, "--batch-size", 2, "--device", "cpu", *words]
-        monkeypatch.setattr(sys, "argv", ["mnemoscope", *map(str, given)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        printed = capsys.readouterr()
-        return left.value.code, printed.out, printed.err
-
-    return run
+    given = ["train", base, "--data", source, "--steps", 2, "--batch-size", 2, "--device", "cpu"]
+    return lambda *words: mnemoscope(*given, *words)
 
 
 def test_every_field_is_an_option_with_the_same_default() -> None:
