@@ -102,6 +102,18 @@ def test_a_shared_unconditional_branch_stays_each_sample_s_own(model: mn.Denoise
         close(ours.eps_uncond[k], alone.eps_uncond[k])
 
 
+def test_a_step_evaluated_elsewhere_has_its_own_unconditional_branch(model: mn.Denoiser) -> None:
+    sets = some_sets(model, 3)
+    plain = first(model).eps_uncond
+    with ablated(model, sets):
+        step = first(model)
+        later = list(model.steps(PROMPTS, [0, 1, 2], num_inference_steps=3))[-1]
+    for each in (step, later, step.select(torch.tensor([0, 2]))):
+        close(each.eps_at(each.x_t, branch="uncond"), each.eps_uncond)
+        close(each.eps_at(each.x_t, branch="guided"), each.eps)
+    assert (step.eps_uncond[0] - plain[0]).abs().max() > 1e-3
+
+
 def test_blocks_nest_and_their_factors_multiply(model: mn.Denoiser) -> None:
     neurons = some_sets(model, 2)[0]
     with ablated(model, neurons, factor=0.5), ablated(model, neurons, factor=0.5):

@@ -130,7 +130,7 @@ class Sampler:
         """A step as it was computed, with a graph from its conditional prediction to leaves in the conditioning."""
         cond = leaves(step.cond)
         native_cond = self.model.predict(step.x_t, step.t, cond)
-        return self.made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond)
+        return self.made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond, step.null)
 
     def _first(self, start: Start) -> Step:
         """The first step of a start that a mitigation has looked at already: only what it changed is computed anew."""
@@ -145,7 +145,7 @@ class Sampler:
             index = index.to(old.x_t.device)
             native_cond = old.native_cond.index_copy(0, index, new.native_cond)
             null_branch = lambda: old.native_uncond.index_copy(0, index, new.native_uncond)  # noqa: E731
-        return self.made(0, self.timesteps[0], start.x_t, start.cond, native_cond, null_branch)
+        return self.made(0, self.timesteps[0], start.x_t, start.cond, native_cond, null_branch, start.null)
 
     def look_at(
         self, index: int, t: Tensor, x_t: Tensor, cond: Cond, null: Cond | None, *, graph: bool = False
@@ -161,13 +161,22 @@ class Sampler:
             null_branch = partial(torch.Tensor.clone, native_uncond)
         else:
             native_cond, null_branch = model.predict(x_t, t, cond), partial(self.null_alone, x_t, t, null)
-        return self.made(index, t, x_t, cond, native_cond, null_branch)
+        return self.made(index, t, x_t, cond, native_cond, null_branch, null)
 
-    def made(self, index: int, t: Tensor, x_t: Tensor, cond: Cond, native_cond: Tensor, null_branch: Callable) -> Step:
-        """A step of this sampling from its conditional prediction."""
+    def made(
+        self,
+        index: int,
+        t: Tensor,
+        x_t: Tensor,
+        cond: Cond,
+        native_cond: Tensor,
+        null_branch: Callable,
+        null: Cond | None = None,
+    ) -> Step:
+        """A step of this sampling from its conditional prediction; `null` is a conditioning in place of no prompt's."""
         scale, ts = self.guidance_scale, self.timesteps
         step = self.model.step(index, t, x_t, cond, scale, native_cond, null_branch, ts)
-        step.progress = index / len(ts)
+        step.progress, step.null = index / len(ts), null
         return step
 
     @torch.no_grad()

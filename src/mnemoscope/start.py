@@ -123,7 +123,9 @@ class Start:
         own = self.null if self.null is None or samples is None else rows(self.null, samples)
         null = partial(model.predict_null, x_t, t, own) if native_uncond is None else lambda: native_uncond
         native_cond = model.predict(x_t, t, cond)
-        return model.step(index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps)
+        step = model.step(index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps)
+        step.null = own
+        return step
 
     def native_uncond(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The unconditional prediction in the network's own units, without a graph; once for samples of equal x_t."""

@@ -159,7 +159,7 @@ class Watch:
         if not self.start.step_changes:
             return uncond, cond
         branch = partial(self.model.predict_null, x_t, t) if uncond is None else lambda: uncond
-        step = self.sampler.made(self.index, t, x_t, self.start.cond, cond, branch)
+        step = self.sampler.made(self.index, t, x_t, self.start.cond, cond, branch, self.start.null)
         for change in self.start.step_changes:
             change(step)
         index = torch.tensor([i for i, seen in enumerate(self.seen) if seen["flagged"]])
