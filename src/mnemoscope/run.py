@@ -13,13 +13,14 @@ from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
 
 OWN_FILES = """
-    rows.jsonl matches.parquet manifest.parquet probes.jsonl work.jsonl summary.json report.html
+    rows.jsonl matches.parquet manifest.parquet probes.jsonl losses.jsonl work.jsonl summary.json report.html
+    data.zip partial-data.zip
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
     statistics.safetensors calibration.json table.csv run.json
 """.split()
 OWN_FOLDERS = """
     images features arrays references plots detect generate measure explain mitigate checkpoints previews pipeline
-    lora latents trackers scenes trainings
+    lora latents trackers scenes trainings snapshots
 """.split()
 
 

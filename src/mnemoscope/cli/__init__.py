@@ -9,6 +9,7 @@ import typer
 from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     auditing,
     detecting,
+    emm,
     experimenting,
     explaining,
     generating,

@@ -9,15 +9,35 @@ from typing import Any
 from mnemoscope.report.record import Record, Row, listed, part
 from mnemoscope.run import read_json
 
-INTERNAL = ("content", "companions", "rewriter", "conditions", "run", "measure")  # settings that are no options
-COMMANDS = {"regions": "explain", "search": "index search"}  # what makes runs that are called otherwise
+INTERNAL = (
+    "content",
+    "companions",
+    "rewriter",
+    "conditions",
+    "run",
+    "measure",
+    "references_sha256",
+    "images_sha256",
+    "augmentation",
+)  # settings that are no options
+COMMANDS = {  # what makes runs that are called otherwise
+    "regions": "explain",
+    "search": "index search",
+    "emm-optimum": "emm optimum",
+    "emm-ratio": "emm ratio",
+    "emm-train": "emm train",
+}
 SUBJECTS = {  # what is no option
     "rewrite": ("run",),
     "measure": ("generated",),
     "search": ("index", "queries"),
     "experiment": ("file",),
+    "emm-ratio": ("generated",),
+    "emm-optimum": (),
+    "emm-train": (),
 }
-NEGATED = {"center_crop": "--random-crop"}  # flags that are set unless told otherwise
+JOINED = ("multipliers", "attention", "skips", "classes")  # lists that are one option, with commas between
+NEGATED = {"center_crop": "--random-crop", "balanced": "--unbalanced"}  # flags that are set unless told otherwise
 OPTIONS = {"params": "--param", "mitigation": "--mitigate", "levels": "--level", "strengths": "--strength"}
 
 
@@ -34,7 +54,8 @@ def command_line(info: Row, *parts: Row) -> str:
     settings = _settings(info, *parts)
     model = next((source for each in (info, *parts) if (source := part(each, "model").get("source"))), None)
     named = SUBJECTS.get(str(info["command"]))
-    subjects = [str(settings.pop(name)) for name in named if settings.get(name)] if named else [model] if model else []
+    subjects = [str(settings.pop(name)) for name in named or () if settings.get(name)]
+    subjects = [str(model)] if named is None and model else subjects
     if info["command"] == "audit" and settings.get("prompts") == "demo":
         return "mnemoscope demo --out DIR"
     command = str(info["command"])
@@ -47,13 +68,17 @@ def command_line(info: Row, *parts: Row) -> str:
                 words.append(NEGATED[key])
             if key not in INTERNAL and each is not None and each is not False:
                 words += [name] if each is True else [name, _word(each)]
-    return shlex.join([*words, "--out", "DIR"]) if subjects else ""
+    is_known = bool(subjects) if named != () else "data" in settings
+    return shlex.join([*words, "--out", "DIR"]) if is_known else ""
 
 
 def _settings(info: Row, *parts: Row) -> Row:
     """Settings of a run, or of an audit: of its detection and its images, and by name what else it did."""
     own = {COMMANDS.get(c := str(each.get("command")), c): part(each, "settings") for each in reversed(parts)}
     shared = {**own.get("generate", {}), **own.get("detect", {}), **part(info, "settings")}
+    if info["command"] == "emm-train":
+        shared |= {**part(part(info, "network"), "options"), **part(info, "source")}
+        shared |= {key: ",".join(map(str, v)) or "none" for key in JOINED if isinstance(v := shared.get(key), list)}
     if "explain" in own:
         shared.setdefault("explain", own["explain"].get("method"))
     mitigated = [m for each in parts for m in listed(part(each, "settings").get("mitigations")) if isinstance(m, dict)]

@@ -6,6 +6,10 @@ from rich.console import Console, RenderableType
 
 from mnemoscope.report import (
     detect,
+    emm_optimum,
+    emm_ratio,
+    emm_sweep,
+    emm_train,
     experiment,
     explain,
     generate,
@@ -62,4 +66,8 @@ KINDS: dict[str, Kind] = {
     "recover": recover,
     "train": train,
     "experiment": experiment,
+    "emm-sweep": emm_sweep,
+    "emm-train": emm_train,
+    "emm-ratio": emm_ratio,
+    "emm-optimum": emm_optimum,
 }

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from mnemoscope.errors import UsageError
 from mnemoscope.search.topk import largest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUERIES, IMAGES = 1024, 2048  # of one tile of distances
+GROUP = 64  # images of a tile of which first only the nearest is looked at
 INTEGERS = 32768  # pixels whose products, at most 2^14 each, and three times their sum fit int32
 WORD = 16  # bytes; of matrices of a single column torch's int8 product is wrong
 EXACT_FLOATS = 1024  # pixels whose products sum to at most 2^24, below which float32 holds every integer
@@ -61,11 +62,23 @@ def first_equal(images: UInt8[np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
     """For each image the index of the first one with the same pixels, its own where there is none before it."""
     import hashlib
 
-    seen: dict[bytes, int] = {}
-    found = np.empty(len(images), np.int64)
-    for index, image in enumerate(images):
-        found[index] = seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=24).digest(), index)
+    seen: dict[bytes, np.integer] = {}
+    found = np.arange(len(images))
+    for index in np.flatnonzero(_shared(images)):
+        found[index] = seen.setdefault(hashlib.blake2b(images[index].tobytes(), digest_size=24).digest(), index)
     return found
+
+
+def _shared(images: UInt8[np.ndarray, "M D"]) -> Bool[np.ndarray, " M"]:
+    """Which images may have an equal: a sum over their words, each times an odd number, is that of another one."""
+    words = -(-images.shape[1] // 8)
+    odd = np.random.default_rng(0).integers(0, 2**63, words, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    sums = np.empty(len(images), np.uint64)
+    for start in range(0, len(images), IMAGES):
+        part = np.ascontiguousarray(np.pad(images[start : start + IMAGES], ((0, 0), (0, -images.shape[1] % 8))))
+        sums[start : start + IMAGES] = np.einsum("nd,d->n", part.view(np.uint64), odd)
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    return counts[inverse] > 1
 
 
 def _check(generated: np.ndarray, reference: np.ndarray, k: int) -> None:
@@ -99,26 +112,42 @@ def _look(
         return
     tile = _products(torch.from_numpy(queries), torch.from_numpy(images))
     tile = tile.mul_(2).sub_(torch.from_numpy(squares).to(tile.dtype))
-    near = np.flatnonzero(tile.amax(dim=1).numpy() > keys[:, -1])
-    scores = tile[near].double().numpy()
-    if exclude is not None:
-        query, vector = np.nonzero(exclude[near][:, None] == ids)
-        scores[query, vector] = -np.inf
     k = keys.shape[1]
-    low = keys[near, -1]
-    if scores.shape[1] > k:
-        low = np.maximum(low, np.nextafter(np.partition(scores, -k, axis=1)[:, -k], -np.inf))
-    query, vector = np.nonzero(scores > low[:, None])
+    query, vector, scores = _candidates(tile, torch.from_numpy(keys[:, -1]), k if exclude is None else k + 1)
+    if exclude is not None:
+        is_other = exclude[query] != ids[vector]
+        query, vector, scores = query[is_other], vector[is_other], scores[is_other]
     if not len(query):
         return
-    touched, place = np.unique(query, return_inverse=True)
-    rows = near[touched]
+    rows, place = np.unique(query, return_inverse=True)
     keys[rows], indices[rows] = largest(
         np.concatenate([np.repeat(np.arange(len(rows)), k), place]),
-        np.concatenate([keys[rows].ravel(), scores[query, vector]]),
+        np.concatenate([keys[rows].ravel(), scores]),
         np.concatenate([indices[rows].ravel(), ids[vector]]),
         k,
     )
+
+
+def _candidates(
+    tile: "Tensor", known: "Tensor", k: int
+) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+    """Rows, columns and keys of a tile that are above the known key of their row and may be among its `k` largest.
+
+    Looks into groups of columns whose largest key reaches the k-th largest of these, which is at most that of all.
+    """
+    import torch
+
+    least = -(2**31) if tile.dtype == torch.int32 else -(2**62)
+    low = (known + 1).clamp(min=least).to(tile.dtype)
+    width = max(1, GROUP // k)
+    tops = tile if width == 1 else torch.stack([part.amax(dim=1) for part in tile.split(width, dim=1)], dim=1)
+    if tops.shape[1] > k:
+        low = torch.maximum(low, tops.topk(k, dim=1).values[:, -1])
+    rows, groups = (tops >= low[:, None]).nonzero(as_tuple=True)
+    columns = groups[:, None] * width + torch.arange(width)
+    values = tile[rows[:, None], columns.clamp(max=tile.shape[1] - 1)]
+    pair, place = ((values >= low[rows, None]) & (columns < tile.shape[1])).nonzero(as_tuple=True)
+    return rows[pair].numpy(), columns[pair, place].numpy(), values[pair, place].double().numpy()
 
 
 def _centred(images: UInt8[np.ndarray, "N D"]) -> Shaped[np.ndarray, "N _"]:
@@ -130,9 +159,10 @@ def _centred(images: UInt8[np.ndarray, "N D"]) -> Shaped[np.ndarray, "N _"]:
 
 def _squares(images: Shaped[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
     found = np.empty(len(images), np.int64)
+    dtype = np.int32 if images.shape[1] <= INTEGERS else np.int64
     for start in range(0, len(images), IMAGES):
         part = images[start : start + IMAGES]
-        found[start : start + IMAGES] = np.einsum("nd,nd->n", part, part, dtype=np.int64)
+        found[start : start + IMAGES] = np.einsum("nd,nd->n", part, part, dtype=dtype)
     return found
 
 

@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from mnemoscope.errors import UsageError
@@ -36,14 +39,14 @@ class Checkpoints:
         """The checkpoint of the last step that has one."""
         return next(reversed(self.all()), None)
 
-    def save(self, training: "Training") -> Path:
-        """Write a checkpoint of this moment beside its place, move it there, and drop the oldest beyond `keep`."""
-        place = self.folder / f"step-{training.step:06d}"
+    def save(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Have a checkpoint written beside its place, move it there, and drop the oldest beyond `keep`."""
+        place = self.folder / f"step-{step:06d}"
         if not place.is_dir():
             self.clean()
             partial = self.folder / f".{place.name}.partial"
             partial.mkdir(parents=True)
-            _write(training, partial)
+            write(partial)
             _flush(partial)
             os.replace(partial, place)
         for old in self.all()[: -self.keep] if self.keep else []:
@@ -63,41 +66,47 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def restore(training: "Training", checkpoint: Path) -> None:
-    """Put a training where a checkpoint left it; raises `UsageError` for a checkpoint that is damaged or another's."""
+@contextmanager
+def reading(checkpoint: Path) -> Iterator[dict[str, Any]]:
+    """The `state.json` of a checkpoint; `UsageError` for one that turns out to be damaged, or another training's."""
     state = read_json(checkpoint / "state.json")
     try:
-        for decay in training.averages.models:
-            training.nets.read(checkpoint, suffix(decay))
-            training.averages.restore(decay, state["updates"])
-        training.nets.read(checkpoint)
-        _restore_optimizer(training.optimizer, checkpoint, state["optimizer"])
-        if training.accelerator.scaler is not None and state["scaler"]:
-            training.accelerator.scaler.load_state_dict(state["scaler"])
-        training.step = state["step"]
+        yield state
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as e:
         reason = f"{type(e).__name__}: {e}".partition("\n")[0][:200]
         raise UsageError(f"{checkpoint} is no checkpoint of this training, or damaged: {reason}") from e
 
 
-def _write(training: "Training", folder: Path) -> None:
+def restore(training: "Training", checkpoint: Path) -> None:
+    """Put a training where a checkpoint left it; raises `UsageError` for a checkpoint that is damaged or another's."""
+    with reading(checkpoint) as state:
+        for decay in training.averages.models:
+            training.nets.read(checkpoint, suffix(decay))
+            training.averages.restore(decay, state["updates"])
+        training.nets.read(checkpoint)
+        restore_optimizer(training.optimizer, load_file(checkpoint / "optimizer.safetensors"), state["optimizer"])
+        restore_scaler(training.accelerator.scaler, state["scaler"])
+        training.step = state["step"]
+
+
+def write(training: "Training", folder: Path) -> None:
+    """Write all that the next step of a training depends on."""
     training.nets.write(folder)
     for decay in training.averages.models:
         with training.averages.applied(decay):
             training.nets.write(folder, suffix(decay))
-    tensors, numbers = _flat(training.optimizer)
+    tensors, numbers = flat(training.optimizer)
     save_file(tensors, folder / "optimizer.safetensors")
-    scaler = training.accelerator.scaler
     state = {
         "step": training.step,
         "updates": training.averages.updates,
         "optimizer": numbers,
-        "scaler": None if scaler is None else scaler.state_dict(),
+        "scaler": scaler_state(training.accelerator.scaler),
     }
     write_json(folder / "state.json", state)
 
 
-def _flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The state of each parameter under "number.name": what is a tensor, and what is not."""
     tensors: dict[str, torch.Tensor] = {}
     numbers: dict[str, Any] = {}
@@ -110,12 +119,28 @@ def _flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return tensors, numbers
 
 
-def _restore_optimizer(optimizer: Optimizer, checkpoint: Path, numbers: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
+    """Give an optimizer the state that `flat` told of."""
     state: dict[int, dict[str, Any]] = {}
-    for key, value in {**load_file(checkpoint / "optimizer.safetensors"), **numbers}.items():
+    for key, value in {**tensors, **numbers}.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, own in optimizer.state.items():  # in the layout of the parameter, which a file does not have
+        for name, value in own.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def scaler_state(scaler: GradScaler | None) -> dict[str, Any] | None:
+    """The state of the scaler of gradients in half precision, where there is one."""
+    return None if scaler is None else scaler.state_dict()
+
+
+def restore_scaler(scaler: GradScaler | None, state: dict[str, Any] | None) -> None:
+    """Give a scaler the state that `scaler_state` told of."""
+    if scaler is not None and state:
+        scaler.load_state_dict(state)
 
 
 def _flush(folder: Path) -> None:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import DiffusionPipeline
 from rich.progress import Progress
 
 from mnemoscope.denoiser import Denoiser
 from mnemoscope.run import Run, read_json, read_rows
 from mnemoscope.training.batches import Batches
-from mnemoscope.training.checkpoints import Checkpoints, restore
+from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.dataset import TrainingSet
 from mnemoscope.training.export import export
 from mnemoscope.training.logging import Log
@@ -21,7 +21,7 @@ from mnemoscope.training.networks import Networks
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions, checkpoint_path
 from mnemoscope.training.previews import previews
-from mnemoscope.training.processes import accelerated, interruptible
+from mnemoscope.training.processes import accelerated, agreed, interruptible
 from mnemoscope.training.recording import opened, record_of
 from mnemoscope.training.state import Training
 
@@ -55,7 +55,7 @@ def train(
         nets = Networks(pipe, options, objective)
         record = record_of(data, options, objective, model, accelerator)
         free = {**options.free(), **(asked or {})}
-        with opened(folder, record, free, accelerator, overwrite) as run:
+        with opened(folder, "train", record, free, accelerator, overwrite) as run:
             if (folder / "summary.json").is_file():
                 return read_json(folder / "summary.json") if run is not None else {}
             session = _Session(Training(nets, accelerator, options), data, folder, run, callbacks)
@@ -137,11 +137,8 @@ class _Session:
 
     def _agreed(self, is_cut: bool, reason: str | None) -> tuple[bool, str | None]:
         """Whether any process is to be interrupted, and why any of them stops."""
-        if self.accelerator.num_processes == 1:
-            return is_cut, reason
-        own = torch.tensor([float(is_cut), float(bool(reason))], device=self.accelerator.device)
-        cut, stopped = self.accelerator.reduce(own, "sum").tolist()
-        return cut > 0, reason or ("stopped by another process" if stopped else None)
+        cut, stopped = agreed(self.accelerator, is_cut, bool(reason))
+        return cut, reason or ("stopped by another process" if stopped else None)
 
     def _is_due(self) -> bool:
         step = self.training.step
@@ -150,7 +147,7 @@ class _Session:
     def _save(self) -> None:
         if self.run is not None:
             self.log.flush()
-            self.checkpoints.save(self.training)
+            self.checkpoints.save(self.training.step, partial(write, self.training))
         self.accelerator.wait_for_everyone()
 
     @contextmanager

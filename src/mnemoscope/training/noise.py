@@ -49,8 +49,13 @@ class Draws:
 
     def _generators(self, purpose: str) -> Iterator[torch.Generator]:
         for place in self.places:
-            key = random.Random(f"{purpose}|{self.seed}|{self.step}|{place}").getrandbits(63)
-            yield torch.Generator().manual_seed(key)
+            yield keyed(purpose, self.seed, self.step, place)
+
+
+def keyed(purpose: str, *numbers: int) -> torch.Generator:
+    """A generator on the CPU of its own for each purpose and each tuple of numbers."""
+    key = random.Random("|".join([purpose, *map(str, numbers)])).getrandbits(63)
+    return torch.Generator().manual_seed(key)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a training is asked for: networks, steps, optimizer, averages, checkpoints, previews."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,10 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name, known in (("train", TRAIN), ("lr_scheduler", SCHEDULES), ("mixed_precision", PRECISIONS)):
-            _require_known(name, getattr(self, name), known)
-        _require_known("optimizer", self.optimizer, OPTIMIZERS)
-        for name in POSITIVE:
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise UsageError(f"{_option(name)} {value} was given; give a number above 0.")
-        for name in NOT_NEGATIVE:
-            if not (value := getattr(self, name)) >= 0:
-                raise UsageError(f"{_option(name)} {value} was given; give 0 or more.")
+            require_known(name, getattr(self, name), known)
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
+        require_positive(self, POSITIVE)
+        require_not_negative(self, NOT_NEGATIVE)
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise UsageError(f"{_option(name)} {value} was given; give a number from 0 to below 1.")
@@ -126,7 +122,22 @@ def checkpoint_path(resume: str) -> Path | None:
     return Path(resume)
 
 
-def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:
+def require_positive(options: Any, names: Iterable[str]) -> None:
+    """Raises `UsageError` unless each of these fields is None or above 0."""
+    for name in names:
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise UsageError(f"{_option(name)} {value} was given; give a number above 0.")
+
+
+def require_not_negative(options: Any, names: Iterable[str]) -> None:
+    """Raises `UsageError` unless each of these fields is None, or 0 or more."""
+    for name in names:
+        if (value := getattr(options, name)) is not None and not value >= 0:
+            raise UsageError(f"{_option(name)} {value} was given; give 0 or more.")
+
+
+def require_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises `UsageError` unless a field has one of the known values."""
     if value not in known:
         raise UsageError(f"{_option(name)} {value} is not known; give {', '.join(known[:-1])} or {known[-1]}.")
 

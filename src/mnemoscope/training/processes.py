@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -15,11 +16,24 @@ from accelerate.utils import ProjectConfiguration
 
 from mnemoscope.errors import UsageError
 from mnemoscope.loading import pick_device
-from mnemoscope.training.options import TrainOptions
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """Options on where and how precisely to compute."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def mixed_precision(self) -> str: ...
+    @property
+    def tf32(self) -> bool: ...
+    @property
+    def trackers(self) -> tuple[str, ...]: ...
 
 
 @contextmanager
-def accelerated(options: TrainOptions, folder: Path) -> Iterator[Accelerator]:
+def accelerated(options: Placed, folder: Path) -> Iterator[Accelerator]:
     """An accelerator for these options; torch's random state is put back when it closes.
 
     The processes are those that `accelerate launch` or `torchrun` started, or this one. Raises `UsageError` for a
@@ -52,6 +66,14 @@ def accelerated(options: TrainOptions, folder: Path) -> Iterator[Accelerator]:
             PartialState().destroy_process_group()
             AcceleratorState._reset_state(reset_partial_state=True)
             GradientState._reset_state()
+
+
+def agreed(accelerator: Accelerator, *own: bool) -> list[bool]:
+    """What is so on any of the processes."""
+    if accelerator.num_processes == 1:
+        return list(own)
+    counts = torch.tensor([float(each) for each in own], device=accelerator.device)
+    return [count > 0 for count in accelerator.reduce(counts, "sum").tolist()]
 
 
 class Interruption:

@@ -35,19 +35,26 @@ def record_of(
 
 @contextmanager
 def opened(
-    folder: Path, record: dict[str, Any], free: Mapping[str, Any], accelerator: Accelerator, overwrite: bool
+    folder: Path,
+    command: str,
+    record: dict[str, Any],
+    free: Mapping[str, Any],
+    accelerator: Accelerator,
+    overwrite: bool,
 ) -> Iterator[Run | None]:
     """The run on the first process, once it is open; None on the others."""
     if not accelerator.is_main_process:
         accelerator.wait_for_everyone()
         yield None
+        accelerator.wait_for_everyone()
         return
     settings = record.pop("settings")
-    with Run(folder, "train", settings, overwrite=overwrite, **record) as run:
+    with Run(folder, command, settings, overwrite=overwrite, **record) as run:
         write_json(folder / "run.json", read_json(folder / "run.json") | {"free": dict(free)})
         if free["trackers"]:
             plain = {k: v for k, v in {**settings, **free}.items() if isinstance(v, bool | int | float | str)}
             accelerator.init_trackers(str(free["project"]), plain)
         accelerator.wait_for_everyone()
         yield run
+        accelerator.wait_for_everyone()  # the end of the first process would cut the others off
         accelerator.end_training()

@@ -1,0 +1,134 @@
+"""A training step against the fastest plain torch loop, and scores without image files against those with them.
+
+    python benchmarks/emm_train.py [--device cuda] [--width 32] [--steps 60] [--samples 2000]
+
+Both parts alternate in one process, with one thread and CPU time on a processor; medians are printed, and the ratio of each pair.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from mnemoscope.emm.batches import Batches
+from mnemoscope.emm.budget import Budget
+from mnemoscope.emm.images import Images
+from mnemoscope.emm.losses import loss
+from mnemoscope.emm.networks import NetworkOptions, build
+from mnemoscope.emm.ratio import memorization
+from mnemoscope.emm.stepping import Training
+from mnemoscope.emm.train_options import EmmTrainOptions
+
+Step = Callable[[int], object]
+
+
+def images(count: int, channels: int, resolution: int) -> Images:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, channels, resolution, resolution), dtype=np.uint8)
+    return Images(pixels, None, tuple(map(str, range(count))))
+
+
+def ours(data: Images, network: NetworkOptions, options: EmmTrainOptions, accelerator: Accelerator) -> Step:
+    _, channels, resolution, _ = data.pixels.shape
+    feed = Batches(data, network, options, device=accelerator.device)
+    training = Training(
+        build(network, channels=channels, resolution=resolution), accelerator, Budget(options, len(data))
+    )
+    return lambda step: training.update(feed.of(step))
+
+
+def plain(data: Images, network: NetworkOptions, options: EmmTrainOptions, device: torch.device) -> Step:
+    """Nothing but what a step needs: images on the device, fused Adam, one average, no bookkeeping."""
+    _, channels, resolution, _ = data.pixels.shape
+    made = build(network, channels=channels, resolution=resolution).train()
+    made = made.to(device).to(memory_format=torch.channels_last)
+    own = list(made.parameters())
+    average = [p.detach().clone() for p in own]
+    optimizer = torch.optim.Adam(own, lr=float(options.learning_rate), fused=True)
+    pixels = torch.from_numpy(data.pixels).to(device).float() / 127.5 - 1
+    generator = torch.Generator().manual_seed(0)
+
+    def step(_: int) -> None:
+        batch = pixels[torch.randint(len(pixels), (options.batch_size,), generator=generator).to(device)]
+        loss(made, batch, generator=generator).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, own, 0.001)
+
+    return step
+
+
+def timed(parts: dict[str, Step], rounds: int, settle: Callable[[], None], clock: Callable[[], float]) -> dict:
+    """Median seconds of each part, the parts in turn, the first rounds left out."""
+    found: dict[str, list[float]] = {name: [] for name in parts}
+    for step in range(rounds + 5):
+        for name, part in parts.items():
+            began = clock()
+            part(step)
+            settle()
+            found[name].append(clock() - began)
+    return {name: statistics.median(values[5:]) for name, values in found.items()}
+
+
+def steps(given: argparse.Namespace, accelerator: Accelerator) -> None:
+    data = images(1000, given.channels, given.resolution)
+    levels = tuple(given.multipliers)
+    network = NetworkOptions(
+        width=given.width, multipliers=levels, blocks=given.blocks, attention=(), dropout=0, preconditioning="edm"
+    )
+    options = EmmTrainOptions(batch_size=given.batch_size, device=given.device)
+    parts = {
+        "plain": plain(data, network, options, accelerator.device),
+        "ours": ours(data, network, options, accelerator),
+    }
+    on_gpu = accelerator.device.type == "cuda"
+    settle, clock = (torch.cuda.synchronize, time.perf_counter) if on_gpu else (lambda: None, time.process_time)
+    found = timed(parts, given.steps, settle, clock)
+    print(f"step: plain {1e3 * found['plain']:.2f} ms, ours {1e3 * found['ours']:.2f} ms, ", end="")
+    print(f"ratio {found['ours'] / found['plain']:.3f}")
+
+
+def scores(given: argparse.Namespace) -> None:
+    """What the original does between the sampler and the distances, PNG files, and what is done here: nothing."""
+    drawn = images(given.samples, given.channels, given.resolution).pixels
+    train = images(500, given.channels, given.resolution).rows()
+
+    def through_files(_: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for place, pixels in enumerate(drawn):
+                shown = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+                Image.fromarray(shown).save(Path(folder) / f"{place:06d}.png")
+            read = [np.asarray(Image.open(file)) for file in sorted(Path(folder).iterdir())]
+        stacked = np.stack(read).reshape(len(read), given.resolution, given.resolution, -1).transpose(0, 3, 1, 2)
+        memorization(np.ascontiguousarray(stacked).reshape(len(read), -1), train)
+
+    parts = {"files": through_files, "arrays": lambda _: memorization(drawn.reshape(len(drawn), -1), train)}
+    found = timed(parts, 5, lambda: None, time.process_time)
+    print(f"score of {given.samples} images: by files {found['files']:.2f} s, ours {found['arrays']:.2f} s, ", end="")
+    print(f"ratio {found['files'] / found['arrays']:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    for name, default in (("width", 32), ("blocks", 1), ("resolution", 8), ("channels", 1), ("batch-size", 64)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--multipliers", type=int, nargs="+", default=[1, 1])
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=2000)
+    given = parser.parse_args()
+    if given.device == "cpu":
+        torch.set_num_threads(1)
+    steps(given, Accelerator(cpu=given.device == "cpu"))
+    scores(given)
+
+
+if __name__ == "__main__":
+    main()

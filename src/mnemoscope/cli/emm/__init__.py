@@ -1,0 +1,9 @@
+"""Commands on how much a model can memorize."""
+
+from mnemoscope.cli.emm import (  # noqa: F401  (each registers its command)
+    group,
+    optimum,
+    ratio,
+    sweep,
+    train,
+)

@@ -1,0 +1,38 @@
+"""The logged losses of a training: means over some steps, in a file of their own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = "losses.jsonl"
+Row = dict[str, Any]
+
+
+class Losses:
+    """Rows of `losses.jsonl`, in memory until they are written; none is written without a folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.rows: list[Row] = []
+
+    def begin(self, step: int) -> None:
+        """Take up those of an earlier session, but for steps that have to be done again."""
+        self.rows = [row for row in read_losses(self.folder) if row["step"] <= step] if self.folder else []
+
+    def add(self, row: Row) -> None:
+        """Keep a row until it is written."""
+        self.rows.append(row)
+
+    def write(self) -> None:
+        """Write all rows, whole or not at all."""
+        if self.folder is not None:
+            file = self.folder / FILE
+            partial = file.with_name(file.name + ".partial")
+            partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+            partial.replace(file)
+
+
+def read_losses(folder: Path) -> list[Row]:
+    """The logged losses of a run so far; none where there is no file."""
+    file = folder / FILE
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []

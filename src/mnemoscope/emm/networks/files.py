@@ -1,0 +1,97 @@
+"""Denoisers in files: weights as safetensors, what they belong to as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mnemoscope.emm.networks.building import build
+from mnemoscope.emm.networks.options import NetworkOptions
+from mnemoscope.emm.preconditioning import Preconditioned
+from mnemoscope.errors import UsageError
+
+LAYOUTS = {"qkv": ("blocks", "interleaved"), "labels": ("rows", "columns")}
+
+
+def read_edm(weights: Path, config: Path) -> Preconditioned:
+    """A denoiser of the SongUNet or ADM family from a safetensors file and a JSON description; nothing is unpickled.
+
+    The description has `network` (the fields of `NetworkOptions`), `channels`, `resolution`, `num_classes`, and for
+    weights that another program named: `names`, from each name here to the one in the file; `qkv`, the order of the
+    rows of the 1x1 convolution of an attention, `blocks` (all queries, all keys, all values) or `interleaved` (query,
+    key and value of each channel in turn); `labels`, whether a label is a row (`rows`) or a column (`columns`) of its
+    matrix. A 1x1 convolution may lack its last two dimensions. Raises `UsageError` where a weight is missing, left
+    over, or has another shape.
+    """
+    settings = _settings(config)
+    network = build(
+        NetworkOptions.of(settings.get("network", {})),
+        channels=settings["channels"],
+        resolution=settings["resolution"],
+        num_classes=settings.get("num_classes", 0),
+    )
+    own = network.network.state_dict()
+    network.network.load_state_dict(_renamed(own, _tensors(weights), settings, weights))
+    return network
+
+
+def write_edm(network: Preconditioned, options: NetworkOptions, weights: Path, config: Path) -> None:
+    """Write what `read_edm` reads."""
+    save_file({name: value.contiguous() for name, value in network.network.state_dict().items()}, weights)
+    settings = {
+        "network": asdict(options),
+        "channels": network.channels,
+        "resolution": network.resolution,
+        "num_classes": network.num_classes,
+    }
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{config} is no JSON file that can be read: {e}.") from e
+    for name in ("channels", "resolution"):
+        if not isinstance(settings, dict) or not isinstance(settings.get(name), int):
+            raise UsageError(f"{config} has no whole number {name!r}; give the network's description.")
+    for name, known in LAYOUTS.items():
+        if settings.get(name, known[0]) not in known:
+            raise UsageError(f"{config} has {name} {settings[name]!r}; give {' or '.join(known)}.")
+    return settings
+
+
+def _tensors(weights: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(weights)
+    except (OSError, SafetensorError) as e:
+        raise UsageError(f"{weights} is no safetensors file that can be read; convert the checkpoint first.") from e
+
+
+def _renamed(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], settings: Mapping[str, Any], weights: Path
+) -> dict[str, Tensor]:
+    names = settings.get("names", {})
+    theirs = {name: names.get(name, name) for name in own}
+    if missing := sorted(set(theirs.values()) - set(given)):
+        raise UsageError(f"{weights} lacks {missing[0]!r} and {len(missing) - 1} more; give their names under 'names'.")
+    if left := sorted(set(given) - set(theirs.values())):
+        raise UsageError(f"{weights} has {left[0]!r} and {len(left) - 1} more that this network has no place for.")
+    return {name: _fitted(name, given[theirs[name]], value, settings, weights) for name, value in own.items()}
+
+
+def _fitted(name: str, value: Tensor, own: Tensor, settings: Mapping[str, Any], weights: Path) -> Tensor:
+    if name.endswith("label.weight") and settings.get("labels") == "columns":
+        value = value.mT
+    if value.numel() != own.numel() or value.shape != own.shape[: value.ndim]:
+        raise UsageError(f"{weights} has {name} of shape {tuple(value.shape)}; this network's is {tuple(own.shape)}.")
+    value = value.reshape(own.shape)
+    if ".qkv." in name and settings.get("qkv") == "interleaved":
+        value = value.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
+    return value.to(torch.float32)
