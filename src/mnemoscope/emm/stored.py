@@ -10,6 +10,7 @@ from torch import Tensor
 from mnemoscope.emm.products import WIDEST, FloatProducts, IntegerProducts, Products, integers_are_exact
 
 VALUES, FLOATS = 2**24, 2**20  # of a block, for products of bytes and of floats
+PART = 64  # images squared at a time
 WORD = 16  # bytes of which int8 products take whole ones
 Places = Int[np.ndarray, " M"] | None  # of a part of the images; None for all of them
 
@@ -28,7 +29,8 @@ class Stored:
         exact = usable and integers_are_exact() if integers is None else integers
         self.products: Products = IntegerProducts() if exact else FloatProducts()
         self.block = block or min(max((VALUES if exact else FLOATS) // self.width, 64), 4096)
-        self.half_squares = torch.cat([(y.double() ** 2).sum(dim=1) / 2 for _, y in self._all(0)])
+        parts = (part for _, images in self._all(0) for part in images.split(PART))
+        self.half_squares = torch.cat([(part.int() ** 2).sum(dim=1).double() / 2 for part in parts])
         self.longest = float((2 * self.half_squares.max()).sqrt())
 
     def __len__(self) -> int:

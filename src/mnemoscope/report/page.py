@@ -40,7 +40,7 @@ ORDER = (
     "scores.html",
 )
 # of runs without a model: its name, the setting with it
-SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"))
+SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"), ("Images", "data"))
 Groups = dict[str, list[Record]]
 
 
@@ -102,9 +102,10 @@ def _view(run: Path, name: str, records: list[Record]) -> Row:
 
 def _under(records: list[Record]) -> list[str]:
     """Model, methods and sampling, as the line below the headline."""
-    first, settings = records[0], records[0].part("settings")
-    name, key = next((each for each in SUBJECTS if each[1] in settings), ("Model", ""))
-    said = [f"{name} {first.part('model').get('source') or settings.get(key) or 'not recorded'}"]
+    first, settings = records[0], {**records[0].part("source"), **records[0].part("settings")}
+    model = first.part("model").get("source")
+    name, key = next((each for each in SUBJECTS if each[1] in settings and not model), ("Model", ""))
+    said = [f"{name} {model or settings.get(key) or 'not recorded'}"]
     said += [f"method {record.method}" for record in records if record.part("method")]
     if steps := settings.get("num_inference_steps"):
         said.append(f"{steps} sampling steps")
