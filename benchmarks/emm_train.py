@@ -2,7 +2,7 @@
 
     python benchmarks/emm_train.py [--device cuda] [--width 32] [--steps 60] [--samples 2000]
 
-Both parts alternate in one process, with one thread and CPU time on a processor; medians are printed, and the ratio of each pair.
+Both parts alternate in one process, on a processor with one thread and in CPU time; medians are printed, and ratios.
 """
 
 import argparse

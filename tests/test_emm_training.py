@@ -475,6 +475,11 @@ def test_a_training_is_decided_when_the_ratio_is_flat() -> None:
     assert decided(rows_of(0, 0, 0, 0, 0), dataclasses.replace(flat, flat_from=0))
 
 
+def test_a_training_that_came_to_its_end_was_not_stopped(tmp_path: Path) -> None:
+    summary = trained(tmp_path / "run", stop_at=0.0, snapshots=1)
+    assert summary["steps"] == 8 and summary["stopped"] is None
+
+
 def test_an_early_stop_ends_the_run_and_is_the_same_after_a_cut(tmp_path: Path, monkeypatch) -> None:
     whole = trained(tmp_path / "whole", stop_at=0.0)
     assert whole["steps"] == 4 and whole["stopped"] == "Stopped at step 4: the ratio is 0 or more."

@@ -147,6 +147,16 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_table(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one on each line; none where there is no file."""
+    return [json.loads(line) for line in _lines(file)]
+
+
+def write_table(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write objects, one on each line, so that a crash leaves either the old file or the new one."""
+    _replace(file, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
+
+
 def clear(folder: Path) -> None:
     """Delete what a run wrote into its folder, and nothing else; `run.json`, which says that it is a run, goes last."""
     for name in OWN_FOLDERS:

@@ -1,8 +1,9 @@
 """The logged losses of a training: means over some steps, in a file of their own."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from mnemoscope.run import read_table, write_table
 
 FILE = "losses.jsonl"
 Row = dict[str, Any]
@@ -26,13 +27,9 @@ class Losses:
     def write(self) -> None:
         """Write all rows, whole or not at all."""
         if self.folder is not None:
-            file = self.folder / FILE
-            partial = file.with_name(file.name + ".partial")
-            partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-            partial.replace(file)
+            write_table(self.folder / FILE, self.rows)
 
 
 def read_losses(folder: Path) -> list[Row]:
     """The logged losses of a run so far; none where there is no file."""
-    file = folder / FILE
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []
+    return read_table(folder / FILE)

@@ -75,7 +75,8 @@ class Batch:
             name = f"{seed:06d}"
             picture(pixels).save(folder / FOLDER / f"{name}.png")
             row = {"id": name, "status": "ok", "seed": seed, "file": f"{FOLDER}/{name}.png", "label": label}
-            rows.append(row | {"certified": 0 if rows else self.certified})
+            work = {"evaluations": self.evaluations, "certified": self.certified}
+            rows.append(row | (dict.fromkeys(work, 0) if rows else work))
         return rows
 
 
@@ -129,7 +130,7 @@ def run_optimum(
         with Progress(transient=True) as progress:
             task = progress.add_task("images", total=len(todo))
             for batch in map_shards(drawing, batches, runner=runner, gpus=gpus):
-                run.append(batch.save(run.folder), evaluations=batch.evaluations, seconds=batch.seconds)
+                run.append(batch.save(run.folder), seconds=batch.seconds)
                 progress.advance(task, len(batch.seeds))
         return _score(run, images, known, gallery)
 
@@ -144,8 +145,8 @@ def _score(run: Run, images: Images, known: Pixels, gallery: int) -> dict[str, A
     counts = {"images": len(drawn), "references": found.references, "distinct": found.distinct, "unit": "grey levels"}
     counts |= {"duplicates": found.references - found.distinct, "exact_copies": int((found.nearest == 0).sum())}
     pairs = keep_pairs(run.folder, Drawn(drawn), found, images, gallery)
-    certified = sum(row["certified"] for row in rows)
-    return run.finish(**counts, **found.summary(), certified=certified, pairs=pairs)
+    work = {name: sum(row[name] for row in rows) for name in ("evaluations", "certified")}
+    return run.finish(**counts, **found.summary(), **work, pairs=pairs)
 
 
 def _distances(found: Memorization, images: Images) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ class _Session:
             self.show.at(self.training.step)
             reason = self._step()
         self._confirm()
-        return self._finish(reason)
+        return self._finish(reason if self.training.step < self.budget.steps else None)
 
     def _step(self) -> str | None:
         """One step, and what is due behind it; why to stop, if so."""

@@ -51,7 +51,7 @@ def about(record: Record) -> list[tuple[str, Any, str]]:
 def cards(record: Record) -> list[Card]:
     """The ratio, the coverage, and how much of the work a few training images decided."""
     made = emm_ratio.cards(record)
-    evaluations, certified = (number(record.summary.get(key)) for key in ("network_evaluations", "certified"))
+    evaluations, certified = (number(record.summary.get(key)) for key in ("evaluations", "certified"))
     images = number(record.summary.get("images"))
     if evaluations and images and certified is not None:
         each = f"{evaluations / images:.1f} evaluations an image"
@@ -62,7 +62,7 @@ def cards(record: Record) -> list[Card]:
 def drawings(record: Record) -> Drawings:
     """How much closer the nearest training image is than the next."""
     values = np.array([row["quotient_apart"] for row in record.done if row["quotient_apart"] is not None])
-    if values.size:
+    if values.size and values.max() > 0:
         hint = "Left of the dotted line is memorized."
         yield "quotients", "How much closer the nearest is", hint, quotient_histogram(values, threshold=1 / 3)
 

@@ -1,6 +1,5 @@
 """Rows of the probes of a training: their file, and what they say about going on."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mnemoscope.run import read_table, write_table
 from mnemoscope.training.probe_options import OWN, ProbeOptions
 
 FILE = "probes.jsonl"
@@ -50,14 +50,10 @@ def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray,
 
 def read_probes(folder: Path) -> list[Row]:
     """Rows of the probes of a run so far; none where there is no file."""
-    file = folder / FILE
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line] if file.exists() else []
+    return read_table(folder / FILE)
 
 
 def write_probes(folder: Path, step: int, rows: Sequence[Row]) -> None:
     """Write the rows of a step behind those of earlier steps; those of an earlier session from there on are gone."""
     before = [row for row in read_probes(folder) if row["step"] < step]
-    file = folder / FILE
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in [*before, *rows]), encoding="utf-8")
-    partial.replace(file)
+    write_table(folder / FILE, [*before, *rows])
