@@ -58,8 +58,9 @@ def test_every_field_is_an_option() -> None:
 
 def test_what_is_given_goes_before_a_preset() -> None:
     small = Asked.of("small", {"data": "digits", "width": 64, "ema": ["0.9", "mode1"], "x_flip": True})
-    assert small.network == NetworkOptions(**{**SMALL, "width": 64})
-    assert small.options == EmmTrainOptions(ema=("0.9", "mode1"), x_flip=True)
+    network = {name: value for name, value in SMALL.items() if name != "learning_rate"}
+    assert small.network == NetworkOptions(**{**network, "width": 64})
+    assert small.options == EmmTrainOptions(learning_rate=2e-3, ema=("0.9", "mode1"), x_flip=True)
     paper = Asked.of("paper", {"data": "digits", "attention": "none", "classes": "4"})
     assert paper.network == NetworkOptions(attention=()) and paper.options == EmmTrainOptions(**PAPER)
     assert paper.data.classes == 4

@@ -14,7 +14,10 @@ from mnemoscope.errors import UsageError
 from mnemoscope.settings import one_of
 from mnemoscope.training.options import chosen
 
-SMALL = {"width": 32, "multipliers": (1, 1), "blocks": 1, "attention": (), "dropout": 0, "preconditioning": "edm"}
+SMALL = {
+    **{"width": 32, "multipliers": (1, 1), "blocks": 1, "attention": (), "dropout": 0, "preconditioning": "edm"},
+    "learning_rate": 2e-3,
+}
 PAPER = {
     **{"epochs": 40_000, "batch_size": 512, "learning_rate": 2e-4, "ramp_up_epochs": 200, "ema": ("mode2",)},
     **{"order": "fixed", "snapshots": 16, "samples": 10_000},
