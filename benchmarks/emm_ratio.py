@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mnemoscope.emm.ratio import memorization
+from mnemoscope.emm.ratio.memorization import memorization
 
 BATCH = 512
 

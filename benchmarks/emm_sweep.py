@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mnemoscope.emm.budget import Budget
-from mnemoscope.emm.cells import Task
-from mnemoscope.emm.sweep_file import read_sweep
-from mnemoscope.emm.sweeping import run_sweep
+from mnemoscope.emm.sweeps.cells import Task
+from mnemoscope.emm.sweeps.file import read_sweep
+from mnemoscope.emm.sweeps.running import run_sweep
+from mnemoscope.emm.training.budget import Budget
 from mnemoscope.stats import wilson_interval
 
 SIZES = [25, 35, 50, 70, 100, 140, 200, 280, 400]

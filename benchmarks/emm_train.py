@@ -17,14 +17,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from mnemoscope.emm.batches import Batches
-from mnemoscope.emm.budget import Budget
-from mnemoscope.emm.images import Images
-from mnemoscope.emm.losses import loss
+from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.networks import NetworkOptions, build
-from mnemoscope.emm.ratio import memorization
-from mnemoscope.emm.stepping import Training
-from mnemoscope.emm.train_options import EmmTrainOptions
+from mnemoscope.emm.networks.losses import loss
+from mnemoscope.emm.ratio.memorization import memorization
+from mnemoscope.emm.training.batches import Batches
+from mnemoscope.emm.training.budget import Budget
+from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.emm.training.stepping import Training
 
 Step = Callable[[int], object]
 

@@ -23,10 +23,10 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from mnemoscope.emm.images import Images
-from mnemoscope.emm.optimum import OptimalDenoiser
-from mnemoscope.emm.products import integers_are_exact
-from mnemoscope.emm.sampling import sample_images
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
+from mnemoscope.emm.optimum.products import integers_are_exact
+from mnemoscope.emm.sampling.drawing import sample_images
 
 SIDE = 32
 LEVELS = (20.0, 1.0, 0.05)

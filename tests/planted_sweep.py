@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mnemoscope.emm.budget import Budget
-from mnemoscope.emm.cells import Task
+from mnemoscope.emm.sweeps.cells import Task
+from mnemoscope.emm.training.budget import Budget
 from mnemoscope.stats import wilson_interval
 
 HALF = 90  # images of which 0.9 is memorized at the end of the budget, by a network of width 32

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mnemoscope.emm.images import Images, resized
-from mnemoscope.emm.readers import read_images
-from mnemoscope.emm.subset import make_subset, share
-from mnemoscope.emm.writers import manifest, write_images
+from mnemoscope.emm.data.images import Images, resized
+from mnemoscope.emm.data.readers import read_images
+from mnemoscope.emm.data.subset import make_subset, share
+from mnemoscope.emm.data.writers import manifest, write_images
 from mnemoscope.errors import UsageError
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnemoscope.emm.estimate import Point, crossings, emm
-from mnemoscope.emm.isotonic import falling
+from mnemoscope.emm.sweeps.estimate import Point, crossings, emm
+from mnemoscope.emm.sweeps.isotonic import falling
 from mnemoscope.errors import UsageError
 
 CURVES = {  # percent at each size, read off the figures of arXiv:2310.02664

@@ -19,8 +19,8 @@ from mnemoscope.emm.networks.embedding import Fourier, Positional
 from mnemoscope.emm.networks.files import read_edm, write_edm
 from mnemoscope.emm.networks.layers import Resampler
 from mnemoscope.emm.networks.options import STYLES
+from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.networks.unet import UNet
-from mnemoscope.emm.preconditioning import Preconditioned
 from mnemoscope.errors import UsageError
 
 SMALL = NetworkOptions(width=16, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0, preconditioning="edm")

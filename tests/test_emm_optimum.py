@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mnemoscope.emm import certified
-from mnemoscope.emm.ablation_sampler import ablation_sample
-from mnemoscope.emm.images import Images
-from mnemoscope.emm.optimum import OptimalDenoiser
-from mnemoscope.emm.optimum_options import Sampling, read_seeds, written
-from mnemoscope.emm.optimum_run import run_optimum
-from mnemoscope.emm.products import IntegerProducts, digits, integers_are_exact
-from mnemoscope.emm.ratio import memorization
-from mnemoscope.emm.readers import read_images
-from mnemoscope.emm.samplers import edm_sample
-from mnemoscope.emm.sampling import sample_images
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.readers import read_images
+from mnemoscope.emm.optimum import certified
+from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
+from mnemoscope.emm.optimum.options import Sampling, read_seeds, written
+from mnemoscope.emm.optimum.products import IntegerProducts, digits, integers_are_exact
+from mnemoscope.emm.optimum.run import run_optimum
+from mnemoscope.emm.ratio.memorization import memorization
+from mnemoscope.emm.sampling.ablation_sampler import ablation_sample
+from mnemoscope.emm.sampling.drawing import sample_images
+from mnemoscope.emm.sampling.samplers import edm_sample
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.run import read_rows
@@ -379,7 +379,7 @@ def test_command_draws_and_scores(mnemoscope: Callable[..., tuple], tmp_path: Pa
 def test_an_interrupted_run_goes_on_and_is_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits_set: Images
 ) -> None:
-    from mnemoscope.emm import optimum_run
+    from mnemoscope.emm.optimum import run as optimum_run
 
     whole = run_optimum(digits_set, tmp_path / "whole", range(10), Sampling(), batch_size=10)
     calls, real = [], optimum_run.sample_images

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.emm.augmentation import NonLeaking, x_flip
-from mnemoscope.emm.averaging import Average, Averages, decay, half_life
-from mnemoscope.emm.losses import Draws, draw, loss, weight
-from mnemoscope.emm.preconditioning import Preconditioned, iddpm_sigmas, scheme, vp_sigma, vp_time
+from mnemoscope.emm.networks.losses import Draws, draw, loss, weight
+from mnemoscope.emm.networks.preconditioning import Preconditioned, iddpm_sigmas, scheme, vp_sigma, vp_time
+from mnemoscope.emm.training.augmentation import NonLeaking, x_flip
+from mnemoscope.emm.training.averaging import Average, Averages, decay, half_life
 from mnemoscope.errors import UsageError
 
 KINDS = ("vp", "ve", "edm", "iddpm")

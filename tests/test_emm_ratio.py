@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnemoscope.emm.drawn_sets import Drawing
-from mnemoscope.emm.generated_sets import Held, held_sets
-from mnemoscope.emm.images import Images
-from mnemoscope.emm.ratio import memorization, usual_distance
-from mnemoscope.emm.ratio_command import Asked, measure_ratio
-from mnemoscope.emm.ratio_references import ByFeatures, ByPixels
-from mnemoscope.emm.ratio_run import Known, RatioOptions, run_ratio
-from mnemoscope.emm.readers import read_images
-from mnemoscope.emm.writers import write_images
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.readers import read_images
+from mnemoscope.emm.data.writers import write_images
+from mnemoscope.emm.ratio.command import Asked, measure_ratio
+from mnemoscope.emm.ratio.drawn_sets import Drawing
+from mnemoscope.emm.ratio.generated_sets import Held, held_sets
+from mnemoscope.emm.ratio.memorization import memorization, usual_distance
+from mnemoscope.emm.ratio.references import ByFeatures, ByPixels
+from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.run import read_json, read_rows
@@ -192,7 +192,7 @@ def snapshots(folder: Path, digits: Images, shares: Sequence[float], count: int 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnemoscope.emm.ratio_run.TOGETHER", 25)
+    monkeypatch.setattr("mnemoscope.emm.ratio.run.TOGETHER", 25)
     folder = snapshots(tmp_path / "sets", digits, (0.2, 0.7))
     known = Known(digits.take(range(100)), digits.take(range(600, 700)))
     whole = run_ratio(held_sets(str(folder), snapshots=True), known, tmp_path / "whole", RatioOptions())
@@ -230,8 +230,8 @@ def test_snapshots_the_highest_and_what_is_left_of_it_on_other_images(digits: Im
 
 def test_the_highest_of_equal_snapshots_is_too_high_and_the_corrected_one_is_not(tmp_path: Path) -> None:
     """Twenty snapshots of one true ratio of 1/2: the highest is above it, the corrected one about right on average."""
-    from mnemoscope.emm.ratio import Memorization
-    from mnemoscope.emm.ratio_summary import Control, summarize
+    from mnemoscope.emm.ratio.memorization import Memorization
+    from mnemoscope.emm.ratio.summary import Control, summarize
 
     random, highest, corrected = np.random.default_rng(0), [], []
     for _ in range(60):
@@ -302,7 +302,7 @@ def test_bad_commands(digits: Images, tmp_path: Path) -> None:
 def test_images_drawn_from_the_snapshots_of_a_training(digits: Images, tmp_path: Path) -> None:
     """Two snapshots are drawn and scored, and the highest again on the next seeds."""
     from mnemoscope.emm.networks import NetworkOptions, build
-    from mnemoscope.emm.snapshots import Snapshots, description
+    from mnemoscope.emm.training.snapshots import Snapshots, description
 
     options = NetworkOptions(width=8, multipliers=(1,), blocks=1, attention=())
     run = tmp_path / "training"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnemoscope.emm.ablation_sampler import BETA_D, BETA_MIN, ablation_sample, iddpm_grid
-from mnemoscope.emm.samplers import edm_levels, edm_sample
-from mnemoscope.emm.sampling import Single, draw, sample_images, to_uint8
+from mnemoscope.emm.sampling.ablation_sampler import BETA_D, BETA_MIN, ablation_sample, iddpm_grid
+from mnemoscope.emm.sampling.drawing import Single, draw, sample_images, to_uint8
+from mnemoscope.emm.sampling.samplers import edm_levels, edm_sample
 from mnemoscope.errors import UsageError
 
 SHAPE = (1, 2, 2)

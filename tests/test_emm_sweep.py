@@ -15,16 +15,16 @@ import pytest
 import yaml
 
 import planted_sweep
-from mnemoscope.emm.bisection import wanted
-from mnemoscope.emm.cells import Cell, Task, distinct, row_of, task_of, trained
-from mnemoscope.emm.differences import difference, times
-from mnemoscope.emm.estimate import Point, emm
-from mnemoscope.emm.level import source_images
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.planning import Shape, operations, plan, work_of
-from mnemoscope.emm.sweep_file import Expectation, Sweep, read_sweep
-from mnemoscope.emm.sweep_verdicts import verdict
-from mnemoscope.emm.sweeping import run_sweep
+from mnemoscope.emm.sweeps.bisection import wanted
+from mnemoscope.emm.sweeps.cells import Cell, Task, distinct, row_of, task_of, trained
+from mnemoscope.emm.sweeps.differences import difference, times
+from mnemoscope.emm.sweeps.estimate import Point, emm
+from mnemoscope.emm.sweeps.file import Expectation, Sweep, read_sweep
+from mnemoscope.emm.sweeps.level import source_images
+from mnemoscope.emm.sweeps.planning import Shape, operations, plan, work_of
+from mnemoscope.emm.sweeps.running import run_sweep
+from mnemoscope.emm.sweeps.verdicts import verdict
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.run import read_json, read_rows
@@ -187,7 +187,7 @@ def test_a_killed_sweep_goes_on(ran: Path, tmp_path: Path) -> None:
     written(tmp_path)
     code = (
         "import sys; from pathlib import Path; import planted_sweep\n"
-        "from mnemoscope.emm.sweep_file import read_sweep; from mnemoscope.emm.sweeping import run_sweep\n"
+        "from mnemoscope.emm.sweeps.file import read_sweep; from mnemoscope.emm.sweeps.running import run_sweep\n"
         "asked = read_sweep(Path(sys.argv[1])); run_sweep(asked, sys.argv[2], trainer=planted_sweep.killed)\n"
     )
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])

@@ -17,11 +17,11 @@ import typer
 
 import mnemoscope as mn
 from mnemoscope import cli
-from mnemoscope.emm.level import SetOptions
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.snapshots import Snapshots
-from mnemoscope.emm.train_command import PAPER, SMALL, Asked
-from mnemoscope.emm.train_options import EmmTrainOptions
+from mnemoscope.emm.sweeps.level import SetOptions
+from mnemoscope.emm.training.command import PAPER, SMALL, Asked
+from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.emm.training.snapshots import Snapshots
 from mnemoscope.errors import UsageError
 from mnemoscope.report import emm_train as shown
 from mnemoscope.report.command import command_line
@@ -85,8 +85,8 @@ EVERY = """
 
 
 def test_every_option_at_once_makes_a_run_whose_command_makes_it_again(train, tmp_path: Path) -> None:
-    from mnemoscope.emm.readers import read_images
-    from mnemoscope.emm.writers import write_images
+    from mnemoscope.emm.data.readers import read_images
+    from mnemoscope.emm.data.writers import write_images
 
     other = write_images(read_images("digits", limit=20), tmp_path / "other.zip")
     words = shlex.split(EVERY.format(other=other).replace("mode4x", "mode1"))

@@ -17,22 +17,22 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mnemoscope as mn
-from mnemoscope.emm.averaging import Average, decay
-from mnemoscope.emm.batches import Batches
-from mnemoscope.emm.budget import Budget
-from mnemoscope.emm.images import Images
-from mnemoscope.emm.loss_log import read_losses
-from mnemoscope.emm.losses import loss
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.readers import read_images
+from mnemoscope.emm.data.subset import make_subset
 from mnemoscope.emm.networks import NetworkOptions, build
-from mnemoscope.emm.ratio import memorization
-from mnemoscope.emm.readers import read_images
-from mnemoscope.emm.sampling import sample_images
-from mnemoscope.emm.snapshots import Snapshots, read_network
-from mnemoscope.emm.stepping import Training
-from mnemoscope.emm.subset import make_subset
-from mnemoscope.emm.train_options import EmmTrainOptions
-from mnemoscope.emm.training import train
-from mnemoscope.emm.watching import Scorer, decided, result
+from mnemoscope.emm.networks.losses import loss
+from mnemoscope.emm.ratio.memorization import memorization
+from mnemoscope.emm.sampling.drawing import sample_images
+from mnemoscope.emm.training.averaging import Average, decay
+from mnemoscope.emm.training.batches import Batches
+from mnemoscope.emm.training.budget import Budget
+from mnemoscope.emm.training.loop import train
+from mnemoscope.emm.training.loss_log import read_losses
+from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.emm.training.snapshots import Snapshots, read_network
+from mnemoscope.emm.training.stepping import Training
+from mnemoscope.emm.training.watching import Scorer, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run import read_json, read_rows
 from mnemoscope.training.noise import keyed

@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope import plots
-from mnemoscope.emm.loss_log import read_losses
+from mnemoscope.emm.training.loss_log import read_losses
 from mnemoscope.errors import UsageError
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed, part
 from mnemoscope.report.tables import table as terminal_table

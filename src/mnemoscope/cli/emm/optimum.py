@@ -50,7 +50,7 @@ def optimum(
 ) -> None:
     """Draw images from the optimal denoiser of a training set, in closed form, and measure how many are copies."""
     given = dict(locals())
-    from mnemoscope.emm.optimum_command import draw_optimum
+    from mnemoscope.emm.optimum.command import draw_optimum
     from mnemoscope.loading import quiet, settle_threads
 
     quiet()

@@ -38,9 +38,9 @@ def ratio(
     config: opt.ConfigOption = None,
 ) -> None:
     """Measure which share of generated images is much closer to one training image than to any other."""
-    from mnemoscope.emm.drawn_sets import Drawing
-    from mnemoscope.emm.ratio_command import Asked, measure_ratio
-    from mnemoscope.emm.ratio_run import RatioOptions
+    from mnemoscope.emm.ratio.command import Asked, measure_ratio
+    from mnemoscope.emm.ratio.drawn_sets import Drawing
+    from mnemoscope.emm.ratio.run import RatioOptions
 
     measure_ratio(
         Asked(generated, references, held_out, pool, resolution, limit, snapshots),

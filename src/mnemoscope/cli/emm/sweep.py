@@ -25,8 +25,8 @@ def sweep(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Train every level of a factor on sets of several sizes, and say how much each of them can memorize."""
-    from mnemoscope.emm.sweep_file import read_sweep
-    from mnemoscope.emm.sweeping import chosen_levels, run_sweep
+    from mnemoscope.emm.sweeps.file import read_sweep
+    from mnemoscope.emm.sweeps.running import chosen_levels, run_sweep
     from mnemoscope.errors import UsageError
     from mnemoscope.loading import quiet, settle_threads
     from mnemoscope.settings import one_of
@@ -36,7 +36,7 @@ def sweep(
     asked = read_sweep(file, full=full)
     named = [name.strip() for name in levels.split(",")] if levels else []
     if dry_run:
-        from mnemoscope.emm.planning import plan
+        from mnemoscope.emm.sweeps.planning import plan
 
         for line in plan(asked, chosen_levels(asked, named), seeds=seeds, cache=cache):
             typer.echo(line)

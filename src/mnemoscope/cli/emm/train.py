@@ -83,7 +83,7 @@ def train(
 ) -> None:
     """Train a network from scratch and measure how many of its samples are copies of training images."""
     given = dict(locals())
-    from mnemoscope.emm.train_command import Asked
+    from mnemoscope.emm.training.command import Asked
     from mnemoscope.loading import quiet, settle_threads
 
     quiet()

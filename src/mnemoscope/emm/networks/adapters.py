@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemoscope.emm.networks.options import Kind
-from mnemoscope.emm.preconditioning import Preconditioned, Scheme, on_grid
+from mnemoscope.emm.networks.preconditioning import Preconditioned, Scheme, on_grid
 from mnemoscope.errors import UsageError
 
 

@@ -9,8 +9,8 @@ from mnemoscope.emm.networks.block import NEARLY_ZERO
 from mnemoscope.emm.networks.embedding import Fourier, Label
 from mnemoscope.emm.networks.layers import Conv, Linear, Norm, Resampler, fans
 from mnemoscope.emm.networks.options import NetworkOptions
+from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.networks.unet import UNet
-from mnemoscope.emm.preconditioning import Preconditioned
 from mnemoscope.errors import UsageError
 
 FOURIER_SCALE = 16

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mnemoscope.emm.networks.building import build
 from mnemoscope.emm.networks.options import NetworkOptions
-from mnemoscope.emm.preconditioning import Preconditioned
+from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.errors import UsageError
 
 LAYOUTS = {"qkv": ("blocks", "interleaved"), "labels": ("rows", "columns")}

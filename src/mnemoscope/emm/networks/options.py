@@ -44,7 +44,7 @@ class NetworkOptions:
     embedding: features of the noise level; `adm` has positional ones only.
     skips: 1 for a skip connection that is kept, 0 for one that feeds zeros, in encoder order, blocks + 1 a level
       (the input convolution counts to the first level, a down-sampling block to the level it leads to); None keeps all.
-    preconditioning: how the denoiser is made from the network (`mnemoscope.emm.preconditioning`).
+    preconditioning: how the denoiser is made from the network (`mnemoscope.emm.networks.preconditioning`).
     noise_input: what the embedding is given, `own` the preconditioning's c_noise, `log` ln(sigma)/4 for each of them.
     label_scale: `classes` as one-hot rows times sqrt(C), whose strength grows with the number of classes C;
       `constant` as if C were 10, whatever it is.

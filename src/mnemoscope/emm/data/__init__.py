@@ -1,0 +1,1 @@
+"""Sets of small images: read, cut, labelled and written."""

@@ -1,0 +1,131 @@
+"""Images that are arrays: the digits of scikit-learn, .npz and .npy files, archives of CIFAR, files of MNIST."""
+
+import gzip
+import io
+import pickle
+import re
+import tarfile
+import zipfile
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mnemoscope.emm.data import labels
+from mnemoscope.emm.data.images import Images
+from mnemoscope.errors import UsageError
+
+SAFE = {("_codecs", "encode"), *(("numpy", name) for name in ("ndarray", "dtype"))}
+CIFAR = {"train": re.compile(r"data_batch_\d+|train"), "test": re.compile("test_batch|test")}
+IDX_IMAGES, IDX_LABELS = 0x803, 0x801
+
+
+def read_digits() -> Images:
+    """The 1797 grey digits of scikit-learn, 8 x 8, their 17 grey levels spread over 0..255."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as e:
+        raise UsageError("The digits are those of scikit-learn; run pip install scikit-learn.") from e
+    found = load_digits()
+    pixels = np.rint(found.images * 255 / 16).astype(np.uint8)[:, None]
+    names = tuple(f"digits:{place}" for place in range(len(pixels)))
+    return Images(pixels, found.target.astype(np.int64), names, 10)
+
+
+def read_npz(path: Path) -> Images:
+    """`images` (or `arr_0`) and `labels` of a .npz file; nothing in it is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {key: file[key] for key in ("images", "arr_0", "labels", "names", "num_classes") if key in file}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
+        raise UsageError(f"{path} cannot be read as .npz: {e}") from e
+    if "images" not in held and "arr_0" not in held:
+        raise UsageError(f"{path} holds no images; give an .npz with the array images, and labels if there are any.")
+    pixels = planes(held.get("images", held.get("arr_0")), path)
+    names = held.get("names", np.array([f"{path.name}:{place}" for place in range(len(pixels))]))
+    if "labels" not in held:
+        return Images(pixels, None, tuple(names.tolist()))
+    found, classes = labels.of_values(held["labels"], str(path), int(held.get("num_classes", 0)))
+    return Images(pixels, found, tuple(names.tolist()), classes)
+
+
+def read_npy(path: Path) -> Images:
+    """Images without labels of an .npy file, which stays on the disk."""
+    try:
+        pixels = planes(np.load(path, mmap_mode="r", allow_pickle=False), path)
+    except (ValueError, OSError, EOFError) as e:
+        raise e if isinstance(e, UsageError) else UsageError(f"{path} cannot be read as .npy: {e}") from e
+    return Images(pixels, None, tuple(f"{path.name}:{place}" for place in range(len(pixels))))
+
+
+def planes(pixels: Any, path: Path) -> UInt8[np.ndarray, "N C H W"]:
+    """Channels first, from N H W (grey), N H W C or N C H W; raises `UsageError` for other arrays."""
+    if pixels.dtype == np.uint8 and pixels.ndim == 3:
+        return pixels[:, None]
+    if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+        return pixels.transpose(0, 3, 1, 2)
+    if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[1] in (1, 3):
+        return pixels
+    raise UsageError(
+        f"{path} holds images of shape {pixels.shape} in {pixels.dtype}; give uint8 of shape [N, H, W] or [N, H, W, 3]."
+    )
+
+
+def read_cifar(path: Path, part: str) -> Images:
+    """The images of CIFAR-10's or CIFAR-100's archive for Python, batch by batch; `part` is `train` or `test`."""
+    if part not in CIFAR:
+        raise UsageError(f"{path.name} has no part {part}; give train or test.")
+    pixels, found, names, is_batch = [], [], [], CIFAR[part].fullmatch
+    try:
+        with tarfile.open(path) as archive:
+            members = [m for m in archive.getmembers() if m.isfile() and is_batch(PurePosixPath(m.name).name)]
+            for member in sorted(members, key=lambda m: m.name):
+                batch = _unpickled(archive.extractfile(member).read())  # type: ignore[union-attr]
+                pixels.append(batch[b"data"].reshape(-1, 3, 32, 32))
+                found.append(np.asarray(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
+                names += [f"{PurePosixPath(member.name).name}:{place}" for place in range(len(pixels[-1]))]
+    except (tarfile.TarError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as e:
+        raise UsageError(f"{path} is no archive of CIFAR for Python: {e}") from e
+    if not pixels:
+        raise UsageError(f"{path} is no archive of CIFAR for Python: it holds no batch for {part}.")
+    values, classes = labels.of_values(np.concatenate(found), str(path))
+    return Images(np.concatenate(pixels), values, tuple(names), 10 if classes <= 10 else 100)
+
+
+class _Restricted(pickle.Unpickler):
+    """Arrays, texts and lists; whatever would run code is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return import_module("numpy._core.multiarray" if hasattr(np, "_core") else module)._reconstruct
+        if (module, name) not in SAFE:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
+        return super().find_class(module, name)
+
+
+def _unpickled(data: bytes) -> dict[bytes, Any]:
+    return _Restricted(io.BytesIO(data), encoding="bytes").load()
+
+
+def read_idx(path: Path) -> Images:
+    """The images of MNIST's format, with the labels of the file beside them, `labels-idx1` for `images-idx3`."""
+    pixels = _idx(path, IDX_IMAGES, 3)[:, None]
+    names = tuple(f"{path.name}:{place}" for place in range(len(pixels)))
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if beside == path or not beside.is_file():
+        return Images(pixels, None, names)
+    values, classes = labels.of_values(_idx(beside, IDX_LABELS, 1), str(beside))
+    return Images(pixels, values, names, classes)
+
+
+def _idx(path: Path, kind: int, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        header = np.frombuffer(data[: 4 + 4 * dimensions], ">u4")
+        if header[0] != kind:
+            raise ValueError(f"its first number is {header[0]:#x}")
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(header[1:].tolist())
+    except (OSError, EOFError, ValueError, IndexError) as e:
+        raise UsageError(f"{path} is no file of MNIST's format: {e}") from e

@@ -1,0 +1,1 @@
+"""The optimal denoiser of a training set, in closed form."""

@@ -1,0 +1,1 @@
+"""The memorization ratio: how much of a set of images is copied."""

@@ -1,0 +1,152 @@
+"""A run that measures how much of generated images is copied: set by set, a row for each image, resumable."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.ratio.generated_sets import Generated
+from mnemoscope.emm.ratio.memorization import Memorization
+from mnemoscope.emm.ratio.pictures import keep_pairs
+from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, References
+from mnemoscope.emm.ratio.summary import Control, highest, summarize
+from mnemoscope.errors import UsageError
+from mnemoscope.features import Descriptor
+from mnemoscope.run import Run
+
+TOGETHER = 2048  # images scored between two writes to the disk
+NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")
+
+
+@dataclass(frozen=True)
+class RatioOptions:
+    """When an image is memorized, the features that images are compared by, how many are shown beside references."""
+
+    threshold: int | float = 1 / 3
+    features: str = "pixels"
+    gallery: int = 24
+
+
+@dataclass(frozen=True)
+class Known:
+    """Training images; images the model never saw; a pool that says how far apart images usually are."""
+
+    references: Images
+    held_out: Images | None = None
+    pool: Images | None = None
+
+
+def run_ratio(
+    sets: Sequence[Generated],
+    known: Known,
+    out: Path,
+    options: RatioOptions,
+    *,
+    descriptor: Descriptor | None = None,
+    overwrite: bool = False,
+    record: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score each set against the references, write a row for each image and a summary, and return the summary.
+
+    An interrupted run goes on behind the last rows that it wrote. `record` is what else the settings are to say.
+    Raises `UsageError` for no set, sets of one name, and images of another size than the references.
+    """
+    if not sets or len({each.name for each in sets}) < len(sets):
+        raise UsageError(f"{len(sets)} sets of images were given; give at least one, each under a name of its own.")
+    settings = asdict(options) | (record or {}) | {"references_sha256": known.references.sha256()}
+    identity = {} if descriptor is None else asdict(descriptor.identity)
+    with Run(out, "emm-ratio", settings, overwrite=overwrite, features=identity) as run:
+        references: References = ByPixels(known.references, options.threshold)
+        if descriptor is not None:
+            references = ByFeatures(known.references, descriptor, run.folder / "features", options.threshold)
+        usual, pool = _usual(references, known)
+        with Progress(transient=True) as progress:
+            for each in progress.track(sets, description="sets"):
+                _score(each, references, known.references.names, run, progress)
+            scored = _read_back(run.rows(), sets, references, options.threshold)
+            chosen = next(each for each in sets if each.name == highest(scored))
+            again = chosen.again() if len(sets) > 1 else None
+            if again is not None:
+                _score(again, references, known.references.names, run, progress)
+        held_out = None if known.held_out is None else references(known.held_out)
+        other = _read_back(run.rows(), [again], references, options.threshold)[again.name] if again else None
+        summary = summarize(scored, Control(held_out, usual, pool, references.unit), other)
+        summary["pairs"] = keep_pairs(run.folder, chosen, scored[chosen.name], known.references, options.gallery)
+        return run.finish(**summary)
+
+
+def _usual(references: References, known: Known) -> tuple[float, str]:
+    """The usual distance between neighbours, and of which images it is."""
+    named = {"pool": known.pool, "held-out": known.held_out, "references": known.references}
+    name, pool = next((name, images) for name, images in named.items() if images is not None)
+    return references.usual(pool), name
+
+
+def _score(each: Generated, references: References, names: tuple[str, ...], run: Run, progress: Progress) -> None:
+    """Append the rows of the images of a set that have none yet."""
+    todo = [place for place in range(len(each)) if f"{each.name}:{place}" not in run.done]
+    task = progress.add_task(each.name, total=len(todo))
+    for start in range(0, len(todo), TOGETHER):
+        places = todo[start : start + TOGETHER]
+        began = time.monotonic()
+        images = each.take(places)
+        found = references(images)
+        rows = _rows(each.name, places, images, found, names)
+        run.append(rows, seconds=time.monotonic() - began)
+        progress.advance(task, len(places))
+    progress.remove_task(task)
+
+
+def _rows(
+    name: str, places: Sequence[int], images: Images, found: Memorization, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    columns = zip(
+        *(values.tolist() for values in (found.nearest, found.second, found.second_apart)),
+        *(values.tolist() for values in (found.quotient, found.quotient_apart)),
+        strict=True,
+    )
+    return [
+        {
+            "id": f"{name}:{place}",
+            "status": "ok",
+            "snapshot": name,
+            "place": place,
+            "file": images.names[k],
+            **dict(zip(NUMBERS, numbers, strict=True)),
+            "match": names[found.match[k]],
+            "match_index": int(found.match[k]),
+            "other_index": int(found.other[k]),
+            "memorized": bool(found.memorized[k]),
+            "memorized_apart": bool(found.memorized_apart[k]),
+        }
+        for k, (place, numbers) in enumerate(zip(places, columns, strict=True))
+    ]
+
+
+def _read_back(
+    rows: list[dict[str, Any]], sets: Sequence[Generated], references: References, threshold: int | float
+) -> dict[str, Memorization]:
+    """What rows say of each set, in the order of its images."""
+    found = {}
+    for name in (each.name for each in sets):
+        own = sorted((row for row in rows if row["snapshot"] == name), key=lambda row: row["place"])
+        first, second, apart, quotient, merged = (np.array([row[key] for row in own], np.float64) for key in NUMBERS)
+        match, other = (np.array([row[key] for row in own], np.int64) for key in ("match_index", "other_index"))
+        found[name] = Memorization(
+            first,
+            second,
+            apart,
+            match,
+            other,
+            quotient,
+            merged,
+            references.references,
+            references.distinct,
+            float(threshold),
+        )
+    return found

@@ -1,0 +1,1 @@
+"""EMM: factors over sizes and seeds, estimated, compared and planned."""

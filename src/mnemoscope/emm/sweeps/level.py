@@ -1,0 +1,159 @@
+"""A level of a factor: what of the data, the network or the training it changes, and what of a training is read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.patches import photograph_patches
+from mnemoscope.emm.data.readers import read_images
+from mnemoscope.emm.data.subset import LabelMode, make_subset
+from mnemoscope.emm.networks import NetworkOptions
+from mnemoscope.emm.training.averaging import Average
+from mnemoscope.emm.training.budget import Budget
+from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.errors import UsageError
+from mnemoscope.experiments.fields import known_in, made
+
+SECTIONS = ("data", "network", "train", "read")
+OWN = (*SECTIONS, "sizes", "x")
+OURS = ("seed", "device")  # given by the command, the same for all levels
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """Where the training images come from, and what is made of them; options of `make_subset` but for n and seed.
+
+    `alpha` is the share of images from `mix`, a second source. A source is anything that `read_images` takes, or
+    `patches` for patches of photographs.
+    """
+
+    source: str
+    classes: int | tuple[int, ...] | None = None
+    mix: str | None = None
+    alpha: int | float = 0
+    label_mode: LabelMode = "none"
+    label_classes: int | None = None
+    resolution: int | None = None
+    balanced: bool = True
+    dedupe: bool = False
+
+    def __post_init__(self) -> None:
+        if self.alpha and self.mix is None:
+            raise UsageError(f"alpha is {self.alpha} and there is no mix; give a second source.")
+
+    def images(self, n: int | None, seed: int) -> Images:
+        """The training set of a size; raises `UsageError` as `read_images` and `make_subset` do."""
+        other = (source_images(self.mix), self.alpha) if self.mix is not None and self.alpha else None
+        return make_subset(
+            source_images(self.source),
+            n,
+            classes=self.classes,
+            mix=other,
+            label_mode=self.label_mode,
+            label_classes=self.label_classes,
+            resolution=self.resolution,
+            seed=seed,
+            balanced=self.balanced,
+            dedupe=self.dedupe,
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a training is read: which average of the weights, at which fraction of the budget, and which snapshot.
+
+    The average is the first one if not named. `pick` is the last snapshot up to `at`, or `max`, the highest ratio of
+    all snapshots up to there, which is optimistic.
+    """
+
+    ema: str | None = None
+    at: int | float = 1
+    pick: Literal["last", "max"] = "last"
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that one training depends on, but for its images."""
+
+    network: NetworkOptions
+    options: EmmTrainOptions
+
+    def key(self, images: Any) -> str:
+        """Equal for trainings that are the same: of one content, settings and seed."""
+        mask = self.network.skips
+        network = asdict(self.network) | {"skips": None if mask is None or all(mask) else mask}
+        said = json.dumps([images, network, self.options.fixed()], sort_keys=True, default=str)
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a factor, its base settings included; `x` places it on a line of levels."""
+
+    name: str
+    settings: dict[str, dict[str, Any]]
+    sizes: tuple[int, ...]
+    x: int | float | None = None
+
+    @classmethod
+    def of(cls, name: str, own: Any, base: Mapping[str, Any]) -> "Level":
+        """A level from its overrides; raises `UsageError` for what no option takes."""
+        given = known_in(f"levels: {name}", own, OWN)
+        settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
+        for part in SECTIONS:
+            settings[part] |= known_in(f"levels: {name}: {part}", given.get(part), [*(given.get(part) or {})])
+        more = {key: given[key] for key in ("x",) if key in given}
+        more |= {"sizes": given.get("sizes", base.get("sizes"))}
+        level = made(cls, f"levels: {name}", more, name=name, settings=settings)
+        level.check()
+        return level
+
+    @property
+    def data(self) -> SetOptions:
+        """Where its images come from."""
+        return made(SetOptions, f"levels: {self.name}: data", self.settings["data"])
+
+    @property
+    def reading(self) -> Reading:
+        """What of a training it is."""
+        return made(Reading, f"levels: {self.name}: read", self.settings["read"])
+
+    def training(self, seed: int, device: str = "cpu") -> Training:
+        """What is trained with a seed."""
+        own = self.settings["train"]
+        if taken := [name for name in OURS if name in own]:
+            raise UsageError(f"levels: {self.name}: train: {taken[0]} is not for a level to set; use the options.")
+        return Training(
+            made(NetworkOptions, f"levels: {self.name}: network", self.settings["network"]),
+            made(EmmTrainOptions, f"levels: {self.name}: train", own, seed=seed, device=device),
+        )
+
+    def read_step(self, n: int) -> int:
+        """The update at which it is read."""
+        budget = Budget(self.training(0).options, n)
+        return max(1, round(self.reading.at * budget.steps))
+
+    def check(self) -> None:
+        """Raise `UsageError` for settings that cannot be."""
+        where = f"levels: {self.name}"
+        if not self.sizes or min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
+            raise UsageError(f"{where}: sizes are {list(self.sizes)}; give numbers of images, smallest first.")
+        options, reading = self.training(0).options, self.reading
+        self.data  # noqa: B018
+        if not options.samples:
+            raise UsageError(f"{where}: train: samples is 0; a sweep is about the ratio, so give some.")
+        if reading.ema is not None and Average.of(reading.ema) not in options.averages:
+            raise UsageError(f"{where}: read: ema {reading.ema} is not kept; train has {', '.join(options.ema)}.")
+        for n in self.sizes:
+            if self.read_step(n) not in Budget(options, n).snapshots:
+                raise UsageError(f"{where}: read: at {reading.at} has no snapshot; give train: snapshot_at with it.")
+
+
+@lru_cache(maxsize=4)
+def source_images(source: str) -> Images:
+    """The images of a source, read once."""
+    return photograph_patches() if source == "patches" else read_images(source)

@@ -1,0 +1,1 @@
+"""Networks trained from scratch, their averages, snapshots and scores."""

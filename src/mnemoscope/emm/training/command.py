@@ -1,0 +1,84 @@
+"""What `emm train` is given as text, as the options of a set, a network and a training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.networks import NetworkOptions
+from mnemoscope.emm.sweeps.level import SetOptions
+from mnemoscope.emm.training.loop import train
+from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.errors import UsageError
+from mnemoscope.settings import one_of
+from mnemoscope.training.options import chosen
+
+SMALL = {
+    **{"width": 32, "multipliers": (1, 1), "blocks": 1, "attention": (), "dropout": 0, "preconditioning": "edm"},
+    "learning_rate": 2e-3,
+}
+PAPER = {
+    **{"epochs": 40_000, "batch_size": 512, "learning_rate": 2e-4, "ramp_up_epochs": 200, "ema": ("mode2",)},
+    **{"order": "fixed", "snapshots": 16, "samples": 10_000},
+}
+PRESETS: dict[str, dict[str, Any]] = {"small": SMALL, "paper": PAPER}
+LISTS = ("multipliers", "attention", "skips")
+REPLACED = {"steps": "epochs", "ramp_up": "ramp_up_epochs"}  # an option, and what of a preset it takes the place of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that a training is given."""
+
+    data: SetOptions
+    subset_size: int | None
+    subset_seed: int
+    network: NetworkOptions
+    options: EmmTrainOptions
+
+    @classmethod
+    def of(cls, preset: str, given: Mapping[str, Any]) -> "Asked":
+        """What was given (not None) over a preset, over the defaults. Raises `UsageError` for what cannot be."""
+        own = {name: value for name, value in given.items() if value is not None}
+        own |= {name: numbers(f"--{name}", own[name]) for name in LISTS if name in own}
+        if "classes" in own:
+            listed = numbers("--classes", own["classes"])
+            own["classes"] = listed[0] if len(listed) == 1 else listed
+        base = dict(PRESETS[one_of("--preset", preset, tuple(PRESETS))])
+        for name, other in REPLACED.items():
+            if name in own:
+                base.pop(other, None)
+        made = {**base, **own, "source": own["data"], "augmentation": bool(own.get("augment"))}
+        for kind in (SetOptions, NetworkOptions):
+            _require_known(kind, made)
+        size, seed = own.get("subset_size"), own.get("subset_seed", 0)
+        return cls(chosen(SetOptions, made), size, seed, chosen(NetworkOptions, made), chosen(EmmTrainOptions, made))
+
+    def images(self) -> Images:
+        """The training set."""
+        return self.data.images(self.subset_size, self.subset_seed)
+
+    def told(self) -> dict[str, Any]:
+        """Where the images come from, by the names of the options."""
+        said = {field.name: getattr(self.data, field.name) for field in fields(self.data) if field.name != "source"}
+        return {"data": self.data.source, "subset_size": self.subset_size, "subset_seed": self.subset_seed, **said}
+
+    def run(self, out: Path, overwrite: bool) -> dict[str, Any]:
+        """Train; the summary, empty on all processes but the first."""
+        return train(self.images(), out, self.network, self.options, source=self.told(), overwrite=overwrite)
+
+
+def _require_known(kind: type, given: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a value that is none of those a field of the options takes."""
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is Literal and name in given:
+            one_of(f"--{name.replace('_', '-')}", given[name], get_args(hint))
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between, or `none`; raises `UsageError` for anything else."""
+    try:
+        return () if text == "none" else tuple(int(word) for word in str(text).split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text} is no list; write whole numbers with commas between, or none.") from None
