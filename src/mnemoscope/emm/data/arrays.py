@@ -27,7 +27,7 @@ def read_digits() -> Images:
     try:
         from sklearn.datasets import load_digits
     except ImportError as e:
-        raise UsageError("The digits are those of scikit-learn; run pip install scikit-learn.") from e
+        raise UsageError("The digits are those of scikit-learn; run pip install 'mnemoscope[digits]'.") from e
     found = load_digits()
     pixels = np.rint(found.images * 255 / 16).astype(np.uint8)[:, None]
     names = tuple(f"digits:{place}" for place in range(len(pixels)))

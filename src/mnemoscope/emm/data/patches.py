@@ -17,7 +17,7 @@ def photograph_patches() -> Images:
     try:
         from sklearn.datasets import load_sample_images
     except ImportError as e:
-        raise UsageError("The photographs are those of scikit-learn; run pip install scikit-learn.") from e
+        raise UsageError("The photographs are those of scikit-learn; run pip install 'mnemoscope[digits]'.") from e
     tiles = [_tiles(Image.fromarray(pixels)) for pixels in load_sample_images().images]
     labels = np.repeat(np.arange(len(tiles)), [len(each) for each in tiles])
     pixels = np.concatenate(tiles)[:, None]
