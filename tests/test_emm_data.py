@@ -294,3 +294,67 @@ def test_labels_that_are_lacking(digits: Images) -> None:
         make_subset(plain, 10, classes=2)
     with pytest.raises(UsageError, match="outside|do not fit"):
         Images(digits.pixels, digits.labels, digits.names, 9)
+
+
+def _archive_of_cifar(path: Path, mode: str) -> Path:
+    batch = pickle.dumps({b"data": np.zeros((4, 3072), np.uint8), b"labels": [0, 1, 2, 3]}, protocol=2)
+    with tarfile.open(path, mode) as archive:
+        member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        member.size = len(batch)
+        archive.addfile(member, io.BytesIO(batch))
+    return path
+
+
+def _of_each_format(folder: Path) -> list[Path]:
+    images, idx = coloured(), np.array([0x803, 5, 8, 8], ">u4").tobytes() + bytes(320)
+    np.save(folder / "a.npy", images.pixels)
+    np.savez_compressed(folder / "c.npz", images=images.pixels.transpose(0, 2, 3, 1), labels=images.labels)
+    (folder / "x-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
+    _archive_of_cifar(folder / "cifar.tar.gz", "w:gz")
+    _archive_of_cifar(folder / "cifar.tar", "w")
+    write_images(images, folder / "a.zip")
+    return sorted(folder.iterdir())
+
+
+def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Cut off and overwritten at random: read as far as the bytes make sense, and never with another error."""
+    random = np.random.default_rng(0)
+    refused = Counter()
+    for file in _of_each_format(tmp_path):
+        whole = file.read_bytes()
+        for k in range(60):
+            damaged = bytearray(whole[: random.integers(len(whole))] if k % 3 == 0 else whole)
+            for place in random.integers(max(1, len(damaged)), size=k % 3 * 10 if damaged else 0):
+                damaged[place] = random.integers(256)
+            file.write_bytes(damaged)
+            try:
+                read_images(file)
+            except UsageError as error:
+                assert "\n" not in str(error)
+                refused[file.name] += 1
+    assert all(refused[name] >= 15 for name in ("a.npy", "c.npz", "a.zip", "cifar.tar.gz", "x-images-idx3-ubyte.gz"))
+
+
+@pytest.mark.parametrize(
+    ("label", "num_classes", "said"),
+    [
+        ([1, 0], 0, "no classes"),
+        (10**12, 0, "up to 1000000000000"),
+        (1, "abc", "num_classes is no number"),
+        (1, [1], "num_classes is no number"),
+        (1, 10**12, "up to 999999999999"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path: Path, label: object, num_classes: object, said: str) -> None:
+    folder = write_images(coloured(), tmp_path / "set")
+    table = json.loads((folder / "dataset.json").read_text())
+    table["labels"][0][1], table["num_classes"] = label, num_classes
+    (folder / "dataset.json").write_text(json.dumps(table))
+    with pytest.raises(UsageError, match=said):
+        read_images(folder)
+
+
+def test_the_number_of_classes_of_arrays_is_a_number(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=coloured().pixels, labels=coloured().labels, num_classes=np.array([3, 4]))
+    with pytest.raises(UsageError, match="num_classes"):
+        read_images(tmp_path / "a.npz")

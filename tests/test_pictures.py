@@ -403,6 +403,14 @@ def test_a_damaged_member_and_a_damaged_row_group_leave_the_others(tmp_path: Pat
     raw[raw.index(DATA["b.png"]) + 30] ^= 255
     archive.write_bytes(raw)
     assert list(reasons(archive).values()) == ["ok"] * 3 + ["unreadable: damaged in its zip file (BadZipFile)"]
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as file:
+        file.writestr("b.png", DATA["b.png"])
+        file.writestr("captions.json", '{"b.png": "a caption of its own"}')
+    raw = bytearray((tmp_path / "c.zip").read_bytes())
+    raw[raw.index(b"a caption")] ^= 255
+    (tmp_path / "c.zip").write_bytes(raw)
+    with pytest.raises(UsageError, match="captions.json cannot be read: damaged"):
+        reasons(tmp_path / "c.zip")
     table = tmp_path / "t.parquet"
     pq.write_table(
         pa.table({"image": list(DATA.values())}), table, row_group_size=2, compression="none", use_dictionary=False

@@ -3,17 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures.decoding import Unreadable
 from mnemoscope.prompt_sources import CAPTION_COLUMNS, find, short
 
 FILES = ("captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv", "dataset.json")
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "path")
 NUMBERED = 0x7FFFFFFF
+Reader = Callable[[str], bytes]  # of a file, by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,18 @@ def read_captions(name: str, data: bytes, column: str | None = None) -> dict[str
         shape = "{path: [captions]}" if name.lower().endswith(".json") else "a file and a caption in each row"
         problem = short(f"{type(e).__name__}: {e}")
         raise UsageError(f"{name} is no file of captions ({problem}); write {shape}.") from e
+
+
+def told_by(reader: Reader) -> Reader:
+    """The reader for files that say something of many pictures, none of which may be passed over."""
+
+    def read(name: str) -> bytes:
+        try:
+            return reader(name)
+        except Unreadable as e:
+            raise UsageError(f"{name} cannot be read: {e}; mend or remove it.") from e
+
+    return read
 
 
 def _json_lines(text: str) -> Iterator[dict[str, Any]]:

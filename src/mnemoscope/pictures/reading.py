@@ -191,7 +191,7 @@ def _file(path: Path, name: str, captions: Path | None, column: str | None) -> P
             return trees.files_of(tree, tree.sizes(), captions, column)
         if kind == ".parquet":
             return tables.Parquet.of(path, name, column)
-    except (zipfile.BadZipFile, pa.ArrowException, OSError) as e:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, pa.ArrowException, OSError) as e:
         return Broken(name, f"the {kind[1:]} file cannot be read: {short(e)}")
     return Tar(path, name) if kind == ".tar" else trees.Files(trees.Folder(path.parent), [trees.Entry(path.name)])
 

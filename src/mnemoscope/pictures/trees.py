@@ -5,20 +5,19 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.captions import FILES, Said, fitted, read_captions, said_of
+from mnemoscope.pictures.captions import FILES, Reader, Said, fitted, read_captions, said_of, told_by
 from mnemoscope.pictures.ground_truth import ground_truth
 from mnemoscope.pictures.links import read_links
 from mnemoscope.pictures.picture import LARGEST, Picture, Unreadable, missing
 from mnemoscope.run import read_json, read_rows
 
 SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .avif .jp2 .heic .heif .svg".split())
-Reader = Callable[[str], bytes]
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -132,7 +131,7 @@ def files_of(tree: Folder | Zip, sizes: dict[str, int], captions: Path | None, c
     """The images among the files of a tree, with what captions files and text files of the same name say of them."""
     images = [n for n in sizes if suffix(n) in SUFFIXES]
     links, dead = _links(tree, sizes, images) if isinstance(tree, Folder) else ({}, {})
-    true, lost = ground_truth(tree.reader(), sizes, images, tree.root, column)
+    true, lost = ground_truth(told_by(tree.reader()), sizes, images, tree.root, column)
     dead |= lost
     names = sorted([*images, *dead], key=natural)
     said = links | true | _said(tree, sizes, names, captions, column)
@@ -175,12 +174,12 @@ def _said(
     tree: Folder | Zip, sizes: dict[str, int], names: list[str], captions: Path | None, column: str | None
 ) -> dict[str, Said]:
     said: dict[str, Said] = {}
-    reader = tree.reader()
+    reader = told_by(tree.reader())
     for file in sorted((n for n in sizes if PurePosixPath(n).name in FILES), key=natural):
         folder = PurePosixPath(file).parent.as_posix()
         said |= fitted(read_captions(file, reader(file), column), names, "" if folder == "." else folder)
     if captions is not None:
-        given = read_captions(str(captions), _read_file(captions), column)
+        given = read_captions(str(captions), told_by(lambda name: _read_file(Path(name)))(str(captions)), column)
         fit = fitted(given, names)
         if not fit:
             raise UsageError(f"{captions} names no picture of {tree.path}; write paths relative to it.")

@@ -1,11 +1,13 @@
-"""Images that are arrays: the digits of scikit-learn, .npz and .npy files, archives of CIFAR, files of MNIST."""
+"""Images that are arrays: the digits of scikit-learn, .npz and .npy files, archives of CIFAR, files of MNIST.
+
+A damaged file makes the readers of its format raise nearly anything, which becomes a `UsageError` here.
+"""
 
 import gzip
 import io
 import pickle
 import re
 import tarfile
-import zipfile
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +18,7 @@ from jaxtyping import UInt8
 from mnemoscope.emm.data import labels
 from mnemoscope.emm.data.images import Images
 from mnemoscope.errors import UsageError
+from mnemoscope.prompt_sources import short
 
 SAFE = {("_codecs", "encode"), *(("numpy", name) for name in ("ndarray", "dtype"))}
 CIFAR = {"train": re.compile(r"data_batch_\d+|train"), "test": re.compile("test_batch|test")}
@@ -37,26 +40,30 @@ def read_digits() -> Images:
 def read_npz(path: Path) -> Images:
     """`images` (or `arr_0`) and `labels` of a .npz file; nothing in it is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = {key: file[key] for key in ("images", "arr_0", "labels", "names", "num_classes") if key in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
-        raise UsageError(f"{path} cannot be read as .npz: {e}") from e
+    except Exception as e:
+        raise UsageError(f"{path} cannot be read as .npz: {short(str(e))}") from e
     if "images" not in held and "arr_0" not in held:
         raise UsageError(f"{path} holds no images; give an .npz with the array images, and labels if there are any.")
     pixels = planes(held.get("images", held.get("arr_0")), path)
     names = held.get("names", np.array([f"{path.name}:{place}" for place in range(len(pixels))]))
     if "labels" not in held:
         return Images(pixels, None, tuple(names.tolist()))
-    found, classes = labels.of_values(held["labels"], str(path), int(held.get("num_classes", 0)))
+    least = held.get("num_classes", np.zeros((), int))
+    if least.ndim or least.dtype.kind not in "iu":
+        raise UsageError(f"num_classes of {path} is no whole number; give one, or leave it out.")
+    found, classes = labels.of_values(held["labels"], str(path), int(least))
     return Images(pixels, found, tuple(names.tolist()), classes)
 
 
 def read_npy(path: Path) -> Images:
     """Images without labels of an .npy file, which stays on the disk."""
     try:
-        pixels = planes(np.load(path, mmap_mode="r", allow_pickle=False), path)
-    except (ValueError, OSError, EOFError) as e:
-        raise e if isinstance(e, UsageError) else UsageError(f"{path} cannot be read as .npy: {e}") from e
+        held = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as e:
+        raise UsageError(f"{path} cannot be read as .npy: {short(str(e))}") from e
+    pixels = planes(held, path)
     return Images(pixels, None, tuple(f"{path.name}:{place}" for place in range(len(pixels))))
 
 
@@ -86,8 +93,8 @@ def read_cifar(path: Path, part: str) -> Images:
                 pixels.append(batch[b"data"].reshape(-1, 3, 32, 32))
                 found.append(np.asarray(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
                 names += [f"{PurePosixPath(member.name).name}:{place}" for place in range(len(pixels[-1]))]
-    except (tarfile.TarError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as e:
-        raise UsageError(f"{path} is no archive of CIFAR for Python: {e}") from e
+    except Exception as e:
+        raise UsageError(f"{path} is no archive of CIFAR for Python: {short(str(e))}") from e
     if not pixels:
         raise UsageError(f"{path} is no archive of CIFAR for Python: it holds no batch for {part}.")
     values, classes = labels.of_values(np.concatenate(found), str(path))
@@ -127,5 +134,5 @@ def _idx(path: Path, kind: int, dimensions: int) -> UInt8[np.ndarray, "..."]:
         if header[0] != kind:
             raise ValueError(f"its first number is {header[0]:#x}")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(header[1:].tolist())
-    except (OSError, EOFError, ValueError, IndexError) as e:
-        raise UsageError(f"{path} is no file of MNIST's format: {e}") from e
+    except Exception as e:
+        raise UsageError(f"{path} is no file of MNIST's format: {short(str(e))}") from e

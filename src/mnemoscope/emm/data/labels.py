@@ -11,6 +11,7 @@ from jaxtyping import Int
 from mnemoscope.errors import UsageError
 
 Labels = tuple[Int[np.ndarray, " N"], int]  # and the number of classes
+MOST = 2**24  # classes
 COLUMNS = ("label", "labels", "class", "class_id", "fine_label", "target")
 EDM_FOLDER, EDM_FILE = re.compile(r"\d{5}"), re.compile(r"img\d{8}\.\w+")
 
@@ -26,14 +27,21 @@ def of_table(table: Any, names: Sequence[str], source: str) -> Labels | None:
         return None
     try:
         known = {str(name).replace("\\", "/"): label for name, label in pairs}
+        least = int(table.get("num_classes") or 0)
     except (TypeError, ValueError) as e:
-        raise UsageError(f"dataset.json of {source} has no pairs of name and label; write [[name, 3], ...].") from e
+        raise UsageError(
+            f"dataset.json of {source} has no pairs of name and label, or num_classes is no number; write "
+            '{"labels": [[name, 3], ...]}.'
+        ) from e
     lacking = [name for name in names if name not in known]
     if lacking:
         raise UsageError(f"dataset.json of {source} has no label of {lacking[0]}; give one for each image.")
-    found, classes = of_values(np.array([known[name] for name in names]), source)
-    whole = [label for label in known.values() if isinstance(label, int)]
-    return found, max(classes, int(table.get("num_classes") or 0), *(label + 1 for label in whole))
+    try:
+        values = np.array([known[name] for name in names])
+    except ValueError:
+        values = np.array([None])  # numbers among rows, which are no classes together
+    whole = [label + 1 for label in known.values() if isinstance(label, int)]
+    return of_values(values, source, max(least, *whole, 0))
 
 
 def of_folders(paths: Sequence[tuple[str, ...]]) -> Labels | None:
@@ -60,8 +68,10 @@ def of_values(values: np.ndarray, source: str, num_classes: int = 0) -> Labels:
         names, found = np.unique(values, return_inverse=True)
         return found.astype(np.int64), len(names)
     if values.ndim == 1 and values.dtype.kind in "iub" and (not len(values) or values.min() >= 0):
-        top = int(values.max()) + 1 if len(values) else 0
-        return values.astype(np.int64), max(top, num_classes)
+        top = max(int(values.max()) + 1 if len(values) else 0, num_classes)
+        if top > MOST:
+            raise UsageError(f"{source} has labels up to {top - 1}; number its classes from 0, up to {MOST - 1}.")
+        return values.astype(np.int64), top
     raise UsageError(f"The labels of {source} are no classes; give each image a number from 0, or a one-hot row.")
 
 
