@@ -28,6 +28,11 @@ THREE = NetworkOptions(width=16, multipliers=(1, 2, 2), blocks=2, attention=(4,)
 ADM = NetworkOptions("adm", 192, (1, 2, 3, 4), 3, (32, 16, 8))
 
 
+FIXTURES = Path(__file__).parent / "fixtures" / "edm_networks"
+GOLDEN = json.loads((FIXTURES / "index.json").read_text())
+EDM = {"preconditioning": "edm"}
+
+
 def outline(options: NetworkOptions, resolution: int = 32, **kinds: int) -> UNet:
     """A network without numbers."""
     with torch.device("meta"):
@@ -203,6 +208,65 @@ def test_mask_changes_neither_widths_nor_start() -> None:
     assert whole.keys() == masked.keys() and all(torch.equal(whole[k], masked[k]) for k in whole)
 
 
+@pytest.mark.parametrize("about", GOLDEN, ids=lambda about: about["architecture"])
+def test_networks_are_the_published_ones_under_their_own_names(about: dict, tmp_path: Path) -> None:
+    file = FIXTURES / about["file"]
+    network, given = read_edm(file, preconditioning=about["preconditioning"]), load_file(file)
+    assert (network.resolution, network.channels, network.num_classes) == (16, 3, about["num_classes"])
+    found = network(given["x"], given["sigma"], given.get("label"))
+    assert float((found - given["output"]).abs().max() / given["output"].abs().max()) < 2e-6
+    for name in ("map_layer1.bias", "enc.8x8_down.conv0.weight", "dec.16x16_block1.skip.weight"):
+        spoiled = {k: v + 0.1 if k.endswith(name) else v for k, v in given.items()}
+        save_file(spoiled, tmp_path / "w.safetensors")
+        other = read_edm(tmp_path / "w.safetensors", preconditioning=about["preconditioning"])
+        assert not torch.allclose(other(given["x"], given["sigma"], given.get("label")), found, rtol=1e-3)
+
+
+def test_published_weights_that_do_not_fit(tmp_path: Path) -> None:
+    given, file = load_file(FIXTURES / "adm_labels.safetensors"), tmp_path / "w.safetensors"
+
+    def refused(said: str, weights: dict, **how: str) -> None:
+        save_file(weights, file)
+        with pytest.raises(UsageError, match=said):
+            read_edm(file, **how)
+
+    refused("--preconditioning", given)
+    refused("lacks 'out_norm.bias' and 0 more", {k: v for k, v in given.items() if "out_norm.bias" not in k}, **EDM)
+    refused("'enc.8x8_stranger' and 0 more", {**given, "network.enc.8x8_stranger": torch.zeros(1)}, **EDM)
+    refused("no encoder", {k: v for k, v in given.items() if "enc." not in k}, **EDM)
+    refused("what network it is", {"some.weight": torch.zeros(1)}, **EDM)
+
+
+def test_adm_draws_biases_and_label_rows_of_deviation_one() -> None:
+    network = build(
+        replace(ADM, width=64, multipliers=(1, 1), blocks=1, attention=()), channels=3, resolution=64, num_classes=500
+    )
+    block, table = network.network.encoder.levels[0][0], network.network.conditioning.label
+    for layer in (block.conv0, block.affine):
+        limit = 1 / sqrt(layer.weight[0].numel())
+        for drawn in (layer.weight, layer.bias):
+            assert 0.8 * limit < float(drawn.detach().abs().max()) <= limit
+    assert not block.conv1.weight.any() and not block.conv1.bias.any()
+    assert float(table.weight.detach().std()) == pytest.approx(1, rel=0.02)
+    assert torch.equal(table(torch.tensor([7])), table.weight[7:8])
+
+
+def test_blocks_of_adm_have_a_head_for_each_64_channels() -> None:
+    kinds = {channels: Block(channels, channels, 8, STYLES["adm"], attention=True) for channels in (32, 96, 128)}
+    assert kinds[32].attention is None and kinds[96].attention.heads == 1 and kinds[128].attention.heads == 2
+
+
+def test_weights_of_another_network_of_that_name_are_refused(tmp_path: Path) -> None:
+    options = replace(SMALL, architecture="ncsnpp")
+    weights, config = tmp_path / "w.safetensors", tmp_path / "w.json"
+    write_edm(lively(options), options, weights, config)
+    settings = json.loads(config.read_text())
+    del settings["version"]
+    config.write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match="not the published one .* train it again"):
+        read_edm(weights, config)
+
+
 def test_the_pyramid_carries_the_image_past_the_blocks() -> None:
     network = lively(replace(SMALL, architecture="ncsnpp"))
     encoder = network.network.encoder
@@ -282,10 +346,10 @@ def test_labels_are_one_hot_rows_times_the_root_of_their_number() -> None:
 
 def test_positional_and_fourier_features() -> None:
     c = torch.tensor([0.5, 998.0])
-    for end_point, last in ((True, 1e-4), (False, 10000 ** (-7 / 8))):
-        found = Positional(16, end_point)(c)
-        assert torch.allclose(found[:, 0], c.sin()) and torch.allclose(found[:, 8], c.cos())
-        assert torch.allclose(found[:, 7], (c * last).sin()) and found.shape == (2, 16)
+    for is_adm, last, sine in ((False, 1e-4, 0), (True, 10000 ** (-7 / 8), 8)):
+        found = Positional(16, is_adm)(c)
+        assert torch.allclose(found[:, sine], c.sin()) and torch.allclose(found[:, 8 - sine], c.cos())
+        assert torch.allclose(found[:, sine + 7], (c * last).sin()) and found.shape == (2, 16)
     network = build(replace(SMALL, architecture="ncsnpp", width=256, embedding="fourier"), channels=1, resolution=8)
     fourier = network.network.conditioning.noise
     assert isinstance(fourier, Fourier) and "network.conditioning.noise.frequencies" in network.state_dict()
@@ -330,7 +394,8 @@ def test_resampling() -> None:
         ({"attention": (16,)}, "levels are 8, 4"),
         ({"multipliers": (1, 1, 1, 1, 1)}, "halve 4 times"),
         ({"width": 48, "attention": ()}, "144 channels"),
-        ({"architecture": "adm", "width": 96, "multipliers": (1, 1)}, "heads of 64"),
+        ({"architecture": "adm", "width": 224, "multipliers": (1, 1)}, "into 3 attention heads"),
+        ({"architecture": "adm", "label_scale": "constant"}, "leave label_scale out"),
     ],
     ids=str,
 )
@@ -472,9 +537,9 @@ def test_files_with_names_and_layouts_of_another_program(tmp_path: Path) -> None
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     weights, config = tmp_path / "w.safetensors", tmp_path / "w.json"
-    with pytest.raises(UsageError, match="no JSON"):
-        read_edm(weights, config)
     write_edm(lively(SMALL), SMALL, weights, config)
+    with pytest.raises(UsageError, match="no JSON"):
+        read_edm(weights, weights)
     settings, own = json.loads(config.read_text()), load_file(weights)
 
     def refused(said: str, settings: dict, given: dict[str, torch.Tensor] | None = None) -> None:

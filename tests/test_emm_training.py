@@ -524,6 +524,20 @@ def test_networks_are_read_by_step_and_average(tmp_path: Path) -> None:
         read_network(tmp_path / "other")
 
 
+def test_a_training_of_another_network_under_that_name_is_refused(tmp_path: Path) -> None:
+    """What was trained before a network became the published one is neither read nor gone on with."""
+    network, run = dataclasses.replace(NETWORK, architecture="ncsnpp"), tmp_path / "run"
+    trained(run, network, steps=2, samples=0)
+    assert read_network(run).resolution == 8
+    record = read_json(run / "run.json")
+    assert record["network"].pop("version") == 2
+    (run / "run.json").write_text(json.dumps(record))
+    for again in (lambda: read_network(run), lambda: trained(run, network, steps=2, samples=0)):
+        with pytest.raises(UsageError, match="not the published one .* train it again"):
+            again()
+    assert train(digits(), run, network, short(steps=2, samples=0), overwrite=True)["steps"] == 2
+
+
 def test_what_is_drawn_at_random_has_a_generator_for_each_purpose() -> None:
     one, again, other = (torch.randn(4, generator=keyed(*key)) for key in (("a", 1, 2), ("a", 1, 2), ("a", 12)))
     assert torch.equal(one, again) and not torch.equal(one, other)

@@ -13,15 +13,19 @@ NEARLY_ZERO = 1e-5
 QUERY_GAIN = 0.2**0.5
 
 
+def heads(channels: int, style: Style) -> int:
+    """Attention heads of so many channels: one, or one for each 64 in adm, whose narrower blocks do not attend."""
+    return 1 if style.head_channels is None else channels // style.head_channels
+
+
 class Attention(nn.Module):
     """Each place of an image sees all others; queries, keys and values are the three thirds of one 1x1 convolution."""
 
     def __init__(self, channels: int, style: Style) -> None:
         super().__init__()
-        width = min(style.head_channels or channels, channels)
-        if channels % width:
-            raise UsageError(f"{channels} channels do not split into attention heads of {width}; use another width.")
-        self.heads, self.scale = channels // width, style.scale
+        self.heads, self.scale = heads(channels, style), style.scale
+        if channels % self.heads:
+            raise UsageError(f"{channels} channels do not split into {self.heads} attention heads; use another width.")
         self.norm = Norm(channels, style.epsilon)
         self.qkv = Conv(channels, 3 * channels, 1, gain=QUERY_GAIN)
         self.out = Conv(channels, channels, 1, gain=NEARLY_ZERO)
@@ -58,7 +62,7 @@ class Block(nn.Module):
         self.norm1, self.conv1 = Norm(c_out, style.epsilon), Conv(c_out, c_out, 3, gain=NEARLY_ZERO)
         projected = c_in != c_out or (resample is not None and style.project_resampled)
         self.skip = Conv(c_in, c_out, 1) if projected else None
-        self.attention = Attention(c_out, style) if attention else None
+        self.attention = Attention(c_out, style) if attention and heads(c_out, style) else None
 
     def forward(self, x: Float[Tensor, "B C h w"], vector: Float[Tensor, "B E"]) -> Float[Tensor, "B K H W"]:
         h = F.silu(self.norm0(x))

@@ -41,7 +41,10 @@ def build(
 
 @torch.no_grad()
 def start(network: UNet, options: NetworkOptions, seed: int) -> None:
-    """Draw the weights: Xavier uniform times each gain, for adm Kaiming uniform and zeros where it is small."""
+    """Draw the weights: Xavier uniform times each gain, biases 0.
+
+    For adm weights and biases are uniform up to 1/sqrt(inputs), and 0 where the gain is small.
+    """
     generator = torch.Generator().manual_seed(seed)
     kaiming = options.architecture == "adm"
     for module in network.modules():
@@ -63,14 +66,16 @@ def _draw(module: Conv | Linear, kaiming: bool, generator: torch.Generator) -> N
     limit = sqrt(1 / seen) if kaiming else sqrt(6 / (seen + fed))
     gain = float(module.gain > NEARLY_ZERO) if kaiming else module.gain
     module.weight.uniform_(-limit, limit, generator=generator).mul_(gain)
-    if module.bias is not None:
+    if module.bias is not None and kaiming:
+        module.bias.uniform_(-limit, limit, generator=generator).mul_(gain)
+    elif module.bias is not None:
         module.bias.zero_()
 
 
 def _draw_label(module: Label, kaiming: bool, generator: torch.Generator) -> None:
     channels = module.weight.shape[1]
     if kaiming:
-        module.weight.normal_(generator=generator).div_(sqrt(module.classes))
+        module.weight.normal_(generator=generator)
     else:
         limit = sqrt(6 / (module.classes + channels))
         module.weight.uniform_(-limit, limit, generator=generator)

@@ -18,16 +18,21 @@ USUAL_CLASSES = 10
 
 
 class Positional(nn.Module):
-    """Sines and cosines of the noise level at frequencies from 1 to 1/10000, the last included or not."""
+    """Sines and cosines of the noise level at frequencies from 1 to 1/10000.
 
-    def __init__(self, channels: int, end_point: bool) -> None:
+    Song's networks include the last frequency and have the sines first; `is_adm` is the other way round in both.
+    """
+
+    def __init__(self, channels: int, is_adm: bool) -> None:
         super().__init__()
-        self.count, self.steps = channels // 2, channels // 2 - (1 if end_point else 0)
+        self.is_adm, self.count = is_adm, channels // 2
+        self.steps = self.count - (0 if is_adm else 1)
 
     def forward(self, noise: Float[Tensor, " B"]) -> Float[Tensor, "B F"]:
         places = torch.arange(self.count, device=noise.device, dtype=noise.dtype)
         angles = noise[:, None] * torch.exp(places * (-log(10000) / self.steps))
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
+        parts = [angles.cos(), angles.sin()] if self.is_adm else [angles.sin(), angles.cos()]
+        return torch.cat(parts, dim=1)
 
 
 class Fourier(nn.Module):
@@ -45,17 +50,21 @@ class Fourier(nn.Module):
 
 
 class Label(nn.Module):
-    """A row of a table for each label: what a linear map gives of one-hot rows times sqrt(C)."""
+    """A row of a table for each label: what a linear map gives of one-hot rows times sqrt(C).
 
-    def __init__(self, options: NetworkOptions, classes: int, channels: int, bias: bool) -> None:
+    In adm it is what a map without a bias gives of the one-hot rows themselves.
+    """
+
+    def __init__(self, options: NetworkOptions, classes: int, channels: int) -> None:
         super().__init__()
+        self.is_adm = options.architecture == "adm"
         self.classes = classes if options.label_scale == "classes" else USUAL_CLASSES
         self.weight = nn.Parameter(torch.empty(classes, channels))
-        self.bias = nn.Parameter(torch.empty(channels)) if bias else None
+        self.bias = None if self.is_adm else nn.Parameter(torch.empty(channels))
 
     def forward(self, labels: Int[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        rows = F.embedding(labels, self.weight) * sqrt(self.classes)
-        return rows if self.bias is None else rows + self.bias
+        rows = F.embedding(labels, self.weight)
+        return rows if self.bias is None else rows * sqrt(self.classes) + self.bias
 
 
 class Conditioning(nn.Module):
@@ -68,10 +77,12 @@ class Conditioning(nn.Module):
         super().__init__()
         self.late = options.architecture == "adm"
         features, self.channels = options.width * options.style.noise_factor, 4 * options.width
-        self.noise = Fourier(features) if options.embedding == "fourier" else Positional(features, not self.late)
+        self.noise = Fourier(features) if options.embedding == "fourier" else Positional(features, self.late)
         label_channels = self.channels if self.late else features
-        self.label = Label(options, classes, label_channels, not self.late) if classes else None
+        self.label = Label(options, classes, label_channels) if classes else None
         self.augment = Linear(CONDITIONS, features, bias=False) if options.augmentation else None
+        if self.augment is not None and self.late:
+            self.augment.gain = 0
         self.first, self.second = Linear(features, self.channels), Linear(self.channels, self.channels)
 
     def forward(

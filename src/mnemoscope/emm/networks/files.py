@@ -12,33 +12,44 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mnemoscope.emm.networks.building import build
-from mnemoscope.emm.networks.options import NetworkOptions
+from mnemoscope.emm.networks.options import VERSIONS, Kind, NetworkOptions, require_current
 from mnemoscope.emm.networks.preconditioning import Preconditioned
+from mnemoscope.emm.networks.published import described, names, unprefixed
 from mnemoscope.errors import UsageError
 
 LAYOUTS = {"qkv": ("blocks", "interleaved"), "labels": ("rows", "columns")}
 
 
-def read_edm(weights: Path, config: Path) -> Preconditioned:
-    """A denoiser of the SongUNet or ADM family from a safetensors file and a JSON description; nothing is unpickled.
+def read_edm(weights: Path, config: Path | None = None, *, preconditioning: Kind | None = None) -> Preconditioned:
+    """A denoiser of the SongUNet or ADM family from a safetensors file; nothing is unpickled.
 
-    The description has `network` (the fields of `NetworkOptions`), `channels`, `resolution`, `num_classes`, and for
-    weights that another program named: `names`, from each name here to the one in the file; `qkv`, the order of the
-    rows of the 1x1 convolution of an attention, `blocks` (all queries, all keys, all values) or `interleaved` (query,
-    key and value of each channel in turn); `labels`, whether a label is a row (`rows`) or a column (`columns`) of its
-    matrix. A 1x1 convolution may lack its last two dimensions. Raises `UsageError` where a weight is missing, left
-    over, or has another shape.
+    Weights under EDM's own names say what they belong to, but for the preconditioning. Others need a JSON description:
+    `network` (the fields of `NetworkOptions`), `channels`, `resolution`, `num_classes`, and for weights that another
+    program named: `names`, from each name here to the one in the file; `qkv`, the order of the rows of the 1x1
+    convolution of an attention, `blocks` (all queries, all keys, all values) or `interleaved` (query, key and value of
+    each channel in turn); `labels`, whether a label is a row (`rows`) or a column (`columns`) of its matrix. A 1x1
+    convolution may lack its last two dimensions. Raises `UsageError` where a weight is missing, left over, or has
+    another shape, and for a description of a network that was another one when it was written.
     """
-    settings = _settings(config)
-    network = build(
-        NetworkOptions.of(settings.get("network", {})),
-        channels=settings["channels"],
-        resolution=settings["resolution"],
-        num_classes=settings.get("num_classes", 0),
-    )
+    tensors = _tensors(weights)
+    theirs = unprefixed(tensors)
+    if config is None and (theirs is None or preconditioning is None):
+        raise UsageError(
+            f"{weights} does not say what network it is; give its description, or, if the weights have EDM's names, "
+            "its --preconditioning."
+        )
+    settings = described(theirs, str(preconditioning)) if config is None and theirs is not None else _settings(config)
+    if config is not None and theirs is None and "names" not in settings:
+        require_current(settings["network"].get("architecture", "ddpmpp"), settings.get("version"), str(config))
+    options = NetworkOptions.of(settings.get("network", {}))
+    about = {name: settings[name] for name in ("channels", "resolution")}
+    network = build(options, **about, num_classes=settings.get("num_classes", 0))
     own = network.network.state_dict()
-    network.network.load_state_dict(_renamed(own, _tensors(weights), settings, weights))
-    return network
+    if theirs is not None and "names" not in settings:
+        table = names(own, options, settings["resolution"])
+        tensors, settings = theirs, settings | {"names": table, "qkv": "interleaved", "labels": "columns"}
+    network.network.load_state_dict(_renamed(own, tensors, settings, weights))
+    return network.eval().requires_grad_(False)
 
 
 def write_edm(network: Preconditioned, options: NetworkOptions, weights: Path, config: Path) -> None:
@@ -49,11 +60,13 @@ def write_edm(network: Preconditioned, options: NetworkOptions, weights: Path, c
         "channels": network.channels,
         "resolution": network.resolution,
         "num_classes": network.num_classes,
+        "version": VERSIONS[options.architecture],
     }
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _settings(config: Path) -> dict[str, Any]:
+def _settings(config: Path | None) -> dict[str, Any]:
+    assert config is not None
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:

@@ -62,13 +62,31 @@ class Resampler(nn.Module):
         """Whether this repeats pixels and does nothing else."""
         return self.taps == (1, 1) and self.direction == "up"
 
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C H W"]:
+    @property
+    def margin(self) -> int:
+        """Pixels beside an image that the filter reaches."""
+        return len(self.taps) // 2 - 1
+
+    def forward(self, x: Float[Tensor, "B C h w"], *, has_margin: bool = False) -> Float[Tensor, "B C H W"]:
+        """The image at the other resolution; with `has_margin` its margin is there and need not be put around it."""
         if self.taps == (1, 1):
             return F.avg_pool2d(x, 2) if self.direction == "down" else F.interpolate(x, scale_factor=2)
-        channels, margin = x.shape[1], len(self.taps) // 2 - 1
+        channels, padding = x.shape[1], 0 if has_margin else self.margin
         kernel = self.kernel.to(x).expand(channels, -1, -1, -1)
         resample = F.conv2d if self.direction == "down" else F.conv_transpose2d
-        return resample(x, kernel, stride=2, padding=margin, groups=channels)
+        return resample(x, kernel, stride=2, padding=padding, groups=channels)
+
+
+class ConvThenHalve(Conv):
+    """A convolution whose output is then halved by a filter: the filter sees the convolution beyond the edge too."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, taps: tuple[int, ...]) -> None:
+        super().__init__(c_in, c_out, kernel)
+        self.resample = Resampler("down", taps)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K h w"]:
+        padding = self.kernel_size[0] // 2 + self.resample.margin
+        return self.resample(F.conv2d(x, self.weight, self.bias, padding=padding), has_margin=True)
 
 
 def fans(weight: Tensor) -> tuple[int, int]:

@@ -34,20 +34,35 @@ STYLES: Mapping[str, Style] = {
 }
 
 
+VERSIONS: Mapping[str, int] = {"ddpmpp": 1, "ncsnpp": 2, "adm": 2}
+"""How often the network of a name has become another one: weights of an earlier version mean nothing in this one."""
+PUBLISHED = "2026-11-30"  # since when version 2 is the published network
+
+
+def require_current(architecture: str, version: int | None, source: str) -> None:
+    """Raise `UsageError` where weights were trained in a network that had the name of another one; none means 1."""
+    if (version or 1) != VERSIONS.get(architecture, version or 1):
+        raise UsageError(
+            f"{source} was made with an {architecture} network that was not the published one (before {PUBLISHED}); "
+            "its weights mean nothing in this one, so train it again."
+        )
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """A U-Net of the EMM experiments and its preconditioning; the defaults are the common setting of the paper.
 
     architecture: `ddpmpp` and `ncsnpp` (Song et al. 2021), `adm` (Dhariwal and Nichol 2021).
     width, multipliers, blocks: channels of the first convolution; of each level in its units; blocks a level.
-    attention: resolutions at which blocks attend; none at all (nor in the bottleneck) if empty.
+    attention: resolutions at which blocks attend; none at all (nor in the bottleneck) if empty. In adm a block has a
+      head for each 64 channels, and one of fewer channels does not attend.
     embedding: features of the noise level; `adm` has positional ones only.
     skips: 1 for a skip connection that is kept, 0 for one that feeds zeros, in encoder order, blocks + 1 a level
       (the input convolution counts to the first level, a down-sampling block to the level it leads to); None keeps all.
     preconditioning: how the denoiser is made from the network (`mnemoscope.emm.networks.preconditioning`).
     noise_input: what the embedding is given, `own` the preconditioning's c_noise, `log` ln(sigma)/4 for each of them.
     label_scale: `classes` as one-hot rows times sqrt(C), whose strength grows with the number of classes C;
-      `constant` as if C were 10, whatever it is.
+      `constant` as if C were 10, whatever it is. Rows of adm are not multiplied.
     augmentation: whether the network is told what was done to its image (9 numbers).
 
     Raises `UsageError` for options that make no network.
@@ -75,6 +90,8 @@ class NetworkOptions:
             raise UsageError(f"A dropout of {self.dropout} was given; give a share from 0 to below 1.")
         if self.architecture == "adm" and self.embedding != "positional":
             raise UsageError("The adm network has a positional embedding only; use embedding positional.")
+        if self.architecture == "adm" and self.label_scale != "classes":
+            raise UsageError("Labels of the adm network do not grow with their number; leave label_scale out.")
         if self.skips is not None and (len(self.skips) != self.skip_count or not set(self.skips) <= {0, 1}):
             raise UsageError(
                 f"The skip mask {','.join(map(str, self.skips))} does not fit; give {self.skip_count} entries 0 or 1, "

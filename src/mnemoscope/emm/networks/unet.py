@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mnemoscope.emm.networks.block import NEARLY_ZERO, Block
 from mnemoscope.emm.networks.embedding import Conditioning
-from mnemoscope.emm.networks.layers import Conv, Norm, Resampler
+from mnemoscope.emm.networks.layers import Conv, ConvThenHalve, Norm
 from mnemoscope.emm.networks.options import NetworkOptions, resolutions
 
 
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
                 self.downs.append(Block(c, c, conditioning, style, dropout=options.dropout, resample="down"))
                 self.widths.append(c)
                 if style.pyramid:
-                    self.pyramid.append(nn.Sequential(Resampler("down", style.taps), Conv(image, c, 3)))
+                    self.pyramid.append(ConvThenHalve(image, c, 3, style.taps))
                 image = c
             blocks = nn.ModuleList()
             for _ in range(options.blocks):

@@ -12,6 +12,7 @@ from mnemoscope.emm.data.patches import photograph_patches
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.data.subset import LabelMode, make_subset
 from mnemoscope.emm.networks import NetworkOptions
+from mnemoscope.emm.networks.options import VERSIONS
 from mnemoscope.emm.training.averaging import Average
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
@@ -86,6 +87,8 @@ class Training:
         """Equal for trainings that are the same: of one content, settings and seed."""
         mask = self.network.skips
         network = asdict(self.network) | {"skips": None if mask is None or all(mask) else mask}
+        if (version := VERSIONS[self.network.architecture]) > 1:
+            network["version"] = version
         said = json.dumps([images, network, self.options.fixed()], sort_keys=True, default=str)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 

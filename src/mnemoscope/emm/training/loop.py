@@ -19,7 +19,7 @@ from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.loss_log import Losses
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.showing import Showing
-from mnemoscope.emm.training.snapshots import Snapshots, built, description
+from mnemoscope.emm.training.snapshots import Snapshots, built, description, refuse_another_network
 from mnemoscope.emm.training.stepping import Training
 from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
 from mnemoscope.errors import UsageError
@@ -53,6 +53,8 @@ def train(
     if height != width:
         raise UsageError(f"The images are {width} x {height}; give square ones, or --resolution.")
     about = description(network, channels, height, images.num_classes)
+    if not overwrite:
+        refuse_another_network(folder)
     with accelerated(options, folder) as accelerator:
         place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         where: dict[str, Any] = {"device": accelerator.device, "augmentation": augmentation, **place}

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mnemoscope.emm.networks import NetworkOptions, build
+from mnemoscope.emm.networks.options import VERSIONS, require_current
 from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.training.averaging import Average
 from mnemoscope.errors import UsageError
@@ -76,6 +77,7 @@ def read_network(
     record = read_json(folder / "run.json")
     if record.get("command") != "emm-train":
         raise UsageError(f"{folder} is no run of emm train; give the folder of one.")
+    refuse_another_network(folder)
     snapshots = Snapshots(folder)
     steps = snapshots.steps()
     if not steps:
@@ -88,14 +90,19 @@ def read_network(
     return network
 
 
+def refuse_another_network(folder: Path) -> None:
+    """Raise `UsageError` for a training whose network had the name of another one, if there is a training."""
+    file = folder / "run.json"
+    network = read_json(file).get("network") if file.is_file() else None
+    if isinstance(network, dict) and "options" in network:
+        require_current(network["options"]["architecture"], network.get("version"), str(folder))
+
+
 def description(network: NetworkOptions, channels: int, resolution: int, num_classes: int) -> dict[str, Any]:
-    """What a network is built from again, as JSON."""
-    return {
-        "options": vars(network) | {},
-        "channels": channels,
-        "resolution": resolution,
-        "num_classes": num_classes,
-    }
+    """What a network is built from again, as JSON; the version is named where it is not the first."""
+    about = {"options": vars(network) | {}, "channels": channels, "resolution": resolution, "num_classes": num_classes}
+    version = VERSIONS[network.architecture]
+    return about | ({"version": version} if version > 1 else {})
 
 
 def built(description: Mapping[str, Any], seed: int = 0) -> Preconditioned:
