@@ -4,12 +4,16 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from mnemoscope.demo.flow import TOKENS
 
 VOCABULARY = 1536
 WIDTH = 96  # of the text embedding, hence of the cross-attention
+FLOW_WIDTH = 64  # of each of the two text encoders of the flow model
 
 
 def tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
@@ -74,4 +78,48 @@ def unet() -> UNet2DConditionModel:
         cross_attention_dim=WIDTH,
         attention_head_dim=2,  # diffusers' name for the number of heads
         norm_num_groups=16,
+    )
+
+
+def transformer(num_layers: int = 6) -> SD3Transformer2DModel:
+    """SD3's network: joint attention over image patches and text states, and a pooled text vector in the modulation."""
+    net = SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=num_layers,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=2 * FLOW_WIDTH,
+        caption_projection_dim=128,
+        pooled_projection_dim=2 * FLOW_WIDTH,
+        pos_embed_max_size=16,
+        qk_norm="rms_norm",
+    )
+    modulations = [m for name, m in net.named_modules() if name.endswith(("norm1.linear", "norm1_context.linear"))]
+    for linear in [
+        *modulations,
+        net.norm_out.linear,
+        net.proj_out,
+    ]:  # each block begins as the identity, the whole as zero
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return net
+
+
+def projected_text_encoder(vocabulary: int) -> CLIPTextModelWithProjection:
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=FLOW_WIDTH,
+            intermediate_size=4 * FLOW_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            projection_dim=FLOW_WIDTH,
+            max_position_embeddings=TOKENS,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
+        )
     )

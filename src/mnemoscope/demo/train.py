@@ -7,7 +7,7 @@ of a step depends on the seed and the step alone.
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 CAPTION_DROPOUT = 0.1
 PREDICTION = "v_prediction"  # small latents carry little signal at high noise, and v keeps what there is
 SAVE_EVERY = 100
+Rate = Callable[[int, int, float], float]  # learning rate by step, number of steps and peak
 
 
 def batch(emoji: Emoji, seed: int, step: int, size: int) -> tuple[Tensor, list[str]]:
@@ -45,8 +46,8 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 class Stage:
     """A training stage whose modules, optimiser and step survive a kill: one file, replaced atomically."""
 
-    def __init__(self, modules: dict[str, nn.Module], file: Path, steps: int, peak: float):
-        self.modules, self.file, self.steps, self.peak = modules, file, steps, peak
+    def __init__(self, modules: dict[str, nn.Module], file: Path, steps: int, peak: float, rate: Rate = learning_rate):
+        self.modules, self.file, self.steps, self.peak, self.rate = modules, file, steps, peak, rate
         parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
         self.step = 0
@@ -65,7 +66,7 @@ class Stage:
 
     def descend(self, loss: Tensor) -> None:
         group = self.optimizer.param_groups[0]
-        group["lr"] = learning_rate(self.step, self.steps, self.peak)
+        group["lr"] = self.rate(self.step, self.steps, self.peak)
         loss.backward()
         nn.utils.clip_grad_norm_(group["params"], 1.0)
         self.optimizer.step()
@@ -82,7 +83,7 @@ class Stage:
                     self.save()
 
 
-def log(folder: Path, **row: float | str) -> None:
+def log(folder: Path, **row: Any) -> None:
     with (folder / "train.jsonl").open("a") as f:
         f.write(json.dumps(row) + "\n")
 
