@@ -20,9 +20,9 @@ from PIL import Image
 
 import mnemoscope as mn
 from mnemoscope import demo, features, stats
-from mnemoscope.detection import Detection, detect_rows
-from mnemoscope.loading import quiet
-from mnemoscope.prompts import as_prompts
+from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import as_prompts
 
 FIRST = ("noise_norm", "score_norm", "noise_ssim", "uncond_norm", "random")  # the first of 50 steps, all prompts
 LATER = ("sharpness", "anisotropy", "flipd", "last_step_difference")  # 20 steps, 60 prompts a kind

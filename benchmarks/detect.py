@@ -18,10 +18,10 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from mnemoscope import demo, stats
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection, detect_rows
-from mnemoscope.loading import quiet
-from mnemoscope.prompts import as_prompts
+from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import as_prompts
 
 
 class Clock:

@@ -22,9 +22,9 @@ import torch
 import mnemoscope as mn
 from detect import large
 from mnemoscope import demo
-from mnemoscope.explanation import Explanation, explain_rows
-from mnemoscope.loading import quiet
-from mnemoscope.prompts import as_prompts
+from mnemoscope.explanation.run import Explanation, explain_rows
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import as_prompts
 
 
 class Kept:

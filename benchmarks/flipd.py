@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mnemoscope as mn
 from mnemoscope import demo
-from mnemoscope.loading import quiet
+from mnemoscope.model.loading import quiet
 
 GUIDANCE = 7.5
 EXACT = {  # what each way is compared with, if not with itself

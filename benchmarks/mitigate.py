@@ -20,7 +20,7 @@ import torch
 import mnemoscope as mn
 from detect import large
 from mnemoscope import demo
-from mnemoscope.loading import quiet
+from mnemoscope.model.loading import quiet
 
 IMAGES, ITERATIONS, STEPS = 4, 10, 50
 

@@ -24,15 +24,15 @@ from PIL import Image
 import mnemoscope as mn
 from bundled import sscd_features, through_autoencoder
 from mnemoscope import demo, features, registry, stats
-from mnemoscope.alignment import aligner
-from mnemoscope.curves import Point, curve
-from mnemoscope.generation import Generation
-from mnemoscope.loading import quiet
-from mnemoscope.mitigating import Mitigation, mitigated
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.references import read_references
-from mnemoscope.run import read_rows
-from mnemoscope.sweep import run_sweep
+from mnemoscope.features.alignment import aligner
+from mnemoscope.features.references import read_references
+from mnemoscope.generation.run import Generation
+from mnemoscope.mitigation.chosen import Mitigation, mitigated
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import Prompt, as_prompts
+from mnemoscope.run.run import read_rows
+from mnemoscope.sweep.curves import Point, curve
+from mnemoscope.sweep.run import run_sweep
 
 REPLICATES = 0.8
 STRENGTHS: dict[str, tuple[Any, ...]] = {

@@ -16,13 +16,14 @@ import time
 import torch
 
 import mnemoscope as mn
-from mnemoscope import ablation, demo, schedule
-from mnemoscope.likeness import Likeness, stretched
-from mnemoscope.loading import quiet
-from mnemoscope.located import Located
-from mnemoscope.neurons import statistics, thresholds
-from mnemoscope.neurons.differences import Setting
-from mnemoscope.neurons.selection import candidates, selections
+from mnemoscope import demo
+from mnemoscope.localization import statistics, thresholds
+from mnemoscope.localization.differences import Setting
+from mnemoscope.localization.selection import candidates, selections
+from mnemoscope.methods.located import Located
+from mnemoscope.model import ablation, schedule
+from mnemoscope.model.likeness import Likeness, stretched
+from mnemoscope.model.loading import quiet
 
 Sets = dict[str, list[int]]
 

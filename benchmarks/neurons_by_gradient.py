@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 import mnemoscope as mn
-from mnemoscope import ablation, demo, features, stats
-from mnemoscope.loading import quiet
+from mnemoscope import demo, features, stats
+from mnemoscope.localization import statistics
+from mnemoscope.localization.attribution import Probe
+from mnemoscope.localization.states import Look
 from mnemoscope.localizers import neurons_by_gradient
-from mnemoscope.neurons import statistics
-from mnemoscope.neurons.attribution import Probe
-from mnemoscope.neurons.states import Look
+from mnemoscope.model import ablation
+from mnemoscope.model.loading import quiet
 
 REPLICATES, SHARES, GUIDANCE = 0.8, (0.02, 0.05, 0.1, 0.2), 3.0
 

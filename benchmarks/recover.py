@@ -23,17 +23,17 @@ import torch
 
 import mnemoscope as mn
 from mnemoscope import demo
-from mnemoscope.ablation import ablated, union
-from mnemoscope.adversarial import KEY, adversarial_embedding, overlap
-from mnemoscope.autoencoder import encode_images
-from mnemoscope.editing import edited_by
 from mnemoscope.features import descriptor
-from mnemoscope.loading import quiet
+from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.states import Look
 from mnemoscope.localizers import neurons_by_gradient
-from mnemoscope.neurons.attribution import Probe, smallest
-from mnemoscope.neurons.states import Look
-from mnemoscope.prompts import as_prompts
-from mnemoscope.recovery import STAGES, Recovery, Target, run_recovery
+from mnemoscope.mitigation.editing import edited_by
+from mnemoscope.model.ablation import ablated, union
+from mnemoscope.model.autoencoder import encode_images
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.run import STAGES, Recovery, Target, run_recovery
 
 RECOVERY = Recovery(images=2, num_inference_steps=20, guidance_scale=3.0, threshold=0.8)
 SAMPLING: dict[str, Any] = {"guidance_scale": 3.0, "num_inference_steps": 20}

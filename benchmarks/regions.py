@@ -22,11 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 import mnemoscope as mn
-from mnemoscope import demo, regions, stats
-from mnemoscope.batching import chunks
+from mnemoscope import demo, stats
 from mnemoscope.demo import captions
 from mnemoscope.detectors.masked_noise_norm import inside
-from mnemoscope.loading import quiet
+from mnemoscope.explanation import regions
+from mnemoscope.model.loading import quiet
+from mnemoscope.run.batching import chunks
 
 SHOWN = (2500 / (3 * 256**2)) ** 0.5  # the paper's limit on the squared error of a picture of 256 pixels, by pixel
 BATCH = 16

@@ -21,14 +21,14 @@ from torch.nn import functional as F
 
 from detect import large
 from mnemoscope import demo
-from mnemoscope.autoencoder import scaled
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.loading import quiet
-from mnemoscope.schedule import prediction_type
+from mnemoscope.model.autoencoder import scaled
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.loading import quiet
+from mnemoscope.model.schedule import prediction_type
 from mnemoscope.training.averages import Averages
-from mnemoscope.training.batches import Batches, training_set
-from mnemoscope.training.conditioning import keyed
-from mnemoscope.training.data_options import DataOptions
+from mnemoscope.training.data.batches import Batches, training_set
+from mnemoscope.training.data.conditioning import keyed
+from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.networks import Networks
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions

@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 
 import mnemoscope as mn
-from mnemoscope.loading import quiet
-from mnemoscope.training.data_options import DataOptions
-from mnemoscope.training.dataset import TrainingSet
-from mnemoscope.training.latents import Latents
-from mnemoscope.training.order import Order
-from mnemoscope.training.texts import Texts
+from mnemoscope.model.loading import quiet
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.latents import Latents
+from mnemoscope.training.data.options import DataOptions
+from mnemoscope.training.data.order import Order
+from mnemoscope.training.data.texts import Texts
 
 
 def main() -> None:

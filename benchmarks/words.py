@@ -22,10 +22,10 @@ import yaml
 
 import mnemoscope as mn
 from mnemoscope import demo, registry, stats
-from mnemoscope.batching import chunks
-from mnemoscope.explanation import Explanation, explain_rows
-from mnemoscope.loading import quiet
-from mnemoscope.prompts import as_prompts
+from mnemoscope.explanation.run import Explanation, explain_rows
+from mnemoscope.model.loading import quiet
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.batching import chunks
 
 SCORES = ("noise_norm", "score_norm", "flipd", "sharpness", "anisotropy")
 EXPLAINERS: tuple[tuple[str, dict], ...] = (

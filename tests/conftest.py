@@ -17,8 +17,8 @@ with warnings.catch_warnings():
     import diffusers  # noqa: F401
     import transformers  # noqa: F401
 
-from mnemoscope.denoiser import Denoiser  # noqa: E402
-from mnemoscope.loading import quiet  # noqa: E402
+from mnemoscope.model.denoiser import Denoiser  # noqa: E402
+from mnemoscope.model.loading import quiet  # noqa: E402
 
 quiet()
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     from mnemoscope import cli
 
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["mnemoscope", *map(str, words)])

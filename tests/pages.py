@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from mnemoscope import stats
-from mnemoscope.terminal import print_run
+from mnemoscope.report.terminal import print_run
 
 HOSTILE = [
     "<script>alert(1)</script>",

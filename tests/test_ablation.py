@@ -6,10 +6,10 @@ from torch import nn
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, hooks
-from mnemoscope.ablation import ablated, masked
 from mnemoscope.errors import UsageError
-from mnemoscope.step import Step
+from mnemoscope.model import ablation, hooks
+from mnemoscope.model.ablation import ablated, masked
+from mnemoscope.model.step import Step
 
 T = torch.tensor(601)
 PROMPTS = ["a cat", "two dogs", "a red house"]

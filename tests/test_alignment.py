@@ -15,11 +15,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 import tiny
 from mnemoscope import demo
-from mnemoscope.alignment import aligner
 from mnemoscope.demo import concepts, scenes, train_concepts
 from mnemoscope.demo import train as demo_train
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.features.alignment import aligner
+from mnemoscope.model.denoiser import Denoiser
 
 VERBATIM = [r for r in demo.references() if r.kind == "verbatim"]
 OTHERS = [*VERBATIM[7:], *VERBATIM[:7]]  # each beside another one's image: the control

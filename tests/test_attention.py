@@ -8,11 +8,11 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch.nn.functional import scaled_dot_product_attention
 
 import tiny
-from mnemoscope import attention
-from mnemoscope.attention import edited, layers, spikes, steer
-from mnemoscope.cond import BIAS, GAIN, SPIKES, concatenate, rows
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model import attention
+from mnemoscope.model.attention import edited, layers, spikes, steer
+from mnemoscope.model.cond import BIAS, GAIN, SPIKES, concatenate, rows
+from mnemoscope.model.denoiser import Denoiser
 
 T = torch.tensor(601)
 PIPES = {

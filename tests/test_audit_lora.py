@@ -12,10 +12,10 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 import tiny
-from mnemoscope import api
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.run import read_rows
-from mnemoscope.trajectory import Trajectory
+from mnemoscope.methods import by_name as api
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.run.run import read_rows
 
 PROMPTS = ["abc", "xyz", "a b c"]
 AUDIT = ["--num-inference-steps", 2, "--images", 1, "--seeds", 1, "--explain", "none", "--mitigate", "none"]

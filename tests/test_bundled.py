@@ -8,10 +8,11 @@ import torch
 from diffusers import DiffusionPipeline
 
 import mnemoscope as mn
-from mnemoscope import demo, features, hooks, stats
+from mnemoscope import demo, features, stats
 from mnemoscope.demo import captions
-from mnemoscope.detection import Detection, detect_rows
-from mnemoscope.prompts import as_prompts
+from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.model import hooks
+from mnemoscope.prompts.prompt import as_prompts
 
 OTHERS = ["a cat", "a red bus in the snow", "portrait of an old fisherman", "xylophone", "Two dogs running on a beach"]
 

@@ -10,8 +10,8 @@ import mnemoscope as mn
 import tiny
 from mnemoscope import demo, registry
 from mnemoscope.captions import random_caption, random_numbers, random_words, repeat_words
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.denoiser import Denoiser
 
 NAMES = registry.names("caption")
 every = pytest.mark.parametrize("name", NAMES)

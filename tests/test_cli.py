@@ -19,8 +19,8 @@ import mnemoscope as mn
 from mnemoscope import cli, planted, registry
 from mnemoscope.errors import UsageError
 from mnemoscope.planted import model as planted_model
-from mnemoscope.run import read_rows
-from mnemoscope.settings import parameters, read_settings
+from mnemoscope.run.run import read_rows
+from mnemoscope.run.settings import parameters, read_settings
 
 COMMANDS = ["demo", "audit", "detect", "explain", "localize", "rewrite", "generate", "sweep", "measure", "recover"]
 COMMANDS += ["train", "experiment", "emm", "index", "import", "report", "list"]
@@ -42,7 +42,7 @@ def planted_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         mn.Denoiser, "from_pretrained", lambda name, **how: planted_model() if name == "planted" else load(name, **how)
     )
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -114,14 +114,14 @@ def test_a_detection_ends_with_0_and_prints_its_result(detect, tmp_path: Path) -
 
 def test_a_run_with_failed_rows_ends_with_1(detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mnemoscope.detection.detect_rows", lambda *_: 1 / 0)
+        patch.setattr("mnemoscope.detection.run.detect_rows", lambda *_: 1 / 0)
         code, out, _ = detect()
     assert code == 1 and "4 rows failed" in out
     assert detect()[0] == 0 and {r["status"] for r in read_rows(tmp_path / "run")} == {"ok"}
 
 
 def test_an_interruption_ends_with_130_and_one_sentence_and_goes_on(detect, tmp_path: Path, monkeypatch) -> None:
-    from mnemoscope import detection
+    from mnemoscope.detection import run as detection
 
     detect_rows, calls = detection.detect_rows, []
 
@@ -143,14 +143,14 @@ def test_a_full_disk_is_told_in_one_sentence(detect, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "rows.jsonl")
 
-    monkeypatch.setattr("mnemoscope.run._append", full)
+    monkeypatch.setattr("mnemoscope.run.run._append", full)
     code, _, err = detect()
     assert code == 2
     assert err == "mnemoscope: No space left on device: rows.jsonl; mend that and give the same command to go on.\n"
 
 
 def test_a_bug_of_ours_is_not_hidden(detect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnemoscope.detection.calibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("mnemoscope.detection.run.calibrate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         detect()
 
@@ -447,7 +447,8 @@ def test_an_interrupt_from_the_keyboard_ends_with_130_and_the_run_goes_on(mnemos
     words += ["--out", str(tmp_path / "run")]
     main = f"""
 import signal, sys, time
-from mnemoscope import cli, detection
+from mnemoscope import cli
+from mnemoscope.detection import run as detection
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start its background jobs deaf to it
 rows = detection.detect_rows
 detection.detect_rows = lambda *given: time.sleep(0.5) or rows(*given)
@@ -494,7 +495,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.registry import score
-from mnemoscope.step import Step
+from mnemoscope.model.step import Step
 
 
 @score(paper="arXiv:9999.00001", cost="1 pair of evaluations")
@@ -518,7 +519,7 @@ def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path
             import sys
             import mnemoscope as mn
             from mnemoscope import cli, planted, registry
-            from mnemoscope.loading import quiet
+            from mnemoscope.model.loading import quiet
             assert mn.__file__.startswith({str(copy)!r}) and "push_peak" in registry.names("score")
             model, prompts = planted.model(), planted.prompts(True) + planted.prompts(False)
             found = mn.detect(mn.Trajectory(model, prompts, 0), "push_peak", times=3.0)

@@ -8,7 +8,8 @@ import torch
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, planted, registry, stats
+from mnemoscope import planted, registry, stats
+from mnemoscope.model import ablation
 from mnemoscope.registry import Method
 
 CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do not detect

@@ -6,7 +6,7 @@ import torch
 
 import mnemoscope as mn
 import tiny
-from mnemoscope.descent import descend
+from mnemoscope.methods.descent import descend
 
 ASKED = {"num_inference_steps": 4, "guidance_scale": 3.0}
 PROMPTS = ["a cat", "two dogs in the sea", "red"]

@@ -14,11 +14,11 @@ import torch
 import mnemoscope as mn
 from mnemoscope import planted as planted_model
 from mnemoscope import stats
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection, detect_rows, run_detection
+from mnemoscope.detection.run import Detection, detect_rows, run_detection
 from mnemoscope.errors import UsageError
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.run import read_rows
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt, as_prompts
+from mnemoscope.run.run import read_rows
 
 MEMORIZED, ORDINARY = planted_model.prompts(True), planted_model.prompts(False)
 ALL = as_prompts(MEMORIZED + ORDINARY)
@@ -454,7 +454,7 @@ def test_a_score_that_is_no_number_is_a_failed_row(planted: Denoiser, tmp_path: 
 
 @pytest.mark.parametrize("values", [[0.5, math.nan], [math.nan, 0.5], [0.5, math.inf]])
 def test_no_seed_may_be_other_than_a_number_even_where_the_greatest_counts(planted, monkeypatch, values) -> None:
-    monkeypatch.setattr("mnemoscope.api.detect", lambda *_, **__: torch.tensor(values))
+    monkeypatch.setattr("mnemoscope.methods.by_name.detect", lambda *_, **__: torch.tensor(values))
     with pytest.raises(ValueError, match="the score is"):
         detect_rows(planted, ALL[:1], Detection("noise_ssim", seeds=2))
 

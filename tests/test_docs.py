@@ -15,12 +15,12 @@ import pytest
 import typer
 
 from mnemoscope import cli, registry
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection, run_detection
-from mnemoscope.generation import Generation, run_generation
-from mnemoscope.prompts import as_prompts
-from mnemoscope.references import Reference, References
-from mnemoscope.run import read_rows
+from mnemoscope.detection.run import Detection, run_detection
+from mnemoscope.features.references import Reference, References
+from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_rows
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -25,7 +25,7 @@ from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.sampling.samplers import edm_sample
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
-from mnemoscope.run import read_rows
+from mnemoscope.run.run import read_rows
 
 LEVELS = [80.0, 12.9, 3.3, 1.1, 0.59, 0.3, 0.14, 0.06, 0.0075, 0.002]
 ENGINES = [False, *([True] if integers_are_exact() else [])]

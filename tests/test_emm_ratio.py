@@ -19,7 +19,7 @@ from mnemoscope.emm.ratio.references import ByFeatures, ByPixels
 from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from mnemoscope.emm.sweeps.running import run_sweep
 from mnemoscope.emm.sweeps.verdicts import verdict
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 from pages import Page
 
 ROOT = Path(__file__).parents[1]

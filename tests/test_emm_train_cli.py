@@ -26,7 +26,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.report import emm_train as shown
 from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 
 COMMAND = typer.main.get_command(cli.app).commands["emm"].commands["train"]
 OPTIONS = {p.name: p for p in COMMAND.params}

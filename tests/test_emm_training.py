@@ -34,7 +34,7 @@ from mnemoscope.emm.training.snapshots import Snapshots, read_network
 from mnemoscope.emm.training.stepping import Training
 from mnemoscope.emm.training.watching import Scorer, decided, result
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.training.noise import keyed
 from mnemoscope.training.processes import Interruption
 

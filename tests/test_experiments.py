@@ -29,8 +29,8 @@ from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
 from mnemoscope.experiments.subjects import subjects
 from mnemoscope.experiments.verdicts import verdict
 from mnemoscope.measuring.complexity import jpeg_size
-from mnemoscope.run import read_json, read_rows
-from mnemoscope.training.order import Order
+from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.training.data.order import Order
 from training_data import data
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,10 @@ import torch
 import mnemoscope as mn
 import tiny
 from mnemoscope import registry
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.explainers.token_gradients import per_step
-from mnemoscope.words import Token, aligned, content, joined, merged
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.words import Token, aligned, content, joined, merged
 
 EXPLAINERS = registry.explainers("tokens")
 PROMPTS = ["memorized 1", "ordinary 2", "a photo of the memorized 3", ""]

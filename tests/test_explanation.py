@@ -10,13 +10,13 @@ import torch
 import mnemoscope as mn
 import tiny
 from mnemoscope import cli
-from mnemoscope.attributions import export_layer6, read_layer6, write_layer6
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.explanation import Explanation, import_explanation, run_explanation
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.run import read_json, read_rows
-from mnemoscope.words import content
+from mnemoscope.explanation.attributions import export_layer6, read_layer6, write_layer6
+from mnemoscope.explanation.run import Explanation, import_explanation, run_explanation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.words import content
+from mnemoscope.prompts.prompt import Prompt, as_prompts
+from mnemoscope.run.run import read_json, read_rows
 from test_detection import broken_for, raising
 
 TEXTS = ["memorized 1", "ordinary 2, a photo", "Kanagawa", "", "memorized 1"]
@@ -183,7 +183,7 @@ def command(*words: str) -> int:
 def test_the_command_writes_rows_and_attributions(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
     (tmp_path / "p.txt").write_text("an owl\nthe fox\n")
     out = tmp_path / "run"
     words = ["explain", "demo", "--prompts", str(tmp_path / "p.txt"), "--out", str(out), "--device", "cpu"]

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import tiny
-from mnemoscope import schedule
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model import schedule
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.training.extrapolation import candidates, extrapolated
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated

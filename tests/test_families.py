@@ -12,11 +12,11 @@ from diffusers import (
 )
 
 import tiny
-from mnemoscope.cond import concatenate, rows
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.cond import concatenate, rows
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.scores.noise_norm import noise_norm
-from mnemoscope.trajectory import Trajectory
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mnemoscope.detection import Detection, import_detection, run_detection
+from mnemoscope.detection.formats import read_wen, write_wen
+from mnemoscope.detection.run import Detection, import_detection, run_detection
 from mnemoscope.errors import UsageError
-from mnemoscope.formats import read_wen, write_wen
-from mnemoscope.prompts import as_prompts
-from mnemoscope.run import read_rows
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_rows
 
 
 def record(text: str, *images: list[float], **others: Any) -> dict:

@@ -8,19 +8,19 @@ import pytest
 from PIL import Image
 
 import tiny
-from mnemoscope.audit import Copying, run_audit, to_draw
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection
+from mnemoscope.audit.run import Copying, run_audit, to_draw
+from mnemoscope.detection.run import Detection
 from mnemoscope.errors import UsageError
-from mnemoscope.explanation import Explanation
+from mnemoscope.explanation.run import Explanation
 from mnemoscope.features import descriptor
-from mnemoscope.generation import Generation, run_generation
+from mnemoscope.features.references import read_references
+from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.measuring.measurement import Measurement
-from mnemoscope.mitigating import Mitigation
+from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.planted import images as planted_images
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.references import read_references
-from mnemoscope.run import read_rows
+from mnemoscope.prompts.prompt import Prompt, as_prompts
+from mnemoscope.run.run import read_rows
 
 PROMPTS = as_prompts([f"{kind} {k}" for k in range(2) for kind in ("memorized", "ordinary")])
 FEW = Generation(images=2, seed=3, num_inference_steps=4)

@@ -10,9 +10,9 @@ import torch
 import mnemoscope as mn
 import tiny
 from mnemoscope import features, planted
-from mnemoscope.detection import Detection, run_detection
-from mnemoscope.prompts import as_prompts
-from mnemoscope.start import Start
+from mnemoscope.detection.run import Detection, run_detection
+from mnemoscope.model.start import Start
+from mnemoscope.prompts.prompt import as_prompts
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import tiny
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.hooks import VALUES, capture, edit_output, matching, value_layers
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.hooks import VALUES, capture, edit_output, matching, value_layers
 
 T = torch.tensor(601)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mnemoscope import cli
 from mnemoscope.report.command import command_line
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.search.shards import Index
 from test_search import COUNT, encoded, pictures
 

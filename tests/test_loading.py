@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil
 
 import tiny
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.loading import SCHEDULERS, _load_lora, load, pick_device, pick_dtype
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.loading import SCHEDULERS, _load_lora, load, pick_device, pick_dtype
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated

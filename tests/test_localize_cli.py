@@ -13,13 +13,14 @@ import pytest
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, localization
 from mnemoscope.errors import UsageError
-from mnemoscope.localization import Localization, import_localization, run_localization
-from mnemoscope.neuron_tables import COLUMNS, LAYERS, export_nemo, read_nemo, write_nemo
-from mnemoscope.neurons import statistics
-from mnemoscope.prompts import as_prompts
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.localization import run as localization
+from mnemoscope.localization import statistics
+from mnemoscope.localization.run import Localization, import_localization, run_localization
+from mnemoscope.localization.tables import COLUMNS, LAYERS, export_nemo, read_nemo, write_nemo
+from mnemoscope.model import ablation
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_json, read_rows
 from test_neurons import small
 
 PROMPTS = ["a cat", "a red bicycle", "a  cat"]
@@ -35,7 +36,7 @@ def model() -> mn.Denoiser:
 def tiny_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """`small` as a MODEL, and no `settle_threads` in the tests' own process."""
     monkeypatch.setattr(mn.Denoiser, "from_pretrained", lambda name, **how: small())
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
     monkeypatch.setenv("COLUMNS", "200")
 
 

@@ -13,8 +13,8 @@ from mnemoscope.features import descriptor
 from mnemoscope.measuring.generated import read_generated
 from mnemoscope.measuring.measurement import Measurement, run_measurement
 from mnemoscope.measuring.sides import Sources
-from mnemoscope.prompts import as_prompts
-from mnemoscope.run import read_rows
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_rows
 
 COPIES, REFERENCES, IMAGES = 4, 12, 9
 FEW = Measurement(params={"background.resamples": 50}, top=3)

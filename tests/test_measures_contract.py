@@ -13,7 +13,7 @@ from mnemoscope.features import descriptor
 from mnemoscope.measuring.comparison import Comparison, Features, Generated
 from mnemoscope.measuring.sides import Folder
 from mnemoscope.pictures import Picture
-from mnemoscope.run import write_json
+from mnemoscope.run.run import write_json
 
 PROMPTS, SEEDS, REFERENCES = 5, 4, 14
 FEW = {"resamples": 20, "permutations": 20, "subsets": 5}

@@ -9,15 +9,16 @@ import torch
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import attention, demo, registry
-from mnemoscope.cond import BIAS, GAIN, SPIKES
-from mnemoscope.denoiser import Denoiser
+from mnemoscope import demo, registry
 from mnemoscope.errors import UsageError
-from mnemoscope.identity import weights_hash
 from mnemoscope.mitigations.guidance_schedule import past_minimum
 from mnemoscope.mitigations.padding_mask import first_padding
+from mnemoscope.model import attention
+from mnemoscope.model.cond import BIAS, GAIN, SPIKES
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.identity import weights_hash
+from mnemoscope.model.start import Start
 from mnemoscope.registry import stopping
-from mnemoscope.start import Start
 
 KEY = "encoder_hidden_states"
 NAMES = registry.names("mitigate") + registry.names("caption")

@@ -12,14 +12,15 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, demo, hooks, registry
+from mnemoscope import demo, registry
 from mnemoscope.errors import UsageError
-from mnemoscope.likeness import Likeness, stretched
-from mnemoscope.neurons import statistics, statistics_files, thresholds
-from mnemoscope.neurons.differences import Differences, Setting
-from mnemoscope.neurons.refining import Current, halving, one_by_one, refine
-from mnemoscope.neurons.selection import candidates, selections
-from mnemoscope.neurons.statistics import Statistics
+from mnemoscope.localization import statistics, statistics_files, thresholds
+from mnemoscope.localization.differences import Differences, Setting
+from mnemoscope.localization.refining import Current, halving, one_by_one, refine
+from mnemoscope.localization.selection import candidates, selections
+from mnemoscope.localization.statistics import Statistics
+from mnemoscope.model import ablation, hooks
+from mnemoscope.model.likeness import Likeness, stretched
 
 neurons = registry.get("localize", "neurons").function
 Sets = dict[str, list[int]]

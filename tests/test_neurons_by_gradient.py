@@ -8,15 +8,16 @@ from PIL import Image
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import ablation, registry
+from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.localization import sets
+from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.files import read_neurons
+from mnemoscope.localization.states import CLOSENESS, Look
 from mnemoscope.localizers import neurons_by_gradient
-from mnemoscope.mitigating import chosen
-from mnemoscope.neurons import sets
-from mnemoscope.neurons.attribution import Probe, smallest
-from mnemoscope.neurons.files import read_neurons
-from mnemoscope.neurons.states import CLOSENESS, Look
-from mnemoscope.step import Step
+from mnemoscope.mitigation.chosen import chosen
+from mnemoscope.model import ablation
+from mnemoscope.model.step import Step
 
 PROMPTS = ["a cat", "two dogs"]
 DOWN = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v"
@@ -117,7 +118,7 @@ def test_closeness_is_the_distance_to_the_training_image(model: mn.Denoiser) -> 
     value, (states,) = look.at(model, PROMPTS, [7])
     ours = Probe(model, PROMPTS, states, value)
     (state,) = states
-    from mnemoscope.autoencoder import encode_images
+    from mnemoscope.model.autoencoder import encode_images
 
     clean = encode_images(model.pipe, list(images.values()), model.latent_shape)
     bar = model.pipe.scheduler.alphas_cumprod[state.t].double()

@@ -10,11 +10,11 @@ import torch
 
 import mnemoscope as mn
 from mnemoscope.detectors import noise_ssim
-from mnemoscope.neurons.blocking import Blocking
-from mnemoscope.neurons.differences import Differences, Setting
-from mnemoscope.neurons.searching import alike_pairs
-from mnemoscope.neurons.space import Space
-from mnemoscope.neurons.statistics import activations
+from mnemoscope.localization.blocking import Blocking
+from mnemoscope.localization.differences import Differences, Setting
+from mnemoscope.localization.searching import alike_pairs
+from mnemoscope.localization.space import Space
+from mnemoscope.localization.statistics import activations
 from parity import pipeline
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.errors import UsageError
-from mnemoscope.prompts import Prompt, as_prompts, read_prompts
+from mnemoscope.prompts.prompt import Prompt, as_prompts, read_prompts
 
 CAPTIONS = ['a "dog", red', "<i>cät</i>; sleeping", "two\twords", "a 'dog'"]
 

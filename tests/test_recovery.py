@@ -10,18 +10,19 @@ import torch
 from PIL import Image
 
 import tiny
-from mnemoscope import pruning, schedule
-from mnemoscope.adversarial import KEY, adversarial_embedding, overlap
-from mnemoscope.autoencoder import encode_images
-from mnemoscope.cond import rows
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.editing import edited_by
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
-from mnemoscope.prompts import as_prompts
-from mnemoscope.recovery import Recovery, Target, run_recovery, summary
-from mnemoscope.run import read_rows
-from mnemoscope.targets import targets_of
+from mnemoscope.mitigation import pruning
+from mnemoscope.mitigation.editing import edited_by
+from mnemoscope.model import schedule
+from mnemoscope.model.autoencoder import encode_images
+from mnemoscope.model.cond import rows
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.run import Recovery, Target, run_recovery, summary
+from mnemoscope.recovery.targets import targets_of
+from mnemoscope.run.run import read_rows
 
 FAST = Recovery(images=2, num_inference_steps=3, attack_steps=3, attack_batch=2, threshold=0.9)
 
@@ -80,7 +81,7 @@ def test_the_attack_brings_the_loss_down_and_each_image_by_itself(kind: str) -> 
 
 
 def test_the_attack_keeps_the_steering_of_an_edit(model: Denoiser) -> None:
-    from mnemoscope.ablation import gain, layers, steer
+    from mnemoscope.model.ablation import gain, layers, steer
 
     x0, cond = torch.zeros(1, *model.latent_shape), model.encode(["a"])
     all_neurons = {name: range(module.weight.shape[0]) for name, module in layers(model, "all").items()}

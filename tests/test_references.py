@@ -11,7 +11,7 @@ from PIL import Image
 
 from mnemoscope import features
 from mnemoscope.errors import UsageError
-from mnemoscope.references import Reference, read_references
+from mnemoscope.features.references import Reference, read_references
 
 
 def noise(seed: int, size: int = 32) -> Image.Image:

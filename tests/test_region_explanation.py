@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import cli, demo, plots, regions
-from mnemoscope.denoiser import Denoiser
+from mnemoscope import cli, demo, plots
 from mnemoscope.errors import UsageError
-from mnemoscope.explanation import Explanation, run_explanation
-from mnemoscope.masks import read_masks, resized
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.explanation import regions
+from mnemoscope.explanation.masks import read_masks, resized
+from mnemoscope.explanation.run import Explanation, run_explanation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt, as_prompts
+from mnemoscope.run.run import read_json, read_rows
 from test_detection import broken_for, raising
 from test_docs import documented
 

@@ -10,12 +10,14 @@ from PIL import Image
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import attention, demo, jacobian, regions, registry, stats
+from mnemoscope import demo, registry, stats
 from mnemoscope.demo import captions
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.detectors.masked_noise_norm import inside
 from mnemoscope.errors import UsageError
-from mnemoscope.hooks import capture
+from mnemoscope.explanation import regions
+from mnemoscope.model import attention, jacobian
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.hooks import capture
 from mnemoscope.scores.noise_norm import noise_norm
 
 MAPS = registry.explainers("regions")

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from mnemoscope import plots
+from mnemoscope.cli.listing import methods_table
 from mnemoscope.errors import UsageError
-from mnemoscope.listing import methods_table
 from mnemoscope.report import write
 from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read

@@ -14,7 +14,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.report.reading import headline, read
 from mnemoscope.report.shares import coloured, shares, spaced, strength
-from mnemoscope.terminal import print_run
+from mnemoscope.report.terminal import print_run
 from pages import HOSTILE, Page, edit, make_explain, printed, rows_of, save, word_row
 
 WORDS = ["the", "fox", "and", "the", "fox"]

@@ -15,12 +15,12 @@ import pytest
 import mnemoscope as mn
 from chat_server import ChatServer, chat_server
 from mnemoscope import cli, planted
-from mnemoscope.calibration import conditions
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection
+from mnemoscope.detection.run import Detection
 from mnemoscope.errors import UsageError
-from mnemoscope.explanation import Explanation, run_explanation
-from mnemoscope.prompts import as_prompts
+from mnemoscope.explanation.run import Explanation, run_explanation
+from mnemoscope.methods.thresholds import conditions
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.rewriting.chat import Chat
 from mnemoscope.rewriting.choice import Choice
 from mnemoscope.rewriting.endpoint import Connection, Endpoint
@@ -29,7 +29,7 @@ from mnemoscope.rewriting.offline import Offline
 from mnemoscope.rewriting.outcome import export_layer6, selected, summarised
 from mnemoscope.rewriting.rescoring import Scorer, detection_of
 from mnemoscope.rewriting.rewrites import run_rewriting
-from mnemoscope.run import Run, read_json, read_rows
+from mnemoscope.run.run import Run, read_json, read_rows
 
 KEY = "sk-planted-0123456789"
 PROMPTS = ["memorized 1", "ordinary 2", "memorized 3"]
@@ -325,7 +325,7 @@ def rewrite(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
     monkeypatch.setattr(
         mn.Denoiser, "from_pretrained", lambda name, **how: planted.model() if name == "planted" else load(name, **how)
     )
-    monkeypatch.setattr("mnemoscope.loading.settle_threads", lambda: 1)
+    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
     monkeypatch.chdir(tmp_path)
     for name in ("MNEMOSCOPE_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.rewriting.choice import Choice, choose, draw_seed, probabilities
 from mnemoscope.rewriting.masked import masked
 from mnemoscope.rewriting.neighbours import neighbours

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from mnemoscope import run as run_module
-from mnemoscope.detection import Detection, run_detection
+from mnemoscope.detection.run import Detection, run_detection
 from mnemoscope.errors import UsageError
-from mnemoscope.generation import Generation, run_generation
-from mnemoscope.prompts import as_prompts
-from mnemoscope.run import Run, read_rows
+from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run import run as run_module
+from mnemoscope.run.run import Run, read_rows
 
 SETTINGS = {"method": "noise_norm", "seeds": 1}
 

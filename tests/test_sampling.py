@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from mnemoscope.denoiser import EDIT_POINTS, Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.denoiser import EDIT_POINTS, Denoiser
+from mnemoscope.model.trajectory import Trajectory, paired
 from mnemoscope.scores.noise_norm import noise_norm
-from mnemoscope.trajectory import Trajectory, paired
 
 PROMPTS = ["a cat", "two dogs", "the sea", "", "a cat", "red"]
 SEEDS = [3, 8, 0, 5, 1, 2**40]

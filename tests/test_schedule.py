@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.schedule import PREDICTION_TYPES, alpha_sigma, from_eps, prediction_type, to_eps, to_x0
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.schedule import PREDICTION_TYPES, alpha_sigma, from_eps, prediction_type, to_eps, to_x0
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"

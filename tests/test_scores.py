@@ -13,8 +13,9 @@ from torch.nn import functional
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import demo, jacobian, planted, schedule, stats
-from mnemoscope.autoencoder import encode_images
+from mnemoscope import demo, planted, stats
+from mnemoscope.model import jacobian, schedule
+from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.registry import get
 
 SHAPE = (3, 2, 2)  # 12 dimensions, 5 of them collapsed

@@ -18,7 +18,7 @@ from PIL import Image
 import mnemoscope as mn
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, Identity, descriptor
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.search.build import build_index
 from mnemoscope.search.duplicates import duplicate_groups, join, run_duplicates
 from mnemoscope.search.querying import run_search

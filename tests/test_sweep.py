@@ -10,13 +10,13 @@ from PIL import Image
 
 import mnemoscope as mn
 from mnemoscope import planted as truth
-from mnemoscope.curves import Point, curve, points
-from mnemoscope.generation import Generation, run_generation
-from mnemoscope.mitigating import Mitigation, chosen, mitigated, readable
-from mnemoscope.prompts import as_prompts
-from mnemoscope.references import References, read_references
-from mnemoscope.run import read_rows
-from mnemoscope.sweep import run_sweep
+from mnemoscope.features.references import References, read_references
+from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.mitigation.chosen import Mitigation, chosen, mitigated, readable
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_rows
+from mnemoscope.sweep.curves import Point, curve, points
+from mnemoscope.sweep.run import run_sweep
 
 ASKED = {"num_inference_steps": 10, "guidance_scale": 3.0}
 PROMPTS = as_prompts([*truth.prompts(memorized=True)[:2], "ordinary 1", "ordinary 2"])

@@ -23,11 +23,11 @@ from mnemoscope import cli
 from mnemoscope.report import train as shown
 from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read
-from mnemoscope.run import read_json, read_rows
-from mnemoscope.training.data_options import DataOptions
+from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions
-from mnemoscope.training.probe_options import ProbeOptions
+from mnemoscope.training.watching.options import ProbeOptions
 from training_data import pictures
 
 KINDS = (DataOptions, TrainOptions, ObjectiveOptions, ProbeOptions)

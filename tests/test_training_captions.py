@@ -10,8 +10,8 @@ import pytest
 import tiny
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.training.conditioning import CaptionChain
-from mnemoscope.training.data_options import chosen_transforms
+from mnemoscope.training.data.conditioning import CaptionChain
+from mnemoscope.training.data.options import chosen_transforms
 from test_pictures import encoded, image, written
 from test_training_data import pairs, training
 
@@ -117,7 +117,7 @@ def test_words_are_tokens_of_the_models_tokenizer(tmp_path: Path) -> None:
 
 
 def test_a_view_that_is_repeated_in_an_epoch_is_transformed_anew(tmp_path: Path) -> None:
-    from mnemoscope.training.order import Order
+    from mnemoscope.training.data.order import Order
 
     found = training(pairs(tmp_path, 2), repeats=20, transform=("random_words:count=1",))
     texts = [found.texts(*view)[1] for view in Order(found, 40, 0).batch(0)]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import mnemoscope as mn
 import tiny
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_rows
+from mnemoscope.run.run import read_rows
 from mnemoscope.training.checkpoints import Checkpoints
 from training_data import data, pictures, trained
 

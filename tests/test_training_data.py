@@ -16,10 +16,10 @@ from PIL import Image
 
 import tiny
 from mnemoscope.errors import UsageError
-from mnemoscope.training.data_options import DataOptions
-from mnemoscope.training.dataset import TrainingSet
-from mnemoscope.training.manifest import read_manifest, write_manifest
-from mnemoscope.training.order import Order
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.manifest import read_manifest, write_manifest
+from mnemoscope.training.data.options import DataOptions
+from mnemoscope.training.data.order import Order
 from test_pictures import DATA, HOSTILE, LAYOUTS, encoded, image, tarred, written, zipped
 
 SIDE = 8

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import tiny
-from mnemoscope.autoencoder import encode_images, posterior
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.training import latents
-from mnemoscope.training.latents import Latents
-from mnemoscope.training.texts import Texts
+from mnemoscope.model.autoencoder import encode_images, posterior
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.training.data import latents
+from mnemoscope.training.data.latents import Latents
+from mnemoscope.training.data.texts import Texts
 from test_pictures import encoded, image, written
 from test_training_data import pairs, training
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 import mnemoscope as mn
 import tiny
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json, read_rows
-from mnemoscope.training.batches import Batches
+from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.training.data.batches import Batches
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.optimizers import learning_rate
 from mnemoscope.training.options import TrainOptions, chosen

@@ -9,8 +9,8 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch.nn import functional as F
 
 import tiny
-from mnemoscope import schedule
 from mnemoscope.errors import UsageError
+from mnemoscope.model import schedule
 from mnemoscope.training.embedding_noise import mixed, noisy, own_share
 from mnemoscope.training.filter import Tally, below, text_push
 from mnemoscope.training.noise import Draws, levels, noised, timesteps, trained_prediction

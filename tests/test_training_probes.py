@@ -12,19 +12,20 @@ import torch
 from PIL import Image, ImageOps
 
 import tiny
-from mnemoscope import api, planted
-from mnemoscope.denoiser import Denoiser
+from mnemoscope import planted
 from mnemoscope.errors import UsageError
 from mnemoscope.features import pixels
+from mnemoscope.methods import by_name as api
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.plots.canvas import png
 from mnemoscope.plots.probes import probes_plot
-from mnemoscope.training.data_options import DataOptions
-from mnemoscope.training.dataset import TrainingSet
-from mnemoscope.training.observing import observed
-from mnemoscope.training.probe_options import ProbeOptions
-from mnemoscope.training.probe_rows import read_probes, values_of, warning
-from mnemoscope.training.probes import Probe, Probes, probes_of
-from mnemoscope.trajectory import Trajectory
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.options import DataOptions
+from mnemoscope.training.watching.observing import observed
+from mnemoscope.training.watching.options import ProbeOptions
+from mnemoscope.training.watching.probes import Probe, Probes, probes_of
+from mnemoscope.training.watching.rows import read_probes, values_of, warning
 
 LIGHT = {"probe_every": 10, "probe_inference_steps": 3, "probe_guidance": 3.0}
 

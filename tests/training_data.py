@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 import tiny
-from mnemoscope.training.data_options import DataOptions
-from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.loop import train
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions

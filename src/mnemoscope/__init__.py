@@ -1,61 +1,99 @@
 """Find out what an image diffusion model has memorized: which prompts, why, where, and how much was copied."""
 
 import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mnemoscope.api import detect, explain, localize, mitigate, series
-    from mnemoscope.denoiser import Denoiser
-    from mnemoscope.dimension import local_dimension
+    from mnemoscope.detection.dimension import local_dimension
     from mnemoscope.errors import UsageError
-    from mnemoscope.families import Family
-    from mnemoscope.guard import Guard
+    from mnemoscope.methods.by_name import detect, explain, localize, mitigate, series
+    from mnemoscope.mitigation.guard import Guard
+    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.families import Family
+    from mnemoscope.model.start import Start
+    from mnemoscope.model.step import Step
+    from mnemoscope.model.trajectory import Trajectory
     from mnemoscope.pictures import Picture, read_pictures
-    from mnemoscope.prompts import Prompt, read_prompts
-    from mnemoscope.run import Run
-    from mnemoscope.start import Start
-    from mnemoscope.step import Step
-    from mnemoscope.trajectory import Trajectory
+    from mnemoscope.prompts.prompt import Prompt, read_prompts
+    from mnemoscope.run.run import Run
 
 _HOMES = {
-    "Denoiser": "denoiser",
-    "Family": "families",
-    "Guard": "guard",
+    "Denoiser": "model.denoiser",
+    "Family": "model.families",
+    "Guard": "mitigation.guard",
     "Picture": "pictures",
-    "Prompt": "prompts",
-    "Run": "run",
-    "Start": "start",
-    "Step": "step",
-    "Trajectory": "trajectory",
+    "Prompt": "prompts.prompt",
+    "Run": "run.run",
+    "Start": "model.start",
+    "Step": "model.step",
+    "Trajectory": "model.trajectory",
     "UsageError": "errors",
-    "detect": "api",
-    "explain": "api",
-    "local_dimension": "dimension",
-    "localize": "api",
-    "mitigate": "api",
+    "detect": "methods.by_name",
+    "explain": "methods.by_name",
+    "local_dimension": "detection.dimension",
+    "localize": "methods.by_name",
+    "mitigate": "methods.by_name",
     "read_pictures": "pictures",
-    "read_prompts": "prompts",
-    "series": "api",
+    "read_prompts": "prompts.prompt",
+    "series": "methods.by_name",
 }
-_MODULES = (
-    "captions",
-    "demo",
-    "detectors",
-    "explainers",
-    "features",
-    "hooks",
-    "localizers",
-    "mitigations",
-    "planted",
-    "plots",
-    "report",
-    "schedule",
-    "scores",
-    "search",
-    "stats",
-)
+_MODULES = {
+    name: name
+    for name in (
+        "audit captions demo detection detectors errors explainers explanation features generation localization"
+        " localizers measures mitigations pictures planted plots prompts recovery registry report run scores search"
+        " stats sweep"
+    ).split()
+} | {
+    name: f"model.{name}" for name in "ablation denoiser hooks loading schedule start step trajectory".split()
+}  # modules that are reached as attributes, and where they are
+
+
+def lazily(
+    package: str, homes: Mapping[str, str], modules: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names are loaded on first use, so that importing it is free.
+
+    `homes` names the module of each public name, `modules` that of each module which is an attribute by itself.
+    """
+    modules = modules or {}
+
+    def attribute(name: str) -> Any:
+        if name in modules:
+            return importlib.import_module(f"mnemoscope.{modules[name]}")
+        if name not in homes:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"mnemoscope.{homes[name]}"), name)
+
+    return attribute, lambda: sorted([*homes, *modules])
+
+
+class _Shortened(MetaPathFinder, Loader):
+    """`mnemoscope.step` and its like are the modules of their rooms, under a shorter path."""
+
+    def find_spec(self, name: str, path: Iterable[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        package, _, short = name.rpartition(".")
+        away = package == __name__ and _MODULES.get(short, short) != short
+        return ModuleSpec(name, self) if away else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(f"mnemoscope.{_MODULES[spec.name.rpartition('.')[2]]}")
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state if module.__spec__ else None
+
+
+sys.meta_path.append(_Shortened())
+__getattr__, __dir__ = lazily(__name__, _HOMES, _MODULES)
 
 __all__ = [
     "Denoiser",
@@ -77,16 +115,3 @@ __all__ = [
     "read_prompts",
     "series",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Public names on first use, so that importing mnemoscope costs nothing."""
-    if name in _MODULES:
-        return importlib.import_module(f"mnemoscope.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mnemoscope' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"mnemoscope.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES])

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mnemoscope import schedule
-from mnemoscope.denoiser import Denoiser
+from mnemoscope.model import schedule
+from mnemoscope.model.denoiser import Denoiser
 
 SIZE, WIDTH, CONTEXT = 16, 32, 16
 MEMORIZED, ORDINARY = 4, 8

@@ -3,8 +3,8 @@
 import random
 
 from mnemoscope.errors import UsageError
+from mnemoscope.prompts.vocabulary import Tokenizer, random_letters, random_token
 from mnemoscope.registry import caption
-from mnemoscope.vocabulary import Tokenizer, random_letters, random_token
 
 
 @caption(paper="arXiv:2305.20086")

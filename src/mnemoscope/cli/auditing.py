@@ -17,7 +17,7 @@ def demo(
 ) -> None:
     """Audit the bundled model, which has memorized some of its training images, and write a report."""
     from mnemoscope.demo.tour import run_demo
-    from mnemoscope.loading import quiet, settle_threads
+    from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()
     settle_threads()
@@ -28,8 +28,8 @@ def demo(
 def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
     """What an audit does with what is flagged, checked before any work."""
     from mnemoscope import registry
-    from mnemoscope.explanation import Explanation
-    from mnemoscope.mitigating import Mitigation
+    from mnemoscope.explanation.run import Explanation
+    from mnemoscope.mitigation.chosen import Mitigation
 
     found: dict[str, Any] = {}
     if explain != "none":
@@ -74,12 +74,12 @@ def audit(
     config: opt.ConfigOption = None,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
-    from mnemoscope.audit import Copying, run_audit
-    from mnemoscope.detection import Detection
+    from mnemoscope.audit.run import Copying, run_audit
+    from mnemoscope.detection.run import Detection
     from mnemoscope.features import descriptor
-    from mnemoscope.generation import Generation
-    from mnemoscope.references import read_references
-    from mnemoscope.settings import parameters
+    from mnemoscope.features.references import read_references
+    from mnemoscope.generation.run import Generation
+    from mnemoscope.run.settings import parameters
 
     sampling: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     afterwards = _afterwards(explain, mitigate, seed=seed, **sampling)

@@ -37,9 +37,9 @@ def detect(
     config: opt.ConfigOption = None,
 ) -> None:
     """Score prompts by how much the model seems to have memorized of them."""
-    from mnemoscope.detection import Detection, run_detection
-    from mnemoscope.formats import export_wen
-    from mnemoscope.settings import one_of, parameters
+    from mnemoscope.detection.formats import export_wen
+    from mnemoscope.detection.run import Detection, run_detection
+    from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
     if format == "wen" and method != "noise_norm":
@@ -86,10 +86,10 @@ def import_(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Make a run of another code's results, with its calibration and report."""
-    from mnemoscope.detection import import_detection
-    from mnemoscope.explanation import import_explanation
-    from mnemoscope.localization import import_localization
-    from mnemoscope.settings import one_of
+    from mnemoscope.detection.run import import_detection
+    from mnemoscope.explanation.run import import_explanation
+    from mnemoscope.localization.run import import_localization
+    from mnemoscope.run.settings import one_of
 
     if one_of("--format", format, ("wen", "layer6", "nemo")) != "wen":
         if negatives or first_step or end_step:

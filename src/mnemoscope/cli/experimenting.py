@@ -23,8 +23,8 @@ def experiment(
     """Train the arms of an experiment on the same random numbers, and say which of them copies more."""
     from mnemoscope.errors import UsageError
     from mnemoscope.experiments.experiment import read_experiment
-    from mnemoscope.loading import quiet, settle_threads
-    from mnemoscope.settings import one_of
+    from mnemoscope.model.loading import quiet, settle_threads
+    from mnemoscope.run.settings import one_of
 
     quiet()
     settle_threads()

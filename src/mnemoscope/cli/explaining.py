@@ -34,11 +34,11 @@ def explain(
 ) -> None:
     """Say which words of each prompt a score depends on, or which regions of its images are memorized."""
     from mnemoscope import registry
-    from mnemoscope.attributions import export_layer6
     from mnemoscope.errors import UsageError
-    from mnemoscope.explanation import Explanation, run_explanation
-    from mnemoscope.masks import read_masks
-    from mnemoscope.settings import one_of, parameters
+    from mnemoscope.explanation.attributions import export_layer6
+    from mnemoscope.explanation.masks import read_masks
+    from mnemoscope.explanation.run import Explanation, run_explanation
+    from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "layer6"))
     if format == "layer6" and registry.get("explain", method).gives == "regions":

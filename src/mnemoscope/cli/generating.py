@@ -36,10 +36,10 @@ def generate(
     config: opt.ConfigOption = None,
 ) -> None:
     """Draw images for prompts, the same seeds for each, as they are or mitigated."""
-    from mnemoscope.generation import Generation, run_generation
-    from mnemoscope.mitigating import chosen, readable
-    from mnemoscope.references import read_references
-    from mnemoscope.settings import parameters
+    from mnemoscope.features.references import read_references
+    from mnemoscope.generation.run import Generation, run_generation
+    from mnemoscope.mitigation.chosen import chosen, readable
+    from mnemoscope.run.settings import parameters
 
     if not mitigate and (threshold is not None or baseline):
         raise UsageError("--threshold and --baseline say how to mitigate; give --mitigate NAME with them.")

@@ -43,9 +43,9 @@ def build(
     from rich.console import Console
 
     from mnemoscope.features import descriptor
+    from mnemoscope.run.settings import one_of
     from mnemoscope.search.build import build_index
     from mnemoscope.search.showing import print_index
-    from mnemoscope.settings import one_of
 
     meta = build_index(
         source,
@@ -88,9 +88,9 @@ def search(
 ) -> None:
     """Find the images of an index nearest to each query, and write a report."""
     from mnemoscope.features import descriptor
+    from mnemoscope.run.settings import one_of
     from mnemoscope.search.querying import run_search
     from mnemoscope.search.shards import Index
-    from mnemoscope.settings import one_of
 
     own = Index.open(index).identity
     summary = run_search(

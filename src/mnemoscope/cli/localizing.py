@@ -57,9 +57,9 @@ def prompts_(
 ) -> None:
     """Find the neurons that each prompt's memorization needs. The command that is meant where none is named."""
     from mnemoscope import registry
-    from mnemoscope.localization import Localization, run_localization
-    from mnemoscope.neuron_tables import export_nemo
-    from mnemoscope.settings import one_of, parameters
+    from mnemoscope.localization.run import Localization, run_localization
+    from mnemoscope.localization.tables import export_nemo
+    from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "nemo"))
     given: dict[str, Any] = {"statistics": statistics, "threshold": _number(threshold), "layers": layers}
@@ -113,8 +113,8 @@ def statistics_(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compute how strongly each neuron answers usual prompts; no network evaluation."""
-    from mnemoscope.neuron_calibration import run_statistics
-    from mnemoscope.settings import one_of
+    from mnemoscope.localization.calibration import run_statistics
+    from mnemoscope.run.settings import one_of
 
     one_of("--layers", layers, ("seven", "all"))
     loaded = opt.load_model(model, unet, lora, "own", device, dtype)
@@ -143,8 +143,8 @@ def threshold_(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compute how alike the seeds of prompts are that are not memorized, and the threshold that this makes."""
-    from mnemoscope.neuron_calibration import run_threshold, setting_of
-    from mnemoscope.settings import parameters
+    from mnemoscope.localization.calibration import run_threshold, setting_of
+    from mnemoscope.run.settings import parameters
 
     given = {"seed": seed, "num_inference_steps": num_inference_steps, **parameters(param)}
     setting = setting_of(given)

@@ -45,13 +45,13 @@ def measure(
     config: opt.ConfigOption = None,
 ) -> None:
     """Compare generated images with training images: copies, variety, alignment, quality, with a gallery."""
-    from mnemoscope.alignment import aligner
     from mnemoscope.features import descriptor
+    from mnemoscope.features.alignment import aligner
     from mnemoscope.measuring.generated import read_generated
     from mnemoscope.measuring.measurement import Measurement, run_measurement
     from mnemoscope.measuring.sides import Sources
-    from mnemoscope.prompts import read_prompts
-    from mnemoscope.settings import parameters
+    from mnemoscope.prompts.prompt import read_prompts
+    from mnemoscope.run.settings import parameters
 
     wanted = read_prompts(prompts, column=column) if prompts else ()
     found = read_generated(generated, prompts=wanted, unmitigated=unmitigated, limit=limit)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mnemoscope.denoiser import Denoiser
-    from mnemoscope.prompts import Prompt
+    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.prompts.prompt import Prompt
 
 Model = Annotated[str, typer.Argument(help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")]
 Prompts = Annotated[str, typer.Option(help="txt, csv, jsonl, json or parquet file, hub:owner/name, random:N, or -.")]
@@ -36,7 +36,7 @@ Fpr = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ordinary pr
 
 
 def configured(context: Any, file: Path | None) -> Path | None:  # typer gives a context that is no typer.Context
-    from mnemoscope.settings import read_settings
+    from mnemoscope.run.settings import read_settings
 
     if file is not None:
         names = [p.name for p in context.command.params if p.name]
@@ -54,8 +54,8 @@ ConfigOption = Annotated[
 
 
 def load_model(name: str, unet: Path | None, lora: Path | None, scheduler: str, device: str, dtype: str) -> "Denoiser":
-    from mnemoscope.denoiser import Denoiser
-    from mnemoscope.loading import quiet, settle_threads
+    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()
     settle_threads()
@@ -63,7 +63,7 @@ def load_model(name: str, unet: Path | None, lora: Path | None, scheduler: str, 
 
 
 def load_prompts(model: "Denoiser", source: str, column: str | None, limit: int | None, seed: int) -> "list[Prompt]":
-    from mnemoscope.prompts import read_prompts
+    from mnemoscope.prompts.prompt import read_prompts
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
     return read_prompts(source, column=column, limit=limit, tokenizer=tokenizer, seed=seed)
@@ -81,7 +81,7 @@ def show(run: Path, failed: int) -> None:
     from rich.console import Console
 
     from mnemoscope.report import write
-    from mnemoscope.terminal import print_run
+    from mnemoscope.report.terminal import print_run
 
     write([run])
     print_run(run, Console())

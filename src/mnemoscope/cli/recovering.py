@@ -46,11 +46,11 @@ def recover(
     config: opt.ConfigOption = None,
 ) -> None:
     """Search embeddings that bring memorized images back from an edited model."""
-    from mnemoscope.editing import edited_by
     from mnemoscope.features import descriptor
-    from mnemoscope.recovery import Recovery, run_recovery
-    from mnemoscope.settings import parameters
-    from mnemoscope.targets import targets_of
+    from mnemoscope.mitigation.editing import edited_by
+    from mnemoscope.recovery.run import Recovery, run_recovery
+    from mnemoscope.recovery.targets import targets_of
+    from mnemoscope.run.settings import parameters
 
     loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
     listed = opt.load_prompts(loaded, prompts, column, limit, seed)

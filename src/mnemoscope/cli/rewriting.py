@@ -10,7 +10,7 @@ from mnemoscope.cli.application import app
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnemoscope.denoiser import Denoiser
+    from mnemoscope.model.denoiser import Denoiser
     from mnemoscope.rewriting.offline import Rewriter
     from mnemoscope.rewriting.rescoring import Scorer
 
@@ -46,7 +46,7 @@ def rewrite(
     from mnemoscope.rewriting.choice import Choice
     from mnemoscope.rewriting.outcome import export_layer6
     from mnemoscope.rewriting.rewrites import explanation, run_rewriting
-    from mnemoscope.settings import one_of, parameters
+    from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "layer6"))
     choice = Choice(tuple(level or (3,)), rewrites, temperature, seed)

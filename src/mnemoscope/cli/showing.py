@@ -17,7 +17,7 @@ def report(
     from rich.console import Console
 
     from mnemoscope.report import write
-    from mnemoscope.terminal import print_run
+    from mnemoscope.report.terminal import print_run
 
     page = write(runs, out)
     for run in runs:
@@ -30,6 +30,6 @@ def list_() -> None:
     """Show every method with its parameters, its cost and the paper that it comes from."""
     from rich.console import Console
 
-    from mnemoscope.listing import methods_table
+    from mnemoscope.cli.listing import methods_table
 
     Console().print(methods_table())

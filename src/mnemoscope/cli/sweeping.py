@@ -40,13 +40,13 @@ def sweep(
     import yaml
 
     from mnemoscope import registry
-    from mnemoscope.alignment import aligner
-    from mnemoscope.curves import points
-    from mnemoscope.generation import Generation
-    from mnemoscope.mitigating import chosen, readable
-    from mnemoscope.references import read_references
-    from mnemoscope.settings import parameters
-    from mnemoscope.sweep import run_sweep
+    from mnemoscope.features.alignment import aligner
+    from mnemoscope.features.references import read_references
+    from mnemoscope.generation.run import Generation
+    from mnemoscope.mitigation.chosen import chosen, readable
+    from mnemoscope.run.settings import parameters
+    from mnemoscope.sweep.curves import points
+    from mnemoscope.sweep.run import run_sweep
 
     given, every = parameters(param), [*registry.names("mitigate"), *registry.names("caption")]
     said = {key.rpartition(".")[2] for key in given}

@@ -8,7 +8,7 @@ from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 
 if TYPE_CHECKING:
-    from mnemoscope.training.probes import Probes
+    from mnemoscope.training.watching.probes import Probes
 
 DATA, OBJECTIVE, NETWORK = "Data", "Objective", "Network and optimizer"
 RUNNING, WATCHING = "Run", "Watching"
@@ -108,13 +108,13 @@ def train(
 ) -> None:
     """Train or fine-tune a model, with duplication, captions and filters as asked, and watch it memorize."""
     given = dict(locals())
-    from mnemoscope.loading import load, quiet, settle_threads
-    from mnemoscope.training.batches import training_set
-    from mnemoscope.training.data_options import DataOptions
+    from mnemoscope.model.loading import load, quiet, settle_threads
+    from mnemoscope.training.data.batches import training_set
+    from mnemoscope.training.data.options import DataOptions
     from mnemoscope.training.loop import train as train_on
     from mnemoscope.training.objective import ObjectiveOptions
     from mnemoscope.training.options import TrainOptions, chosen
-    from mnemoscope.training.probe_options import ProbeOptions
+    from mnemoscope.training.watching.options import ProbeOptions
 
     quiet()
     settle_threads()
@@ -130,6 +130,6 @@ def train(
 
 
 def _probes(found: Any, options: Any) -> "list[Probes]":
-    from mnemoscope.training.probes import Probes, probes_of
+    from mnemoscope.training.watching.probes import Probes, probes_of
 
     return [Probes(probes_of(found, options), options)] if options.probe_every else []

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
 
-    from mnemoscope.references import Reference
+    from mnemoscope.features.references import Reference
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -35,7 +35,7 @@ def truth() -> list[dict]:
 
 def references() -> "list[Reference]":
     """Training images with their captions and kinds: all verbatim ones, some of each template, some ordinary ones."""
-    from mnemoscope.references import Reference
+    from mnemoscope.features.references import Reference
 
     lines = (HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import demo
-from mnemoscope.audit import Copying, run_audit
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection
-from mnemoscope.explanation import Explanation
+from mnemoscope.audit.run import Copying, run_audit
+from mnemoscope.detection.run import Detection
+from mnemoscope.explanation.run import Explanation
 from mnemoscope.features import descriptor
-from mnemoscope.generation import Generation
+from mnemoscope.features.references import References
+from mnemoscope.generation.run import Generation
 from mnemoscope.measuring.measurement import Measurement
-from mnemoscope.mitigating import Mitigation
-from mnemoscope.prompts import Prompt, as_prompts
-from mnemoscope.references import References
+from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt, as_prompts
 
 NEGATIVES, ORDINARY, UNSEEN, TEMPLATES = 120, 40, 20, 16
 METRICS = ("replication", "own_image", "background", "diversity", "memorization_ratio")

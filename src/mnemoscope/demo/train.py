@@ -21,10 +21,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
-from mnemoscope import schedule
 from mnemoscope.demo import architecture, captions
 from mnemoscope.demo.ground_truth import write_prompts, write_references
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
+from mnemoscope.model import schedule
 
 CAPTION_DROPOUT = 0.1
 PREDICTION = "v_prediction"  # small latents carry little signal at high noise, and v keeps what there is

@@ -24,7 +24,7 @@ from mnemoscope.demo import captions
 from mnemoscope.demo.concepts import Concepts, Net, as_pixels, load, of_prompts, readable
 from mnemoscope.demo.scenes import SIZE, Emoji, background, colour, place, scene, template
 from mnemoscope.demo.train import Stage
-from mnemoscope.denoiser import Denoiser
+from mnemoscope.model.denoiser import Denoiser
 
 TRAINING, FRESH = 10, 11  # seeds
 SHARPNESS = 16.0  # factor of the cosines before the softmax

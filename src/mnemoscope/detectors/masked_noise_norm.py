@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.model.step import Step
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import detector
-from mnemoscope.step import Step
-from mnemoscope.trajectory import Trajectory
 
 
 @detector(paper="arXiv:2410.21665, section 4", cost="a whole sampling, and what the mask costs")

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.likeness import KERNEL, Likeness, stretched
+from mnemoscope.model.likeness import KERNEL, Likeness, stretched
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import detector
-from mnemoscope.trajectory import Trajectory
 
 
 @detector(paper="arXiv:2406.02366, section 3.1", cost="1 evaluation a seed", over_seeds="max")

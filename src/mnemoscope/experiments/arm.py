@@ -7,11 +7,11 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.fields import known_in, made
-from mnemoscope.mitigating import Mitigation
-from mnemoscope.training.data_options import DataOptions
+from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions
-from mnemoscope.training.probe_options import ProbeOptions
+from mnemoscope.training.watching.options import ProbeOptions
 
 SECTIONS = ("data", "train", "objective", "probe", "generate")
 OWN = (*SECTIONS, "dose", "family", "trained")

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mnemoscope.batching import batch_size, chunks, seeds_of
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.experiments.arm import Drawing
 from mnemoscope.experiments.subjects import Subject, places_of, trained_image
 from mnemoscope.features import Descriptor
-from mnemoscope.generation import save_png
+from mnemoscope.generation.run import save_png
 from mnemoscope.measuring.complexity import entropy, jpeg_size
 from mnemoscope.measuring.own import ROUNDING
-from mnemoscope.mitigating import mitigated
-from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.mitigation.chosen import mitigated
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.batching import batch_size, chunks, seeds_of
+from mnemoscope.training.data.dataset import TrainingSet
 
 HELD_OUT = "held_out"  # group of pictures that nothing was trained on
 SEEDS = 1000  # seeds of images from one seed of the experiment to the next

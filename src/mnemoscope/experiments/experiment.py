@@ -11,7 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import SCENES, SECTIONS, Arm
 from mnemoscope.experiments.fields import known_in, made
 from mnemoscope.experiments.scenes import Scenes
-from mnemoscope.settings import one_of
+from mnemoscope.run.settings import one_of
 
 GROUPS = ("memorized", "duplicated", "other", "base")
 MEASURES = (

@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import Arm
 from mnemoscope.experiments.experiment import Experiment
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.training.options import TrainOptions
 
 WORDS = 77

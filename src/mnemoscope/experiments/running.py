@@ -8,7 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import Arm, Training
 from mnemoscope.experiments.drawing import held_out_rows, image_rows
@@ -18,12 +17,13 @@ from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
 from mnemoscope.experiments.subjects import subjects
 from mnemoscope.experiments.verdicts import verdict
 from mnemoscope.features import descriptor
-from mnemoscope.loading import load
-from mnemoscope.run import Run, read_json
-from mnemoscope.training.batches import training_set
-from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.loading import load
+from mnemoscope.run.run import Run, read_json
+from mnemoscope.training.data.batches import training_set
+from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.loop import train
-from mnemoscope.training.probes import Probes, probes_of
+from mnemoscope.training.watching.probes import Probes, probes_of
 
 UNSEEN = 99  # part of the scenes that nothing is trained on
 PRETRAINED = "pretrain"

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mnemoscope.errors import UsageError
-from mnemoscope.generation import save_png
-from mnemoscope.run import read_json, write_json
+from mnemoscope.generation.run import save_png
+from mnemoscope.run.run import read_json, write_json
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "bar")
 COLOURS = {

@@ -8,8 +8,8 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from mnemoscope.errors import UsageError
-from mnemoscope.training.dataset import TrainingSet
-from mnemoscope.training.rows import image_of
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.rows import image_of
 
 SUBJECTS = 11  # part of the key of the draw
 Key = tuple[str, str]  # group of the training set and file: what a picture is known by in every arm

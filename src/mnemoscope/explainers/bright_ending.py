@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mnemoscope import attention
+from mnemoscope.model import attention
+from mnemoscope.model.step import Step
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import explainer
-from mnemoscope.step import Step
-from mnemoscope.trajectory import Trajectory
 
 
 @explainer(

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.contrast import Contrast, Reference
-from mnemoscope.jacobian import diagonal
+from mnemoscope.methods.contrast import Contrast, Reference
+from mnemoscope.model.jacobian import diagonal
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import explainer
-from mnemoscope.trajectory import Trajectory
 
 
 @explainer(

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.contrast import Contrast, Reference
+from mnemoscope.methods.contrast import Contrast, Reference
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import explainer
-from mnemoscope.trajectory import Trajectory
 
 Units = Literal["score", "noise"]
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mnemoscope.cond import rows
+from mnemoscope.model.cond import rows
+from mnemoscope.model.step import Step
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import Score, explainer, scoring, usual_steps
-from mnemoscope.step import Step
-from mnemoscope.trajectory import Trajectory
 
 KEY = "encoder_hidden_states"
 Fill = Literal["zero", "mean"]

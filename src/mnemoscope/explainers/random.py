@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import explainer
-from mnemoscope.trajectory import Trajectory
 
 
 @explainer(paper="control", cost="no evaluation")

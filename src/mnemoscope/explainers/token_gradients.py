@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.step import Step
+from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import Score, explainer, scoring, usual_steps
-from mnemoscope.step import Step
-from mnemoscope.trajectory import Trajectory
 
 KEY = "encoder_hidden_states"
 Value = Literal["norm", "signed"]

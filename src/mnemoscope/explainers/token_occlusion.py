@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.model.words import Token, content, word_spans
 from mnemoscope.registry import Score, explainer, scoring, usual_steps
-from mnemoscope.trajectory import Trajectory
-from mnemoscope.words import Token, content, word_spans
 
 Unit = Literal["token", "word"]
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mnemoscope.batching import batch_size
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.located import Located
-from mnemoscope.neurons.differences import Setting
-from mnemoscope.neurons.searching import Plan, find
-from mnemoscope.neurons.statistics import Statistics, given
-from mnemoscope.neurons.thresholds import resolved
+from mnemoscope.localization.differences import Setting
+from mnemoscope.localization.searching import Plan, find
+from mnemoscope.localization.statistics import Statistics, given
+from mnemoscope.localization.thresholds import resolved
+from mnemoscope.methods.located import Located
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import localizer
+from mnemoscope.run.batching import batch_size
 
 
 @localizer(

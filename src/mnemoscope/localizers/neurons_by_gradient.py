@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mnemoscope.batching import batch_size
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.located import Located
-from mnemoscope.neurons.attribution import Probe, smallest
-from mnemoscope.neurons.states import Look
+from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.states import Look
+from mnemoscope.methods.located import Located
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import Score, localizer
+from mnemoscope.run.batching import batch_size
 
 
 @localizer(

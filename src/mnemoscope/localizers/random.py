@@ -4,9 +4,9 @@ import random as generators
 from collections.abc import Sequence
 from typing import Literal
 
-from mnemoscope import ablation
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.located import Located
+from mnemoscope.methods.located import Located
+from mnemoscope.model import ablation
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import localizer
 
 

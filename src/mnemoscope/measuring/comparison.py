@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from mnemoscope.alignment import Aligner
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
+from mnemoscope.features.alignment import Aligner
 from mnemoscope.pictures import Picture
 from mnemoscope.search.topk import top_k
 

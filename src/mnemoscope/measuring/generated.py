@@ -10,8 +10,8 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring.comparison import Generated
 from mnemoscope.pictures import Picture, read_pictures
-from mnemoscope.prompts import Prompt
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.run import read_json, read_rows
 
 NUMBERED = re.compile(r"(?:^|[^0-9])([0-9]{4,})_([0-9]+)\.[A-Za-z]+$")  # img_0007_02.jpg: prompt 7, image 2
 

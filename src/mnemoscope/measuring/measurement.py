@@ -10,13 +10,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mnemoscope import registry
-from mnemoscope.batching import content_hash
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
 from mnemoscope.measuring.sides import Sides, Sources, compared, listed
-from mnemoscope.run import Run
+from mnemoscope.run.batching import content_hash
+from mnemoscope.run.run import Run
 
 HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mnemoscope.batching import Row
 from mnemoscope.measuring.comparison import Comparison, Measured
+from mnemoscope.run.batching import Row
 
 THUMBNAIL, TINY = 160, 64  # pixels of the longer side; below the latter nothing is lost
 

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from PIL import Image
 from rich.progress import track
 
-from mnemoscope.alignment import Aligner
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Cache, Descriptor, comparable
+from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.dino import Dino
 from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
 from mnemoscope.pictures import Picture, read_pictures

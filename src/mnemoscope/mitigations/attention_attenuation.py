@@ -3,11 +3,11 @@
 import math
 from typing import Literal
 
-from mnemoscope import attention
 from mnemoscope.errors import UsageError
+from mnemoscope.model import attention
+from mnemoscope.model.start import Start
+from mnemoscope.model.step import Step
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
-from mnemoscope.step import Step
 
 
 @mitigation(

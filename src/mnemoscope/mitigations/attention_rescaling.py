@@ -2,9 +2,9 @@
 
 import torch
 
-from mnemoscope import attention
+from mnemoscope.model import attention
+from mnemoscope.model.start import Start
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
 
 KEY = "encoder_hidden_states"
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mnemoscope.cond import rows
-from mnemoscope.descent import descend
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.descent import descend
+from mnemoscope.model.cond import rows
+from mnemoscope.model.start import Start, distinct
 from mnemoscope.registry import Score, mitigation, scoring
-from mnemoscope.start import Start, distinct
 
 KEY = "encoder_hidden_states"
 Tokens = Literal["content", "content+eos", "all-but-bos"]

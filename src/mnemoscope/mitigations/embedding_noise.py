@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.start import Start
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
 
 KEY = "encoder_hidden_states"
 

@@ -7,9 +7,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.start import Start
+from mnemoscope.model.step import Step
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
-from mnemoscope.step import Step
 
 
 @mitigation(

@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from mnemoscope import ablation
 from mnemoscope.errors import UsageError
-from mnemoscope.neurons import sets
-from mnemoscope.neurons.files import read_neurons
+from mnemoscope.localization import sets
+from mnemoscope.localization.files import read_neurons
+from mnemoscope.model import ablation
+from mnemoscope.model.start import Start
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
 
 Made = Callable[[str | None], sets.Lists | None]  # neurons of a prompt, None where it is not known
 GLOBAL = {

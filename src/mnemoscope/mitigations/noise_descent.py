@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mnemoscope.cond import rows
-from mnemoscope.descent import descend
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.descent import descend
+from mnemoscope.model.cond import rows
+from mnemoscope.model.start import Start
+from mnemoscope.model.step import Step
 from mnemoscope.registry import Score, mitigation, scoring
-from mnemoscope.start import Start
-from mnemoscope.step import Step
 
 Variant = Literal["per_sample", "batch_wise", "sail", "sail_released"]
 SD_LATENT = 16384  # elements of Stable Diffusion 1's latents, which the published `rho` belongs to

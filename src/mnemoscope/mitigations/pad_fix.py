@@ -2,9 +2,9 @@
 
 import torch
 
+from mnemoscope.model.start import Start
+from mnemoscope.model.tokens import encode_padded, ends_before_padding
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
-from mnemoscope.tokens import encode_padded, ends_before_padding
 
 KEY = "encoder_hidden_states"
 

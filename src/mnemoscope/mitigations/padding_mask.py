@@ -5,9 +5,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.start import Start
+from mnemoscope.model.tokens import ends_before_padding
 from mnemoscope.registry import mitigation
-from mnemoscope.start import Start
-from mnemoscope.tokens import ends_before_padding
 
 KEY = "encoder_hidden_states"
 

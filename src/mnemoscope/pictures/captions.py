@@ -10,7 +10,7 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.decoding import Unreadable
-from mnemoscope.prompt_sources import CAPTION_COLUMNS, find, short
+from mnemoscope.prompts.sources import CAPTION_COLUMNS, find, short
 
 FILES = ("captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv", "dataset.json")
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "path")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import Said, said_of
-from mnemoscope.prompt_sources import CAPTION_COLUMNS, short
+from mnemoscope.prompts.sources import CAPTION_COLUMNS, short
 
 COLUMNS = ("key", "url", "status", "error_message", *CAPTION_COLUMNS)
 

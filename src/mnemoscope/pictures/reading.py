@@ -18,7 +18,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures import tables, trees
 from mnemoscope.pictures.picture import Picture, unreadable
 from mnemoscope.pictures.tars import Tar
-from mnemoscope.prompt_sources import short
+from mnemoscope.prompts.sources import short
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 

@@ -15,7 +15,7 @@ from mnemoscope.pictures.captions import FILES, Reader, Said, fitted, read_capti
 from mnemoscope.pictures.ground_truth import ground_truth
 from mnemoscope.pictures.links import read_links
 from mnemoscope.pictures.picture import LARGEST, Picture, Unreadable, missing
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 
 SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .avif .jp2 .heic .heif .svg".split())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.report.record import Record, Row, listed, part
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 INTERNAL = (
     "content",

@@ -146,7 +146,9 @@ def _comparisons(folder: Path, groups: Groups) -> list[Section]:
 
 
 def _page(**content: Any) -> str:
-    pages = Environment(loader=PackageLoader("mnemoscope"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages = Environment(
+        loader=PackageLoader("mnemoscope.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     pages.globals |= {"counted": counted, "number": number, "percent": percent, "arxiv": _arxiv}
     pages.globals |= {"shown": shown, "interval": interval}
     script = pages.get_template("report.js").render()

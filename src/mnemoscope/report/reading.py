@@ -7,7 +7,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
 

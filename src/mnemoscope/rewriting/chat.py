@@ -8,7 +8,7 @@ from typing import Any
 
 from mnemoscope.rewriting.endpoint import Connection, Endpoint, Messages
 from mnemoscope.rewriting.passage import NotRewritten, Passage, same
-from mnemoscope.run import read_json, write_json
+from mnemoscope.run.run import read_json, write_json
 
 ANSWERS = 3  # asked of one rewrite before it is given up
 INSTRUCTION = """\

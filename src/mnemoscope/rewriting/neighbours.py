@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.rewriting.offline import Offline
 
 NEAREST = 5

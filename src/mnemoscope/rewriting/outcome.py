@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mnemoscope import stats
-from mnemoscope.batching import Row
-from mnemoscope.run import read_rows, write_json
+from mnemoscope.run.batching import Row
+from mnemoscope.run.run import read_rows, write_json
 
 
 def by_prompt(rows: Sequence[Row]) -> list[list[Row]]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mnemoscope.words import WORD
+from mnemoscope.model.words import WORD
 
 Span = tuple[int, int]
 

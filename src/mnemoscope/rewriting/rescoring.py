@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.batching import batch_size, chunks
-from mnemoscope.calibration import stored_threshold
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.detection import Detection, detect_rows
-from mnemoscope.prompts import as_prompts
+from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.methods.thresholds import stored_threshold
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.batching import batch_size, chunks
 
 
 class Scorer:

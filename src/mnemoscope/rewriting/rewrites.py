@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from mnemoscope.batching import Row, content_hash, in_order
 from mnemoscope.errors import UsageError
 from mnemoscope.rewriting.choice import Choice, choose, draw_seed
 from mnemoscope.rewriting.offline import Rewriter
 from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
-from mnemoscope.run import Run, read_json, read_rows
+from mnemoscope.run.batching import Row, content_hash, in_order
+from mnemoscope.run.run import Run, read_json, read_rows
 
 
 def run_rewriting(

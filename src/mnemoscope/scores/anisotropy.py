@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.start import distinct
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.start import distinct
-from mnemoscope.step import Step
 
 PUBLISHED_STEPS = 50
 

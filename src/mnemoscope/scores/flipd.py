@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mnemoscope import jacobian
-from mnemoscope.jacobian import Derivative, Probes
+from mnemoscope.model import jacobian
+from mnemoscope.model.jacobian import Derivative, Probes
+from mnemoscope.model.step import Branch, Step
 from mnemoscope.registry import score
-from mnemoscope.step import Branch, Step
 
 PREDICTED = {"cond": "eps_cond", "uncond": "eps_uncond", "guided": "eps"}
 

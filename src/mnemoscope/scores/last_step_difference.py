@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2605.26756, mean over the map", cost="no evaluation beyond the sampling itself", steps="last")

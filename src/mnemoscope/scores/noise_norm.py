@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2407.21720, section 3.3", cost="1 pair of evaluations")

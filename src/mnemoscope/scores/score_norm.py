@@ -5,8 +5,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2411.00113, section 4", cost="1 pair of evaluations")

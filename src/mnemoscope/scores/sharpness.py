@@ -5,10 +5,10 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mnemoscope import jacobian
-from mnemoscope.jacobian import Derivative
+from mnemoscope.model import jacobian
+from mnemoscope.model.jacobian import Derivative
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2412.04140, section 4", cost="1 pair of evaluations, and 1 forward-mode or 2 plain ones more")

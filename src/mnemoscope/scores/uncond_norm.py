@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.model.step import Step
 from mnemoscope.registry import score
-from mnemoscope.step import Step
 
 
 @score(paper="arXiv:2407.21720, released code", cost="1 evaluation")

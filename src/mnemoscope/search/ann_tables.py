@@ -13,7 +13,7 @@ from filelock import FileLock
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json, write_json
+from mnemoscope.run.run import read_json, write_json
 from mnemoscope.search.shards import Index, write_whole
 
 SMALLEST = 1000  # vectors; fewer are searched exactly in a moment, and cannot train a table

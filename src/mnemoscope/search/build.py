@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 from rich.progress import Progress
 
-from mnemoscope.environment import environment
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
-from mnemoscope.run import differing, read_json, write_json
+from mnemoscope.run.environment import environment
+from mnemoscope.run.run import differing, read_json, write_json
 from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.shards import DTYPE, FORMAT, Damaged, Index, Shard
 from mnemoscope.search.writing import Job, made_by, write_shard

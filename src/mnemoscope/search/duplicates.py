@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import write_json
+from mnemoscope.run.run import write_json
 from mnemoscope.search.shards import Index, write_whole
 
 BLOCK = 4096  # vectors compared with as many others at a time

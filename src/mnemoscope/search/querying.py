@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
-from mnemoscope.run import Run
+from mnemoscope.run.run import Run
 from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
 from mnemoscope.search.searching import Found, rows_at, search_index

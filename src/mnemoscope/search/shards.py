@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 if TYPE_CHECKING:
     from mnemoscope.features import Identity

@@ -15,7 +15,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json, write_json
+from mnemoscope.run.run import read_json, write_json
 from mnemoscope.training.options import suffix
 
 if TYPE_CHECKING:

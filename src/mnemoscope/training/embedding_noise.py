@@ -5,9 +5,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
-from mnemoscope.sampling import LEAVES
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.sampling import LEAVES
 from mnemoscope.training.noise import Draws
 
 HIDDEN = LEAVES[0]

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mnemoscope.cond import Cond
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
-from mnemoscope.start import Start
-from mnemoscope.step import Step
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.start import Start
+from mnemoscope.model.step import Step
 
 Reference = Literal["uncond", "cond", "guided"]
 

@@ -9,21 +9,21 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from rich.progress import Progress
 
-from mnemoscope.denoiser import Denoiser
-from mnemoscope.run import Run, read_json, read_rows
-from mnemoscope.training.batches import Batches
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.run import Run, read_json, read_rows
 from mnemoscope.training.checkpoints import Checkpoints, restore, write
-from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.training.data.batches import Batches
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.manifest import write_manifest
 from mnemoscope.training.export import export
-from mnemoscope.training.logging import Log
-from mnemoscope.training.manifest import write_manifest
 from mnemoscope.training.networks import Networks
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions, checkpoint_path
-from mnemoscope.training.previews import previews
 from mnemoscope.training.processes import accelerated, agreed, interruptible
 from mnemoscope.training.recording import opened, record_of
 from mnemoscope.training.state import Training
+from mnemoscope.training.watching.logging import Log
+from mnemoscope.training.watching.previews import previews
 
 RECENT = 100  # steps that the loss of the summary is the mean of
 Callback = Callable[[int, DiffusionPipeline, Run], str | None]

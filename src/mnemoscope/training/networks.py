@@ -10,15 +10,15 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mnemoscope.cond import Cond
-from mnemoscope.denoiser import Denoiser
 from mnemoscope.errors import UsageError
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.training import adapters
+from mnemoscope.training.data.texts import Texts
 from mnemoscope.training.noise import Draws
 from mnemoscope.training.objective import Objective, ObjectiveOptions, loss
 from mnemoscope.training.options import TrainOptions
 from mnemoscope.training.scratch import new_unet
-from mnemoscope.training.texts import Texts
 
 FAMILIES = ("stable-diffusion", "stable-diffusion-xl", "unconditional")
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mnemoscope import schedule
 from mnemoscope.errors import UsageError
+from mnemoscope.model import schedule
 
 
 @dataclass(frozen=True)

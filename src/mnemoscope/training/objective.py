@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
-from mnemoscope.schedule import PREDICTION_TYPES
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.schedule import PREDICTION_TYPES
 from mnemoscope.training.embedding_noise import mixed, noisy
 from mnemoscope.training.filter import Form, Tally, below, text_push
 from mnemoscope.training.noise import Draws, noised, trained_prediction

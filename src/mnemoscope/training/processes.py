@@ -15,7 +15,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from mnemoscope.errors import UsageError
-from mnemoscope.loading import pick_device
+from mnemoscope.model.loading import pick_device
 
 
 @runtime_checkable

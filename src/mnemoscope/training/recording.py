@@ -8,8 +8,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from mnemoscope.run import Run, read_json, write_json
-from mnemoscope.training.dataset import TrainingSet
+from mnemoscope.run.run import Run, read_json, write_json
+from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions
 

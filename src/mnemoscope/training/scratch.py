@@ -7,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 from mnemoscope.training.options import TrainOptions
 
 SHARED = ("in_channels", "out_channels", "cross_attention_dim")

@@ -51,7 +51,7 @@ def optimum(
     """Draw images from the optimal denoiser of a training set, in closed form, and measure how many are copies."""
     given = dict(locals())
     from mnemoscope.emm.optimum.command import draw_optimum
-    from mnemoscope.loading import quiet, settle_threads
+    from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()
     settle_threads()

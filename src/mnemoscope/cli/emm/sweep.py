@@ -28,8 +28,8 @@ def sweep(
     from mnemoscope.emm.sweeps.file import read_sweep
     from mnemoscope.emm.sweeps.running import chosen_levels, run_sweep
     from mnemoscope.errors import UsageError
-    from mnemoscope.loading import quiet, settle_threads
-    from mnemoscope.settings import one_of
+    from mnemoscope.model.loading import quiet, settle_threads
+    from mnemoscope.run.settings import one_of
 
     quiet()
     settle_threads()

@@ -84,7 +84,7 @@ def train(
     """Train a network from scratch and measure how many of its samples are copies of training images."""
     given = dict(locals())
     from mnemoscope.emm.training.command import Asked
-    from mnemoscope.loading import quiet, settle_threads
+    from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()
     settle_threads()

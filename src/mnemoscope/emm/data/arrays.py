@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from mnemoscope.emm.data import labels
 from mnemoscope.emm.data.images import Images
 from mnemoscope.errors import UsageError
-from mnemoscope.prompt_sources import short
+from mnemoscope.prompts.sources import short
 
 SAFE = {("_codecs", "encode"), *(("numpy", name) for name in ("ndarray", "dtype"))}
 CIFAR = {"train": re.compile(r"data_batch_\d+|train"), "test": re.compile("test_batch|test")}

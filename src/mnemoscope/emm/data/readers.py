@@ -18,7 +18,7 @@ from mnemoscope.pictures import Unreadable, open_source
 from mnemoscope.pictures.reading import Part
 from mnemoscope.pictures.tables import Dataset, Parquet
 from mnemoscope.pictures.trees import Files
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 OF_RUNS = ("images", "data.zip")  # of emm optimum, of emm train
 ARRAYS = {".npz": arrays.read_npz, ".npy": arrays.read_npy}

@@ -7,8 +7,8 @@ from typing import Any
 from mnemoscope.emm.optimum.options import Sampling, Subset, read_seeds
 from mnemoscope.emm.optimum.run import run_optimum
 from mnemoscope.errors import UsageError
-from mnemoscope.loading import pick_device
-from mnemoscope.settings import one_of
+from mnemoscope.model.loading import pick_device
+from mnemoscope.run.settings import one_of
 
 KINDS = {
     "solver": ("euler", "heun"),

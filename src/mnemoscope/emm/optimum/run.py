@@ -19,7 +19,7 @@ from mnemoscope.emm.ratio.memorization import Memorization, Pixels
 from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.errors import UsageError
-from mnemoscope.run import Run
+from mnemoscope.run.run import Run
 from mnemoscope.search.ray_runner import map_shards
 
 FOLDER = "images"

@@ -11,7 +11,7 @@ from mnemoscope.emm.ratio.generated_sets import Generated, content, held_sets
 from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
-from mnemoscope.loading import pick_device, settle_threads
+from mnemoscope.model.loading import pick_device, settle_threads
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.ratio.generated_sets import Generated
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, References
 from mnemoscope.emm.ratio.summary import Control, highest, summarize
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
-from mnemoscope.run import Run
+from mnemoscope.run.run import Run
 
 TOGETHER = 2048  # images scored between two writes to the disk
 NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")

@@ -14,7 +14,7 @@ from mnemoscope.emm.training.averaging import Average
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.watching import curve
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from mnemoscope.emm.sweeps.comparing import COLUMNS, flat, summary_of
 from mnemoscope.emm.sweeps.file import Sweep
 from mnemoscope.emm.sweeps.level import Level
 from mnemoscope.errors import UsageError
-from mnemoscope.run import Run
+from mnemoscope.run.run import Run
 from mnemoscope.search.ray_runner import map_shards
 
 Trainer = Callable[[Task], Mapping[str, Any]]

@@ -13,9 +13,9 @@ from mnemoscope.emm.networks.losses import Draws, draw
 from mnemoscope.emm.training.augmentation import Augmentation, NonLeaking, x_flip
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
-from mnemoscope.training.duplication import Shares
+from mnemoscope.training.data.duplication import Shares
+from mnemoscope.training.data.order import Order
 from mnemoscope.training.noise import keyed
-from mnemoscope.training.order import Order
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mnemoscope.emm.training.stepping import Training
-from mnemoscope.run import write_json
+from mnemoscope.run.run import write_json
 from mnemoscope.training.checkpoints import flat, reading, restore_optimizer, restore_scaler, scaler_state
 
 FILE = "state.safetensors"

@@ -11,7 +11,7 @@ from mnemoscope.emm.sweeps.level import SetOptions
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
-from mnemoscope.settings import one_of
+from mnemoscope.run.settings import one_of
 from mnemoscope.training.options import chosen
 
 SMALL = {

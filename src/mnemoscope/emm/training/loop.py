@@ -23,7 +23,7 @@ from mnemoscope.emm.training.snapshots import Snapshots, built, description, ref
 from mnemoscope.emm.training.stepping import Training
 from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
 from mnemoscope.errors import UsageError
-from mnemoscope.run import Run, read_json
+from mnemoscope.run.run import Run, read_json
 from mnemoscope.training.checkpoints import Checkpoints
 from mnemoscope.training.processes import Interruption, accelerated, agreed, interruptible
 from mnemoscope.training.recording import opened

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.run import read_table, write_table
+from mnemoscope.run.run import read_table, write_table
 
 FILE = "losses.jsonl"
 Row = dict[str, Any]

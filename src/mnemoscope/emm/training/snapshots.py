@@ -13,7 +13,7 @@ from mnemoscope.emm.networks.options import VERSIONS, require_current
 from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.training.averaging import Average
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 FOLDER = "snapshots"
 BETWEEN = "/"  # of an average and a weight in the name of a tensor

@@ -1,0 +1,114 @@
+"""The whole audit: detect, draw what is flagged, compare with the training images, explain, mitigate, report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.detection.run import Detection, run_detection
+from mnemoscope.explanation.run import Explanation, run_explanation
+from mnemoscope.features import Descriptor
+from mnemoscope.features.references import References
+from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.measuring.generated import read_generated
+from mnemoscope.measuring.measurement import Measurement, run_measurement
+from mnemoscope.measuring.sides import Sources
+from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.batching import content_hash
+from mnemoscope.run.run import Run, read_rows
+
+COUNTED = ("failed", "network_evaluations", "seconds")
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Training images that what is drawn is compared with, and by what."""
+
+    references: str
+    descriptor: Descriptor
+    measurement: Measurement = Measurement(gallery=0)
+
+    def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
+        """Measure the images of a run and return the summary."""
+        sources, asked = Sources(references=self.references), {"references": self.references}
+        images = read_generated(str(drawn))
+        return run_measurement(
+            images, out, self.descriptor, self.measurement, sources, overwrite=overwrite, asked=asked
+        )
+
+
+def run_audit(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path,
+    detection: Detection,
+    generation: Generation,
+    *,
+    negatives: Sequence[Prompt] = (),
+    references: References | None = None,
+    explanation: Explanation | None = None,
+    mitigation: Mitigation | None = None,
+    copying: Copying | None = None,
+    most: int = 24,
+    fpr: float = 0.01,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> int:
+    """Audit a model's prompts into a folder; returns how many prompts or images failed.
+
+    Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
+    all prompts, where nothing could be flagged), and for a third as many unflagged ones to compare with, spread alike.
+    How much of these images is copied is measured where there are training images to compare with.
+    Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
+    under the mitigation.
+    """
+    settings = {**(asked or {}), "most": most}
+    whole = content_hash([p.id for p in [*prompts, *negatives]])
+    common: dict[str, Any] = {"batch": batch, "overwrite": overwrite}
+    with Run(out, "audit", settings, overwrite=overwrite) as run:
+        found = run_detection(model, prompts, out / "detect", detection, negatives=negatives, fpr=fpr, **common)
+        made = {"detect": found}
+        rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
+        suspects, others = to_draw([p for p in prompts if p.id in rows], rows, most)
+        drawing: dict[str, Any] = {**common, "references": references, "scores": rows, "content": whole}
+        made["generate"] = run_generation(model, [*suspects, *others], out / "generate", generation, **drawing)
+        if copying:
+            made["measure"] = copying.run(out / "generate", out / "measure", overwrite=overwrite)
+        explains, limit = model.family.has_tokens and suspects, found["threshold"]
+        if explanation and explains:
+            made["explain"] = run_explanation(model, suspects, out / "explain", explanation, content_id=whole, **common)
+        if mitigation and explains and limit is not None:
+            kept = replace(generation, mitigations=(aimed(mitigation, detection, limit),), baseline=True)
+            made["mitigate"] = run_generation(
+                model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing
+            )
+        totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
+        run.finish(**made, **totals)
+        return int(totals["failed"])
+
+
+def aimed(mitigation: Mitigation, detection: Detection, threshold: float) -> Mitigation:
+    """The mitigation with the detection's threshold as its target, where it descends the very score that was used."""
+    takes = mitigation.name == "embedding_descent" and "target" not in mitigation.params
+    same = mitigation.params.get("score", "noise_norm") == detection.method and set(detection.parameters) <= {"steps"}
+    return replace(mitigation, params={**mitigation.params, "target": threshold}) if takes and same else mitigation
+
+
+def to_draw(
+    prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Flagged prompts from the highest score down, and unflagged ones to compare with, both evenly thinned."""
+    ranked = sorted(prompts, key=lambda p: (-rows[p.id]["score"], p.id))
+    unknown = all(rows[p.id]["flagged"] is None for p in ranked)
+    flagged = [p for p in ranked if unknown or rows[p.id]["flagged"]]
+    calm = [p for p in ranked if p not in flagged]
+    return thinned(flagged, most), thinned(calm, max(1, most // 3))
+
+
+def thinned(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most so many of the prompts, spread evenly over them, the first one among them."""
+    count = min(most, len(prompts))
+    return [prompts[k * len(prompts) // count] for k in range(count)]

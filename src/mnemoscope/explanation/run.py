@@ -1,0 +1,168 @@
+"""Explanation over a list of prompts: rows with a value for each token and each word, or with a map of each image."""
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.explanation.attributions import read_layer6
+from mnemoscope.explanation.masks import Mask
+from mnemoscope.explanation.region_run import finished, region_rows
+from mnemoscope.generation.run import row_id
+from mnemoscope.methods import by_name as api
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.model.words import content, merged
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.run.run import Run
+
+GRAPH = 4  # samples without a graph that take about as much memory as one with it
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What to compute for each prompt: a method with its parameters, seeds, and the sampling it looks at."""
+
+    method: str = "token_gradients"
+    params: Mapping[str, Any] | None = None
+    seed: int = 0
+    seeds: int = 1
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.params or {})
+
+
+def run_explanation(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    explanation: Explanation,
+    *,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+    content_id: str | None = None,
+    masks: Mapping[str, Mask] | None = None,
+) -> dict[str, Any]:
+    """Explain all prompts into a run and return its summary; `content_id` identifies it in its prompts' place.
+
+    `masks` are the true regions by prompt id, see `mnemoscope.explanation.masks`, for a method that gives regions.
+    """
+    found = registry.get("explain", explanation.method)
+    registry.checked(found, registry.with_score(found, explanation.parameters))
+    seeds, maps = seeds_of(explanation.seed, explanation.seeds), found.gives == "regions"
+    if masks is not None and not maps:
+        others = ", ".join(registry.explainers("regions"))
+        raise UsageError(f"Masks were given, and {found.name} explains words; choose one of {others}.")
+    if not maps:
+        content(model.family, [""])  # a model without tokens is refused before the work
+    settings = {
+        **(asked or {}),
+        **{k: v for k, v in vars(explanation).items() if k != "params"},
+        "params": explanation.parameters,
+        "content": content_id or content_hash([p.id for p in prompts]),
+    }
+    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
+    room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1)
+    known = {p.id: {"label": p.label, "kind": p.kind} for p in prompts}
+    kind = "regions" if maps else "explain"
+    with Run(
+        out, kind, settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+    ) as run:
+
+        def work(batch: list[Prompt]) -> list[Row]:
+            if maps:
+                return region_rows(model, batch, explanation, run.folder)
+            return explain_rows(model, batch, explanation)
+
+        ids = {p.id: [row_id(p, s) for s in seeds] if maps else [p.id] for p in prompts}
+        run_batches(run, model, prompts, max(1, room // explanation.seeds), work, lambda p: ids[p.id], "explain")
+        made = {row["id"]: row for row in run.rows()}
+        rows = [made[i] | known[key] for key, own in ids.items() for i in own if i in made]
+        rows, overlap = finished(run.folder, rows, masks) if maps else (rows, {})
+        run.replace_rows(rows)
+        return run.finish(prompts=len(known), **overlap)
+
+
+def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[Row]:
+    """One row for each prompt of a batch; prompts of the same text share its values."""
+    texts, seeds = list(dict.fromkeys(p.text for p in prompts)), seeds_of(explanation.seed, explanation.seeds)
+    trajectory = Trajectory(
+        model,
+        [text for text in texts for _ in seeds],
+        seeds * len(texts),
+        num_inference_steps=explanation.num_inference_steps,
+        guidance_scale=explanation.guidance_scale,
+    )
+    values, timesteps = along(trajectory, explanation.method, **explanation.parameters)
+    means = values.to("cpu", torch.float64).reshape(len(values), len(texts), len(seeds), -1).mean(2)
+    tokens = dict(zip(texts, content(model.family, texts), strict=True))
+    about = {"method": explanation.method, "params": explanation.parameters, "seeds": seeds}
+    rows = []
+    for prompt in prompts:
+        own = means[:, texts.index(prompt.text)]
+        if not own.isfinite().all():
+            raise ValueError("the explanation is not finite")
+        found = tokens[prompt.text]
+        inner = own[:, 1 : 1 + len(found)]
+        scores = inner.mean(0).tolist()
+        row = {
+            "id": prompt.id,
+            "prompt": prompt.text,
+            "tokens": [token.text for token in found],
+            "scores": scores,
+            "words": merged(prompt.text, found, scores),
+            "special": _special(own.mean(0).tolist(), 1 + len(found)),
+            **about,
+            "label": prompt.label,
+            "kind": prompt.kind,
+            "status": "ok",
+        }
+        rows.append(row | ({"timesteps": timesteps, "series": inner.tolist()} if len(timesteps) > 1 else {}))
+    return rows
+
+
+def along(trajectory: Trajectory, method: str, **parameters: Any) -> tuple[Tensor, list[float]]:
+    """An explanation at each of its steps, [steps, samples, positions], and the timesteps; none where it has no steps.
+
+    A method that looks at several steps has a function `per_step` beside it in its file.
+    """
+    found = registry.get("explain", method)
+    if "steps" not in found.parameters:
+        return api.explain(trajectory, method, **parameters)[None], []
+    given = registry.checked(found, registry.with_score(found, parameters))
+    values = importlib.import_module(found.function.__module__).per_step(trajectory, **given)
+    steps = given.get("steps")
+    if steps is None:
+        steps = registry.usual_steps(given.get("score", found.parameters["score"].default))
+    return values, [float(trajectory.timesteps[i]) for i in trajectory.indices(steps)]
+
+
+def _special(values: Sequence[float], end: int) -> dict[str, float]:
+    """Sums over the positions that are not of the prompt's own tokens."""
+    return {"bos": values[0], "eos": values[end], "padding": math.fsum(values[end + 1 :])}
+
+
+def import_explanation(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+    """Make a run of layer6's attribution JSON, its pieces merged into words, and return its summary."""
+    rows = read_layer6(file)
+    about = {
+        "name": file.stem,
+        "summary": "Token attributions of another code.",
+        "paper": "arXiv:2411.00113",
+        "cost": "imported",
+    }
+    with Run(out, "explain", {"prompts": str(file)}, overwrite=overwrite, method=about) as run:
+        run.replace_rows(rows)
+        return run.finish(prompts=len(rows))

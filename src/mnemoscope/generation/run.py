@@ -1,0 +1,162 @@
+"""Images for a list of prompts, each beside its nearest training image where references are given."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mnemoscope import features
+from mnemoscope.features.references import References
+from mnemoscope.mitigation.chosen import Mitigation, mitigated
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.run.run import Run
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How images are sampled: how many a prompt, from which seed on, with which solver settings and mitigations.
+
+    With a `threshold`, only images whose first step passes it are mitigated; `baseline` draws each image without any
+    mitigation as well, from the same seed.
+    """
+
+    images: int = 4
+    seed: int = 0
+    num_inference_steps: int = 50
+    guidance_scale: int | float = 7.5
+    mitigations: tuple[Mitigation, ...] = ()
+    threshold: int | float | str | None = None
+    baseline: bool = False
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+
+
+def run_generation(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    generation: Generation,
+    *,
+    references: References | None = None,
+    scores: Mapping[str, Row] | None = None,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+    content: str | None = None,
+    plain: Path | None = None,
+) -> dict[str, Any]:
+    """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id.
+
+    `content` identifies the run in the place of its prompts, where these may change from one session to the next.
+    `plain` is a run that has the unmitigated images already, so that a baseline need not be drawn again.
+    """
+    settings = {**(asked or {}), **asdict(generation), "content": content or content_hash([p.id for p in prompts])}
+    seeds = seeds_of(generation.seed, generation.images)
+    size = max(1, batch_size(model, batch) // len(seeds))
+    with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
+        work = partial(image_rows, model, run.folder, generation, references, scores or {}, plain=plain)
+        run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
+        run.replace_rows(in_order(run.rows(), [row_id(p, s) for p in prompts for s in seeds]))
+        rows = [r for r in run.rows() if r["status"] == "ok"]
+        unread = {"unread_references": references.unread} if references else {}
+        return run.finish(prompts=len(prompts), images=len(rows), **unread)
+
+
+def row_id(prompt: Prompt, seed: int) -> str:
+    """Identity of one image: its prompt and its seed."""
+    return f"{prompt.id}-{seed}"
+
+
+def image_rows(
+    model: Denoiser,
+    folder: Path,
+    generation: Generation,
+    references: References | None,
+    scores: Mapping[str, Row],
+    prompts: Sequence[Prompt],
+    *,
+    plain: Path | None = None,
+) -> list[Row]:
+    """Sample and save the images of a batch of prompts; one row for each image."""
+    seeds = seeds_of(generation.seed, generation.images)
+    pairs = [(p, s) for p in prompts for s in seeds]
+    asked = [p.text for p, _ in pairs], [s for _, s in pairs]
+    with mitigated(model, generation.mitigations, generation.threshold) as log:
+        images = model.generate(*asked, **generation.sampling)
+    unmitigated: Sequence[Image.Image]
+    known = [plain / f"images/{row_id(p, s)}.png" for p, s in pairs] if plain else []
+    if known and all(file.exists() for file in known):
+        unmitigated = [Image.open(file) for file in known]
+    else:
+        unmitigated = model.generate(*asked, **generation.sampling) if generation.baseline else []
+    rows = []
+    for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
+        file = f"images/{row_id(prompt, seed)}.png"
+        save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "model": model.source})
+        detected = scores.get(prompt.id, {})
+        row: Row = {
+            "id": row_id(prompt, seed),
+            "prompt_id": prompt.id,
+            "prompt": prompt.text,
+            "seed": seed,
+            "file": file,
+        }
+        row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
+        row |= {k: detected[k] for k in ("score", "flagged") if k in detected}
+        row |= _done(log[k]) if generation.mitigations else {}
+        row |= _paired(image, unmitigated[k], row["id"], folder) if generation.baseline else {}
+        rows.append(row | (match(image, prompt, references, folder) if references else {}))
+    return rows
+
+
+def _done(seen: Mapping[str, Any]) -> Row:
+    """What a mitigation saw of an image and did to it."""
+    gate = {k: seen[k] for k in ("score", "flagged") if k in seen}
+    return {"mitigation": seen.get("mitigation", []), "seen": dict(seen), **gate}
+
+
+def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> Row:
+    """The image that the same seed gives without any mitigation, and how alike the two are."""
+    file = f"images/{name}-baseline.png"
+    save_png(plain, folder / file, {"mitigation": []})
+    one, other = features.pixels([image, plain])
+    return {"baseline": file, "baseline_similarity": float(one @ other)}
+
+
+def match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
+    """The reference nearest to an image, copied into the run, and the cosines with it and with the prompt's own."""
+    best, similarity = references.nearest([image])
+    match = references.items[int(best[0])]
+    file = f"references/{int(best[0]):06d}.png"
+    if not (folder / file).exists():
+        save_png(match.image(), folder / file, {"caption": match.caption or ""})
+    return {
+        "match": file,
+        "match_file": match.file.name,
+        "match_caption": match.caption,
+        "similarity": float(similarity[0]),
+        "own_similarity": references.own(image, prompt.text),
+    }
+
+
+def save_png(image: Image.Image, file: Path, text: Mapping[str, Any]) -> None:
+    """Write an image whole or not at all, with what it came from as PNG text."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("mnemoscope", json.dumps(text, ensure_ascii=False))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = file.with_suffix(".partial")
+    partial_file.write_bytes(buffer.getvalue())
+    partial_file.replace(file)

@@ -1,0 +1,131 @@
+"""What ordinary prompts say before memorized ones are looked at: usual activations, usual similarities of seeds."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.localization import statistics
+from mnemoscope.localization.differences import Setting
+from mnemoscope.localization.thresholds import calibrated, pairwise, resolved
+from mnemoscope.model.ablation import Layers
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.registry import Method
+from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches
+from mnemoscope.run.run import Run, read_json, write_json
+
+STATISTICS, CALIBRATION = "statistics.safetensors", "calibration.json"
+SETTING = ("seeds", "seed", "num_inference_steps", "guidance_scale", "scales", "compat")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Parameters with what ordinary prompts made of them, and what there is to say of it."""
+
+    parameters: dict[str, Any]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(run: Run, model: Denoiser, negatives: Sequence[str], found: Method, given: Mapping[str, Any]) -> Prepared:
+    """Statistics and threshold of ordinary prompts, kept in the run, for a method that takes them and has none.
+
+    Raises `UsageError` for what the method itself would refuse at its first prompt.
+    """
+    if "statistics" not in found.parameters:
+        return Prepared(dict(given))
+    usual = {k: given.get(k, found.parameters[k].default) for k in (*SETTING, "layers", "initial_theta")}
+    setting = Setting(**{k: usual[k] for k in SETTING})
+    ready, summary = dict(given), {}
+    if usual["initial_theta"] is not None:
+        if negatives and "statistics" not in given:
+            _measured(run, model, negatives, usual["layers"])
+            ready["statistics"] = run.folder / STATISTICS
+        ready["statistics"] = statistics.given(model, ready.get("statistics"), usual["layers"])
+        summary["statistics"] = dict(ready["statistics"].about)
+    if negatives and "threshold" not in given:
+        summary |= _calibration(run, model, negatives, setting, batch_size(model, given.get("batch", "auto")))
+        ready["threshold"] = summary["threshold"]
+    ready["threshold"] = resolved(ready.get("threshold"), model, setting)
+    summary |= {"threshold": ready["threshold"], "conditions": setting.conditions(model)}
+    return Prepared(ready, {**summary, "similarity": str(setting.likeness(model.latent_shape))})
+
+
+def setting_of(given: Mapping[str, Any]) -> Setting:
+    """How noise differences are taken, from parameters of the method; raises `UsageError` for one that it has not."""
+    found = registry.get("localize", "neurons")
+    if strange := [name for name in given if name not in SETTING]:
+        raise UsageError(f"A threshold does not depend on '{strange[0]}'; it depends on {', '.join(SETTING)}.")
+    return Setting(**registry.checked(found, dict(given)))
+
+
+def _measured(run: Run, model: Denoiser, prompts: Sequence[str], which: Layers) -> None:
+    if not (file := run.folder / STATISTICS).is_file():
+        statistics.save(statistics.measure(model, prompts, which), file)
+
+
+def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Setting, batch: int) -> dict[str, Any]:
+    if (file := run.folder / CALIBRATION).is_file():
+        return read_json(file)
+    began, before = time.perf_counter(), model.network_evaluations
+    size = max(1, batch // setting.seeds)
+    parts = [pairwise(model, prompts[k : k + size], setting) for k in range(0, len(prompts), size)]
+    found = calibrated([own for part in parts for own in part], setting.conditions(model))
+    write_json(file, found)
+    run.append([], evaluations=model.network_evaluations - before, seconds=time.perf_counter() - began)
+    return found
+
+
+def run_statistics(
+    model: Denoiser, prompts: Sequence[Prompt], out: Path, which: Layers = "seven", *, overwrite: bool = False
+) -> statistics.Statistics:
+    """Statistics of a prompt list into a file, or into a folder; goes on where an earlier one was interrupted.
+
+    Raises `UsageError` for a file that holds anything else, unless `overwrite`.
+    """
+    file = out if out.suffix == ".safetensors" else out / STATISTICS
+    texts = [p.text for p in prompts]
+    begun = None
+    if file.exists() and not overwrite:
+        about = statistics.described(model, texts, which)
+        begun = statistics.begun(file, about)
+        if (begun.count or 0) >= len(texts):
+            return begun
+    return statistics.measure(model, texts, which, begun=begun, keep=lambda found: statistics.save(found, file))
+
+
+def run_threshold(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    setting: Setting,
+    *,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The threshold of ordinary prompts' similarities into a run, one row a prompt, and its summary."""
+    setting.noise(model)  # too few seeds are refused before the work
+    settings = {**(asked or {}), **vars(setting), "content": content_hash([p.id for p in prompts])}
+    size = max(1, batch_size(model, batch) // setting.seeds)
+    with Run(out, "threshold", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
+
+        def work(some: list[Prompt]) -> list[Row]:
+            found = pairwise(model, [p.text for p in some], setting)
+            pairs = zip(some, found, strict=True)
+            return [
+                {"id": p.id, "prompt": p.text, "similarities": own, "max": max(own), "status": "ok"} for p, own in pairs
+            ]
+
+        run_batches(run, model, prompts, size, work, lambda p: [p.id], "threshold")
+        rows = in_order(run.rows(), [p.id for p in prompts])
+        run.replace_rows(rows)
+        done = [row["similarities"] for row in rows if row["status"] == "ok"]
+        if not done:
+            raise UsageError(f"No prompt of {run.folder} could be computed; see error in its rows.jsonl.")
+        return run.finish(
+            **calibrated(done, setting.conditions(model)), similarity=str(setting.likeness(model.latent_shape))
+        )

@@ -1,0 +1,134 @@
+"""Localization over a list of prompts: one row a prompt, with the neurons that its memorization needs."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import registry
+from mnemoscope.localization.calibration import Prepared, prepare
+from mnemoscope.localization.tables import read_nemo
+from mnemoscope.methods import by_name as api
+from mnemoscope.model import ablation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.batching import Row, content_hash, in_order, run_batches
+from mnemoscope.run.run import Run
+
+COMMON = 20  # of the most frequent neurons, in the summary
+NOT_ENOUGH = "No selection brought the similarity down to the threshold"
+
+
+@dataclass(frozen=True)
+class Localization:
+    """What to compute for each prompt: a method with its parameters."""
+
+    method: str = "neurons"
+    params: Mapping[str, Any] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.params or {})
+
+
+def run_localization(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    localization: Localization,
+    *,
+    negatives: Sequence[Prompt] = (),
+    dedup: bool = False,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Locate all prompts' neurons into a run and return its summary.
+
+    Ordinary prompts, as negatives, make the statistics and the threshold that the method takes and was not given.
+    `dedup` looks at each text once, whatever its spaces.
+    """
+    found = registry.get("localize", localization.method)
+    given = registry.checked(found, localization.parameters)
+    ablation.layers(model)  # a model without neurons is refused before the work
+    listed = once_each(prompts) if dedup else list(prompts)
+    settings = {
+        **(asked or {}),
+        "method": found.name,
+        "dedup": dedup,
+        "params": given,
+        "content": content_hash([p.id for p in listed] + [f"n-{p.id}" for p in negatives]),
+    }
+    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
+    with Run(
+        out, "localize", settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+    ) as run:
+        more = {"batch": batch} if "batch" in found.parameters else {}
+        ready = prepare(run, model, [p.text for p in negatives], found, {**more, **given})
+
+        def work(some: list[Prompt]) -> list[Row]:
+            return locate_rows(model, some, found.name, ready.parameters)
+
+        run_batches(run, model, listed, 1, work, lambda p: [p.id], "localize")
+        known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
+        run.replace_rows({**r, **known[r["id"]]} for r in in_order(run.rows(), known))
+        return run.finish(**summarised(model, run.rows(), ready), left_out=len(prompts) - len(listed))
+
+
+def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """One row for each prompt."""
+    found = api.localize(model, [p.text for p in prompts], method, **parameters)
+    rows = [
+        {"id": p.id, **each.row(), "method": method, "status": "ok"} for p, each in zip(prompts, found, strict=True)
+    ]
+    for row in rows:
+        if not all(math.isfinite(row[key]) for key in ("before", "after") if row[key] is not None):
+            raise ValueError(f"the {row['value']} is not finite: {row['before']}, then {row['after']}")
+    return rows
+
+
+def once_each(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first prompt of each text, whatever its spaces."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(" ".join(prompt.text.split()), prompt)
+    return list(first.values())
+
+
+def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[str, Any]:
+    """Counts, the most frequent neurons, and what the numbers hold for."""
+    done = [row for row in rows if row["status"] == "ok"]
+    located = [row for row in done if row["count"]]
+    each = Counter((name, i) for row in located for name, own in row["neurons"].items() for i in own)
+    which: ablation.Layers = next((row["layers"] for row in done), "seven")
+    missed = sum(row.get("is_enough") is False for row in done)
+    notes = [f"{NOT_ENOUGH} for {missed} of {len(done)} prompts; try --layers all."] if missed else []
+    return {
+        "prompts": len(rows),
+        "located": len(located),
+        "layer_names": list(ablation.layers(model, which)),
+        "most_frequent": [{"layer": n, "neuron": i, "prompts": count} for (n, i), count in each.most_common(COMMON)],
+        "notes": notes,
+        **ready.summary,
+    }
+
+
+def import_localization(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+    """Make a run of NeMo's table of neurons and return its summary."""
+    rows = read_nemo(file)
+    about = {
+        "name": file.stem,
+        "summary": "Neurons that another code found.",
+        "paper": "arXiv:2406.02366",
+        "cost": "imported",
+    }
+    with Run(out, "localize", {"prompts": str(file)}, overwrite=overwrite, method=about) as run:
+        run.replace_rows(rows)
+        return run.finish(prompts=len(rows), located=sum(bool(row["count"]) for row in rows))
+
+
+def _url(prompt: Prompt) -> str | None:
+    value = next((v for k, v in prompt.source.items() if k.casefold() == "url"), None)
+    return value if isinstance(value, str) and value else None

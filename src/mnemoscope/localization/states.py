@@ -1,0 +1,137 @@
+"""Latents that a search for neurons looks at: those of a sampling, or training images with noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from mnemoscope.errors import UsageError
+from mnemoscope.localization.attribution import State, Value
+from mnemoscope.model import schedule
+from mnemoscope.model.autoencoder import encode_images
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.step import Step
+from mnemoscope.model.trajectory import Steps, Trajectory
+from mnemoscope.registry import Score, scoring, usual_steps
+
+SHARES = (0.2, 0.5, 0.8)  # of the sampling, where images with noise are looked at unless it is said
+CLOSENESS = "closeness"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which score is looked at, and on what: steps of each prompt's sampling, or its training image with noise.
+
+    Without a score it is "closeness" to the training image where there are references, and noise_norm where there are
+    none. Raises `UsageError` for closeness without references.
+    """
+
+    score: Score | None = None
+    references: Mapping[str, Image.Image] | str | Path | None = None
+    steps: Steps | None = None
+    num_inference_steps: int = 50
+    guidance_scale: int | float = 7.5
+
+    @property
+    def name(self) -> Score:
+        return self.score or ("noise_norm" if self.references is None else CLOSENESS)
+
+    def indices(self, model: Denoiser) -> list[int]:
+        """Which steps are meant: the score's own, or those at 0.2, 0.5 and 0.8 of the sampling for training images."""
+        sampling = Trajectory(model, "", num_inference_steps=self.num_inference_steps)
+        if self.steps is not None:
+            return sampling.indices(self.steps)
+        if self.references is None:
+            return sampling.indices(usual_steps(self.name))
+        return sampling.indices([int(share * len(sampling.timesteps)) for share in SHARES])
+
+    def at(self, model: Denoiser, prompts: Sequence[str], *seeds: Sequence[int]) -> tuple[Value, list[list[State]]]:
+        """The score as a function of a step, and the states for each of several lists of seeds."""
+        if self.name == CLOSENESS and self.references is None:
+            raise UsageError("The score closeness is that to training images; give references or another score.")
+        indices = self.indices(model)
+        if self.references is None:
+            rest = self.num_inference_steps, self.guidance_scale
+            return self._scored(), [sampled(model, prompts, own, indices, *rest) for own in seeds]
+        latents = latents_of(model, prompts, self.references)
+        value = closeness(latents) if self.name == CLOSENESS else self._scored()
+        return value, [noised(model, latents, own, indices, self.num_inference_steps) for own in seeds]
+
+    def _scored(self) -> Value:
+        function = scoring(self.name)
+        return lambda step, prompts: function(step)
+
+
+def sampled(
+    model: Denoiser,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    num_inference_steps: int,
+    guidance_scale: int | float,
+) -> list[State]:
+    """Latents on the way of each prompt's own sampling; those of the first step cost nothing."""
+    sampler = model.sampler(num_inference_steps, guidance_scale)
+    _, start, _ = sampler.begin([p for p in prompts for _ in seeds], list(seeds) * len(prompts))
+    found = []
+    for index in steps:
+        x_t, t = start.state(index)
+        found.append(State(index, t, x_t.unflatten(0, (len(prompts), len(seeds)))))
+    return found
+
+
+def noised(
+    model: Denoiser,
+    latents: Float[Tensor, "P C h w"],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    num_inference_steps: int,
+) -> list[State]:
+    """Each prompt's training image with the noise of each seed, at the timesteps of these steps."""
+    noise = model.initial_noise(seeds)
+    timesteps = Trajectory(model, "", num_inference_steps=num_inference_steps).timesteps
+    found = []
+    for index in steps:
+        alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, timesteps[index])
+        x_t = alpha * latents[:, None] + sigma * noise[None]
+        found.append(State(index, timesteps[index], x_t.to(model.dtype)))
+    return found
+
+
+def closeness(latents: Float[Tensor, "P C h w"]) -> Value:
+    """Minus the mean squared distance of the predicted clean latents to each prompt's training image; 0 is a copy."""
+
+    def value(step: Step, prompts: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        kind = step.model.prediction_type
+        clean = schedule.to_x0(step.native_cond.float(), step.x_t.float(), step.alpha, step.sigma, kind)
+        return -(clean - latents[prompts].to(clean)).flatten(1).square().mean(1)
+
+    return value
+
+
+def latents_of(
+    model: Denoiser, prompts: Sequence[str], references: Mapping[str, Image.Image] | str | Path
+) -> Float[Tensor, "P C h w"]:
+    """Clean latents of each prompt's training image, from images by prompt or from a folder with captions.
+
+    Raises `UsageError` for a prompt that has none.
+    """
+    images = references if isinstance(references, Mapping) else _by_caption(Path(references))
+    if missing := [prompt for prompt in prompts if prompt not in images]:
+        wanted = "each prompt must be the caption of one"
+        raise UsageError(f"There is no training image of '{missing[0][:60]}' among the references; {wanted}.")
+    own: dict[str, Tensor] = {}
+    for prompt in prompts:  # one by one, so that a result does not depend on the batch
+        own[prompt] = own[prompt] if prompt in own else encode_images(model.pipe, [images[prompt]], model.latent_shape)
+    return torch.cat([own[prompt] for prompt in prompts]).float()
+
+
+def _by_caption(folder: Path) -> dict[str, Image.Image]:
+    from mnemoscope.features.references import read_references
+
+    found = read_references(folder)
+    return {caption: found.items[k].image() for caption, k in found.by_caption.items()}

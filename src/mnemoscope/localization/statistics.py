@@ -1,0 +1,146 @@
+"""How strongly each neuron answers prompts: mean and standard deviation of its activation over a list of them."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnemoscope.errors import UsageError
+from mnemoscope.localization import statistics_files
+from mnemoscope.model import ablation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.batching import chunks, content_hash
+from mnemoscope.run.run import differing
+
+TEXTS = 64  # prompts that go through the text encoder at once
+ByLayer = dict[str, Tensor]
+
+
+@torch.no_grad()
+def activations(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven") -> ByLayer:
+    """Mean over all token positions of |value projection of the text|, [prompts, neurons] by layer, in float32.
+
+    Cross-attention's values depend on the text alone, so that the network itself is not evaluated.
+    """
+    hidden = model.encode(list(prompts))["encoder_hidden_states"].float()
+    return {name: _full(layer)(hidden).abs().mean(1).cpu() for name, layer in ablation.layers(model, which).items()}
+
+
+def _full(layer: nn.Module) -> nn.Module:
+    """A layer in float32."""
+    numbers = {p.dtype for p in layer.parameters()}
+    return layer if numbers == {torch.float32} else copy.deepcopy(layer).float()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and unbiased standard deviation of each neuron's activation, in float64, by layer.
+
+    `count` is the number of prompts (None where a file does not say), `about` what they were computed on.
+    """
+
+    mean: ByLayer
+    sd: ByLayer
+    count: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def joined(self, values: Mapping[str, Tensor]) -> "Statistics":
+        """These statistics with those of more prompts, the same in whatever order they come."""
+        n = len(next(iter(values.values())))
+        more = {name: v.double() for name, v in values.items()}
+        mean = {name: v.mean(0) for name, v in more.items()}
+        squares = {name: (v - mean[name]).square().sum(0) for name, v in more.items()}
+        m = self.count or 0
+        if m:
+            shift = {name: mean[name] - self.mean[name] for name in mean}
+            known = {name: self.sd[name].square() * (m - 1) for name in mean} if m > 1 else dict.fromkeys(mean, 0.0)
+            squares = {k: squares[k] + known[k] + shift[k].square() * n * m / (n + m) for k in mean}
+            mean = {name: self.mean[name] + shift[name] * n / (n + m) for name in mean}
+        sd = {name: (s / max(1, n + m - 1)).sqrt() for name, s in squares.items()}
+        return Statistics(mean, sd, n + m, self.about)
+
+    def deviations(self, values: Mapping[str, Tensor]) -> ByLayer:
+        """How many standard deviations each activation is from the mean, whichever way."""
+        return {name: (v.double() - self.mean[name]).abs() / self.sd[name] for name, v in values.items()}
+
+
+def measure(
+    model: Denoiser,
+    prompts: Sequence[str],
+    which: ablation.Layers = "seven",
+    *,
+    begun: Statistics | None = None,
+    keep: Callable[[Statistics], None] = lambda statistics: None,
+) -> Statistics:
+    """Statistics over prompts, 64 at a time; `keep` gets those of each part, from which `begun` goes on later.
+
+    Costs no network evaluation. Raises `UsageError` for fewer than two prompts.
+    """
+    if len(prompts) < 2:
+        raise UsageError(f"Statistics need 2 prompts or more, and {len(prompts)} was given; give hundreds.")
+    found = begun or Statistics({}, {}, 0, described(model, prompts, which))
+    for batch in chunks(list(prompts)[found.count or 0 :], TEXTS):
+        found = found.joined(activations(model, batch, which))
+        keep(found)
+    return found
+
+
+def described(model: Denoiser, prompts: Sequence[str], which: ablation.Layers) -> dict[str, Any]:
+    """What statistics belong to: the model, the layers, and the prompts by a hash."""
+    known = model.describe()
+    identity = {k: known[k] for k in ("source", "family", "weights")}
+    return {**identity, "layers": which, "prompts": content_hash(prompts), "number": len(prompts)}
+
+
+def given(model: Denoiser, statistics: "Statistics | str | Path | None", which: ablation.Layers) -> Statistics:
+    """Statistics as they are, or of a file; raises `UsageError` for none, and for those of another model."""
+    if statistics is None:
+        raise UsageError(
+            "Unusual activations need statistics of usual ones; make them with mnemoscope localize statistics, "
+            "give ordinary prompts as --negatives, or set initial_theta to null."
+        )
+    if isinstance(statistics, Statistics):
+        check(model, statistics, which)
+        return statistics
+    return load(model, statistics, which)
+
+
+def load(model: Denoiser, file: Path | str, which: ablation.Layers = "seven") -> Statistics:
+    """Statistics from a file of ours or from NeMo's .pt; raises `UsageError` if they are of other layers or weights."""
+    mean, sd, count, about = statistics_files.read(Path(file), list(ablation.widths(model, which)))
+    found = Statistics(mean, sd, count, about)
+    check(model, found, which, str(file))
+    return found
+
+
+def check(model: Denoiser, found: Statistics, which: ablation.Layers, where: str = "the statistics given") -> None:
+    """Raise `UsageError` unless the statistics are of this model's layers."""
+    for name, width in ablation.widths(model, which).items():
+        if name not in found.mean:
+            raise UsageError(f"{where} lacks the layer {name}; compute statistics with --layers {which}.")
+        if len(found.mean[name]) != width:
+            has = f"{len(found.mean[name])} neurons in {name}, and this model has {width}"
+            raise UsageError(f"{where} has {has}; compute the statistics of this model.")
+    theirs, ours = found.about.get("weights"), model.weights_hash
+    if theirs not in (None, ours):
+        raise UsageError(f"{where} is of other weights ({theirs}, and these are {ours}); compute them for this model.")
+    if (found.count or 2) < (found.about.get("number") or 0):
+        done = f"{found.count} of {found.about['number']} prompts"
+        raise UsageError(f"{where} is unfinished ({done}); give the same statistics command again.")
+
+
+def begun(file: Path, about: Mapping[str, Any]) -> Statistics:
+    """What an interrupted computation left in its file; raises `UsageError` if it was another one."""
+    mean, sd, count, there = statistics_files.read(file, [])
+    if changed := differing(there, dict(about)):
+        raise UsageError(f"{file} holds other statistics ({changed}); use --overwrite or another --out.")
+    return Statistics(mean, sd, count, there)
+
+
+def save(found: Statistics, file: Path) -> None:
+    """Write statistics as safetensors, whole or not at all."""
+    statistics_files.write(file, found.mean, found.sd, found.count, found.about)

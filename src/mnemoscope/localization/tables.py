@@ -1,0 +1,101 @@
+"""NeMo's result tables: one row a prompt, its initial and refined neurons as a list of seven lists."""
+
+import ast
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.errors import UsageError
+from mnemoscope.model.ablation import by_layer
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.run import read_json, read_rows
+
+COLUMNS = ("Caption", "URL", "Initial Neurons", "Initial SSIM", "Refined Neurons", "Refined SSIM")
+LAYERS = [f"down_blocks.{b}.attentions.{a}.transformer_blocks.0.attn2.to_v" for b in range(3) for a in range(2)]
+LAYERS += ["mid_block.attentions.0.transformer_blocks.0.attn2.to_v"]  # of Stable Diffusion 1 and 2
+
+
+def export_nemo(folder: Path) -> None:
+    """Write `nemo.csv` of a localization into its folder; failed prompts are left out."""
+    names = read_json(folder / "summary.json").get("layer_names") or LAYERS
+    write_nemo(read_rows(folder), folder / "nemo.csv", names)
+
+
+def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[str] = LAYERS) -> None:
+    """Rows of a localization as NeMo's table; a prompt without neurons has empty lists and similarities of 0.
+
+    Raises `UsageError` for rows of a method whose quantity is not the similarity.
+    """
+    with file.open("w", encoding="utf-8", newline="") as f:
+        table = csv.writer(f, delimiter=";")
+        table.writerow(COLUMNS)
+        for row in rows:
+            if row["status"] != "ok":
+                continue
+            if row["value"] != "ssim":
+                raise UsageError("NeMo's table holds similarities; run localize with --method neurons --format nemo.")
+            initial, refined = (by_layer(row[key], layers) for key in ("initial_neurons", "neurons"))
+            similarities = [row.get("initial_ssim") or 0, row.get("ssim") or 0]
+            table.writerow([row["prompt"], row.get("url") or "", initial, similarities[0], refined, similarities[1]])
+
+
+def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]]:
+    """Rows of a localization from NeMo's table; neurons that are listed twice count once.
+
+    Raises `UsageError` for anything malformed.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as f:
+            table = list(csv.DictReader(f, delimiter=";", strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise UsageError(f"{file} could not be read as a table with ; between its columns: {e}") from e
+    if not table or not set(COLUMNS) <= set(table[0]):
+        raise UsageError(f"{file} is not a table of NeMo's: it needs the columns {', '.join(COLUMNS)} and a row.")
+    prompts = as_prompts(record["Caption"] or "" for record in table)
+    read = (_row(record, layers, f"{file}, row {k}") for k, record in enumerate(table, 1))
+    return [{"id": prompt.id, **row} for prompt, row in zip(prompts, read, strict=True)]
+
+
+def _row(record: Mapping[str, str], layers: Sequence[str], where: str) -> dict[str, Any]:
+    refined, initial = (_neurons(record[f"{kind} Neurons"], layers, where) for kind in ("Refined", "Initial"))
+    ssim, initial_ssim = (_similarity(record[f"{kind} SSIM"], where) for kind in ("Refined", "Initial"))
+    empty = not initial and not refined and not ssim
+    return {
+        "prompt": record["Caption"] or "",
+        "url": record["URL"] or None,
+        "neurons": refined,
+        "initial_neurons": initial,
+        "value": "ssim",
+        "before": None if empty else 1.0,
+        "after": None if empty else ssim,
+        "ssim": None if empty else ssim,
+        "initial_ssim": None if empty else initial_ssim,
+        "layers": "seven",
+        "count": sum(map(len, refined.values())),
+        "evaluations": None,
+        "status": "ok",
+    }
+
+
+def _neurons(text: str, layers: Sequence[str], where: str) -> dict[str, list[int]]:
+    try:
+        lists = ast.literal_eval(text)
+        if not isinstance(lists, list) or len(lists) != len(layers):
+            raise ValueError(f"expected {len(layers)} lists")
+        if not all(type(i) is int and i >= 0 for own in lists for i in own):
+            raise ValueError("expected numbers from 0 up")
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
+        raise UsageError(f"{where} has neurons that cannot be read ({str(e)[:100]}): {text[:60]}") from e
+    return {name: sorted(set(own)) for name, own in zip(layers, lists, strict=True) if own}
+
+
+def _similarity(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except (ValueError, TypeError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{where} has the similarity {text!r}; expected a number.")
+    return value

@@ -1,0 +1,1 @@
+"""What methods of all kinds share: their call by name, thresholds, gates, descents."""

@@ -1,0 +1,97 @@
+"""Methods by name: what `mnemoscope.detect` and its like do with a trajectory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.methods.gate import Gate, apply
+from mnemoscope.methods.located import Located
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.start import Start
+from mnemoscope.model.trajectory import Steps, Trajectory
+
+
+def detect(
+    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+) -> Float[Tensor, " B"]:
+    """Score of each sample by a method's name, higher = more memorized; a score is averaged over the chosen steps.
+
+    `steps` is a number n for the first n sampling steps, a share below 1 for the one there, "all", "last", or a list of
+    indices; without it the score's own choice. The other parameters are the method's own. Raises `UsageError` for a
+    method, a parameter or a step that there is not.
+    """
+    found = registry.detection(method)
+    if found.kind == "score":
+        return series(trajectory, method, steps=steps, **parameters).mean(dim=0)
+    if steps is not None:
+        raise UsageError(f"detect method '{method}' chooses its steps itself; leave out steps.")
+    return found.function(trajectory, **registry.checked(found, parameters))
+
+
+def series(
+    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+) -> Float[Tensor, "steps B"]:
+    """A score's value at each of the chosen steps, for each sample."""
+    found = registry.get("score", method)
+    registry.checked(found, parameters, extra=("steps",))
+    steps = found.steps if steps is None else steps
+    with torch.no_grad():
+        return torch.stack([found.function(step, **parameters) for step in trajectory.chosen(steps)])
+
+
+def explain(
+    trajectory: Trajectory, method: str, *, score: registry.Score | None = None, **parameters: Any
+) -> Float[Tensor, "B L"] | Float[Tensor, "B h w"]:
+    """What each token contributes to a score, or each latent pixel to what was memorized; one row or map a sample.
+
+    By the method it is one value a token position, the first one included, or one a pixel of the latents. `score`, for
+    methods that look at one, is a score's name, or any function of a step; `score.name=value` among the parameters sets
+    a parameter of it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect`
+    does.
+    """
+    found = registry.get("explain", method)
+    given = registry.with_score(found, {**parameters, **({} if score is None else {"score": score})})
+    return found.function(trajectory, **registry.checked(found, given))
+
+
+def localize(
+    model: Denoiser, prompts: Sequence[str] | str, method: str = "neurons", **parameters: Any
+) -> list[Located]:
+    """Neurons that each prompt's memorization needs, one entry a prompt; see `mnemoscope.localizers`.
+
+    Raises `UsageError` as `detect` does.
+    """
+    found = registry.get("localize", method)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    return found.function(model, texts, **registry.checked(found, parameters))
+
+
+@contextmanager
+def mitigate(
+    model: Denoiser, method: str, *, threshold: int | float | str | Path | None = None, **parameters: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """Mitigate every sampling that begins while the block is open; yields a list of what was seen and done.
+
+    The list gets one dictionary for each sample, in order. With a `threshold`, a number that noise_norm is compared
+    with or the summary of a detection, only samples whose first step passes it are touched, and all others stay as
+    they are bit for bit. Mitigations nest, and the inner one acts last. Raises `UsageError` as `detect` does.
+    """
+    found = registry.stopping(method)
+    given = registry.with_score(found, parameters)
+    registry.checked(found, given)
+    gate = None if threshold is None else Gate.of(threshold)
+    log: list[dict[str, Any]] = []
+
+    def change(start: Start) -> None:
+        apply(found, given, start, gate)
+        log.extend(start.seen)
+
+    with model.edit("start", change):
+        yield log

@@ -1,0 +1,134 @@
+"""Mitigation of only what is flagged: the first step decides, and is used for whatever stays as it is."""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.methods.thresholds import conditions, stored_threshold
+from mnemoscope.model.start import Start
+from mnemoscope.model.tokens import cut_off
+from mnemoscope.registry import Method
+from mnemoscope.run.run import read_json
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A threshold for a score of the first step, and the conditions that it was set under, where they are known."""
+
+    threshold: float
+    method: str = "noise_norm"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+    file: Path | None = None
+    agreed: set[tuple[Any, ...]] = field(default_factory=set)  # samplings that the conditions were compared with
+
+    @classmethod
+    def of(cls, threshold: int | float | str | Path) -> "Gate":
+        """A gate from a number, for noise_norm, or from a detection's summary; raises `UsageError` for neither."""
+        if isinstance(threshold, int | float) and not isinstance(threshold, bool):
+            if not math.isfinite(threshold):
+                raise UsageError(f"The threshold is {threshold}; give a number or the summary.json of a detection.")
+            return cls(float(threshold))
+        file = Path(str(threshold))
+        file = file / "summary.json" if file.is_dir() else file
+        known = read_json(file).get("conditions")
+        if not isinstance(known, dict) or "method" not in known:
+            raise UsageError(f"{file} is no summary of a detection: it has no conditions that its threshold holds for.")
+        params = dict(known.get("params") or {})
+        if known["method"] not in registry.names("score") or params.pop("steps", 1) != 1:
+            raise UsageError(f"{file} was calibrated on more than the first step; calibrate a score with steps=1.")
+        usual = registry.get("score", known["method"]).parameters
+        own = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
+        return cls(stored_threshold(file, known), known["method"], own, int(known.get("seeds", 1)), file)
+
+    def check(self, start: Start) -> None:
+        """Raise `UsageError` if the threshold was set under other conditions than this sampling's."""
+        solver, model = start.solver, start.model
+        here = (solver.num_inference_steps, solver.guidance_scale, tuple(start.x_t.shape[1:]))
+        if self.file is None or here in self.agreed:
+            return
+        if tuple(model.latent_shape) != here[2]:
+            sizes = f"latents of {list(model.latent_shape)}, and these are {list(here[2])}"
+            raise UsageError(f"The threshold of {self.file} holds for {sizes}; calibrate at this size.")
+        known = read_json(self.file)["conditions"]
+        now = conditions(
+            model,
+            self.method,
+            known["params"],
+            seeds=self.seeds,
+            num_inference_steps=solver.num_inference_steps,
+            guidance_scale=solver.guidance_scale,
+        )
+        stored_threshold(self.file, now)
+        self.agreed.add(here)
+
+    def scores(self, start: Start) -> Float[Tensor, " B"]:
+        """The score of each sample's unmitigated first step, averaged over a prompt's seeds as it was calibrated."""
+        self.check(start)
+        with torch.no_grad():
+            values = registry.get("score", self.method).function(start.first, **self.params)
+        return values if self.seeds == 1 else self._averaged(start, values)
+
+    def _averaged(self, start: Start, values: Tensor) -> Tensor:
+        names = start.prompts if start.prompts is not None else [""] * len(start)
+        own = {p: [i for i, q in enumerate(names) if q == p] for p in names}
+        for prompt, places in own.items():
+            if len(places) != self.seeds:
+                given = f"{self.seeds} seeds a prompt, and '{prompt[:60]}' has {len(places)} here"
+                raise UsageError(f"The threshold of {self.file} averages over {given}; calibrate with as many seeds.")
+        return torch.stack([values[own[p]].mean() for p in names])
+
+
+def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | None) -> None:
+    """Let a mitigation act on a start: on all samples, or on those that the gate flags."""
+    act = _caption if found.kind == "caption" else _mitigate
+    if gate is None:
+        act(found, given, start)
+        return
+    scores = gate.scores(start)
+    flagged = scores >= gate.threshold
+    for seen, score, flag in zip(start.seen, scores.tolist(), flagged.tolist(), strict=True):
+        seen.update(score=score, threshold=gate.threshold, flagged=flag)
+    index = flagged.nonzero()[:, 0].cpu()
+    if len(index):
+        part = start.select(index)
+        act(found, _aimed(found, given, gate), part)
+        start.put(index, part)
+
+
+def _mitigate(found: Method, given: Mapping[str, Any], start: Start) -> None:
+    found.function(start, **given)
+    for seen in start.seen:
+        seen["mitigation"] = [*seen.get("mitigation", []), found.name]
+
+
+def _aimed(found: Method, given: Mapping[str, Any], gate: Gate) -> Mapping[str, Any]:
+    """Parameters with the threshold as the target, where the mitigation descends the very score that flagged."""
+    if "target" not in found.parameters or given.get("target") is not None:
+        return given
+    score = given.get("score", found.parameters["score"].default if "score" in found.parameters else None)
+    return {**given, "target": gate.threshold} if score == gate.method and not gate.params else given
+
+
+def _caption(found: Method, given: Mapping[str, Any], start: Start) -> None:
+    """Draw from each sample's caption, transformed by a generator keyed by the caption and the sample's seed."""
+    if start.prompts is None:
+        raise UsageError(f"{found.name} changes the prompt's words, and only embeddings were given.")
+    if "tokenizer" in found.parameters:
+        given = {"tokenizer": getattr(start.model.pipe, "tokenizer", None), **given}
+    pairs = zip(start.prompts, start.seeds, strict=True)
+    texts = [found.function(p, random.Random(f"{found.name}|{seed}|{p}"), **given) for p, seed in pairs]
+    for seen, text, cut in zip(start.seen, texts, cut_off(start.model, texts), strict=True):
+        seen["mitigation"] = [*seen.get("mitigation", []), found.name]
+        seen.update({"used_prompt": text, "tokens_cut_off": cut} if cut else {"used_prompt": text})
+    start.prompts[:] = texts
+    start.change(cond=start.encode(texts))

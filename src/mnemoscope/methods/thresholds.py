@@ -1,0 +1,91 @@
+"""From scores to flags: a threshold with the conditions that it holds for."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnemoscope import registry, stats
+from mnemoscope.errors import UsageError
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.run import differing, read_json
+
+MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
+UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Rows with their flags, and what the scores are worth."""
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def conditions(
+    model: Denoiser,
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    seeds: int,
+    num_inference_steps: int,
+    guidance_scale: int | float,
+) -> dict[str, Any]:
+    """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
+    about, found = model.describe(), registry.detection(method)
+    known: dict[str, Any] = {"steps": found.steps} if found.kind == "score" else {}
+    known |= {name: p.default for name, p in found.parameters.items()} | dict(params)
+    return {
+        **{k: about[k] for k in MODEL_KEYS},
+        "method": method,
+        "params": json.loads(json.dumps(known)),
+        "seeds": seeds,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+    }
+
+
+def stored_threshold(file: Path, now: dict[str, Any]) -> float:
+    """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
+    summary = read_json(file / "summary.json" if file.is_dir() else file)
+    threshold = summary.get("threshold")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
+        raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")
+    if changed := differing(summary.get("conditions"), now):
+        raise UsageError(f"The threshold of {file} holds for other conditions ({changed}); calibrate again.")
+    return float(threshold)
+
+
+def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | None = None) -> Calibration:
+    """Flag the rows of a detection; negatives or labels measure the score and set the threshold unless it is given."""
+    scored = [r for r in rows if r["status"] == "ok"]
+    ordinary = [r["score"] for r in scored if is_negative(r)]
+    labelled = any(r.get("label") for r in scored)
+    memorized = [r["score"] for r in scored if ordinary and not is_negative(r) and (r.get("label") or not labelled)]
+    summary = stats.calibration(np.array(memorized), np.array(ordinary), fpr=fpr)
+    if memorized and not labelled:
+        summary["notes"].append(UNLABELLED)
+    if threshold is not None:
+        summary |= {"threshold": threshold, "threshold_fpr": None}
+        summary["notes"].append("The threshold was taken from an earlier run.")
+    limit = summary["threshold"]
+    flagged = [{**r, **_flag(r, limit)} for r in rows]
+    counts = {
+        "prompts": sum(r["role"] == "prompt" for r in rows),
+        "flagged": None if limit is None else sum(bool(r["flagged"]) for r in flagged if r["role"] == "prompt"),
+    }
+    return Calibration(flagged, {**counts, **summary})
+
+
+def is_negative(row: dict[str, Any]) -> bool:
+    """Whether a row is known to be ordinary."""
+    return row["role"] == "negative" or row.get("label") is False
+
+
+def _flag(row: dict[str, Any], limit: float | None) -> dict[str, Any]:
+    known = limit is not None and row["status"] == "ok"
+    return {"flagged": row["score"] >= limit if known else None, "threshold": limit}

@@ -1,0 +1,76 @@
+"""Mitigations as a run names them: which ones, with which parameters, behind which threshold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.methods import by_name as api
+from mnemoscope.methods.gate import Gate
+from mnemoscope.model.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """A mitigation by name, with its parameters."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `UsageError` for a method or a parameter that there is not."""
+        found = registry.stopping(self.name)
+        registry.checked(found, registry.with_score(found, dict(self.params)))
+
+
+@contextmanager
+def mitigated(
+    model: Denoiser, mitigations: Sequence[Mitigation], threshold: int | float | str | Path | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """All of the mitigations at once; yields the list of what was seen and done, one entry a sample.
+
+    They act in order, but for caption transforms, which come first: what they change is encoded anew.
+    """
+    ordered = sorted(mitigations, key=lambda m: registry.stopping(m.name).kind != "caption")
+    with ExitStack() as stack:
+        logs = [stack.enter_context(api.mitigate(model, m.name, threshold=threshold, **m.params)) for m in ordered]
+        yield logs[0] if logs else []
+
+
+def chosen(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Mitigation]:
+    """Mitigations by name with their parameters among all that were given, as `name=value` or `mitigation.name=value`.
+
+    Raises `UsageError` for a parameter that none of them takes, or that several take and that names none of them.
+    """
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    if len(own) < len(names):
+        raise UsageError(f"A mitigation was given twice ({', '.join(names)}); give each once.")
+    for key, value in parameters.items():
+        owner, _, rest = key.partition(".")
+        if owner in own and rest:
+            own[owner][rest] = value
+            continue
+        takers = [name for name in names if key.partition(".")[0] in registry.stopping(name).parameters]
+        if len(takers) != 1:
+            said = f"{' and '.join(takers)} take it: write {takers[0]}.{key}=" if takers else "none of them takes it"
+            raise UsageError(f"--param {key} was given for {', '.join(names) or 'no mitigation'}, and {said}.")
+        own[takers[0]][key] = value
+    found = [Mitigation(name, params) for name, params in own.items()]
+    for each in found:
+        each.check()
+    return found
+
+
+def readable(threshold: str | None) -> int | float | str | None:
+    """A threshold option: a number, or the file of a detection's summary; raises `UsageError` for neither."""
+    if threshold is None:
+        return None
+    try:
+        value: int | float | str = float(threshold)
+    except ValueError:
+        value = threshold
+    Gate.of(value)
+    return value

@@ -1,0 +1,60 @@
+"""Guard: a user's own pipeline that mitigates what its first step shows to be memorized."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.methods.gate import Gate
+from mnemoscope.mitigation.watch import Watch
+from mnemoscope.model.denoiser import Denoiser
+
+UNSUPPORTED = ("image", "ip_adapter_image", "ip_adapter_image_embeds", "cross_attention_kwargs", "denoising_end")
+
+
+class Guard:
+    """A pipeline that looks at its first step, and mitigates the images whose score there passes a threshold.
+
+    Calling it is calling the pipeline: same arguments, same output, with `seen` added to it, a dictionary for each
+    image (score, threshold, flagged, and what was done). The first step is the pipeline's own and is not computed
+    again; an image that is not flagged comes out bit for bit as without the guard. `threshold` is the summary of a
+    detection, refused under other conditions than its own, or a number for noise_norm; `mitigation` is any method of
+    `mnemoscope.mitigate`, with its parameters. Raises `UsageError` for a pipeline that draws from anything but text.
+    """
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        *,
+        threshold: int | float | str | Path,
+        mitigation: str = "embedding_descent",
+        **parameters: Any,
+    ) -> None:
+        self.model = Denoiser(pipe)
+        name, takes = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
+        if self.model.family.unguided or not {"prompt", "prompt_embeds"} <= set(takes) or "image" in takes:
+            raise UsageError(f"Guard needs a pipeline that draws from text alone, with guidance; {name} is not one.")
+        self.pipe, self.gate, self.found = pipe, Gate.of(threshold), registry.stopping(mitigation)
+        self.given = registry.checked(self.found, registry.with_score(self.found, parameters))
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The pipeline's output with `seen` added; with `return_dict=False` that is found on the guard alone."""
+        bound = inspect.signature(self.pipe.__call__).bind(*args, **kwargs)
+        bound.apply_defaults()
+        asked = bound.arguments
+        for name in UNSUPPORTED:
+            if asked.get(name) is not None:
+                raise UsageError(f"Guard does not pass {name} on to a mitigation; leave it out, or use the pipeline.")
+        if self.gate.file and any(asked.get(name) is not None for name in ("timesteps", "sigmas")):
+            raise UsageError(f"The threshold of {self.gate.file} holds for the solver's own timesteps; give no others.")
+        watch = Watch(self.model, self.gate, self.found, self.given, asked)
+        with watch.watching():
+            output = self.pipe(*args, **kwargs)
+        self.seen = watch.seen
+        if not isinstance(output, tuple):
+            output.seen = watch.seen
+        return output

@@ -1,0 +1,1 @@
+"""A diffusers pipeline seen as a noise predictor: loaded, encoded, stepped, hooked."""

@@ -1,0 +1,229 @@
+"""Any diffusers pipeline seen as a noise predictor."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from mnemoscope.errors import UsageError
+from mnemoscope.model import schedule
+from mnemoscope.model.attention import steered
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.families import family_of
+from mnemoscope.model.identity import description, weights_hash
+from mnemoscope.model.sampling import Sampler
+from mnemoscope.model.step import Step, refuse_null_branch
+
+EDIT_POINTS = ("prompts", "cond", "noise", "start", "step")
+
+
+class Denoiser:
+    """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
+
+    The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
+    modules put in evaluation mode. `network_evaluations` counts forward passes in samples, both branches counted.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, source: str = "") -> None:
+        self.pipe = pipe
+        self.family = family_of(pipe)
+        self.source = source or type(pipe).__name__
+        self.prediction_type = schedule.prediction_type(pipe.scheduler)
+        self.network_evaluations = 0
+        self._edits: list[tuple[str, Callable]] = []
+        for module in self.modules.values():
+            module.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        unet: str | Path | None = None,
+        lora: str | Path | None = None,
+        scheduler: str = "own",
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> "Denoiser":
+        """Load "demo", a pipeline folder, a single-file checkpoint or a hub id; see `mnemoscope.model.loading.load`."""
+        from mnemoscope.model.loading import load
+
+        pipe = load(str(model), unet=unet, lora=lora, scheduler=scheduler, device=device, dtype=dtype)
+        return cls(pipe, source=str(model))
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The pipeline's networks by the name of their component."""
+        return {k: v for k, v in self.pipe.components.items() if isinstance(v, nn.Module)}
+
+    @property
+    def network(self) -> Any:
+        return self.family.network
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of one image at the model's own resolution."""
+        return self.family.latent_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """First 16 hex digits of a SHA-256 over all parameters and buffers, by name."""
+        return weights_hash(self.modules)
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the model in a run record: source, family, weights, scheduler, dtype, latent shape."""
+        return description(self)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:
+        """Conditioning of each prompt, batch first; `shape` is the latents', where it is not the model's own."""
+        return self.family.encode(list(prompts), shape or self.latent_shape)
+
+    @torch.no_grad()
+    def null(self, count: int, shape: Sequence[int] | None = None) -> Cond:
+        """Conditioning of the unconditional branch, repeated; raises `UsageError` where there is none."""
+        if self.family.unguided:
+            refuse_null_branch(self.source, self.family.unguided)()
+        return self.family.null(count, shape or self.latent_shape)
+
+    def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "B C h w"]:
+        """Noise of each image from a CPU generator of its own, so that it depends on its seed alone."""
+        return self.noise_from([torch.Generator().manual_seed(s) for s in seeds])
+
+    def noise_from(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "B C h w"]:
+        """Noise of one image from each generator, drawn in float32 on the CPU."""
+        noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
+        return noise.to(self.device, self.dtype)
+
+    def predict(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
+        """What the network predicts at x_t, in its own units; differentiable, and counted, steered as `cond` says."""
+        self.network_evaluations += len(x_t)
+        return steered(self.network, self.family.predict, x_t, t, cond)
+
+    def predict_noise(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
+        """Noise predicted at x_t, eps, whatever the network itself predicts; differentiable, in float32."""
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
+        native = self.predict(x_t, t, cond)
+        return schedule.to_eps(native.float(), x_t.float(), alpha, sigma, self.prediction_type)
+
+    def observe(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Tensor,
+        cond: Cond,
+        *,
+        index: int = 0,
+        guidance_scale: int | float = 7.5,
+        timesteps: Tensor | None = None,
+    ) -> Step:
+        """The step that the network sees at x_t, with a graph to whatever requires a gradient.
+
+        The unconditional branch depends on x_t but not on the prompt: it has a graph only if x_t requires a gradient.
+        """
+        cond = self.family.guided(cond, guidance_scale)
+        null = partial(self.predict_null, x_t, t)
+        return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null, timesteps)
+
+    def predict_null(self, x_t: Tensor, t: Tensor, null: Cond | None = None) -> Float[Tensor, "B C h w"]:
+        """What the network predicts at x_t without a prompt; has a graph only if x_t requires a gradient."""
+        null = null or self.null(len(x_t), x_t.shape[1:])
+        with torch.set_grad_enabled(x_t.requires_grad and torch.is_grad_enabled()):
+            return self.predict(x_t, t, null)
+
+    def step(
+        self,
+        index: int,
+        t: Tensor,
+        x_t: Tensor,
+        cond: Cond,
+        guidance_scale: int | float,
+        native_cond: Tensor,
+        null_branch: Any,
+        timesteps: Tensor | None = None,
+    ) -> Step:
+        """A step of this model from its conditional prediction; the other branch is computed when it is asked for."""
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
+        return Step(
+            index=index,
+            t=t,
+            x_t=x_t,
+            cond=cond,
+            alpha=alpha,
+            sigma=sigma,
+            guidance_scale=guidance_scale,
+            model=self,
+            native_cond=native_cond,
+            null_branch=null_branch,
+            timesteps=timesteps,
+        )
+
+    @contextmanager
+    def edit(self, point: str, change: Callable) -> Iterator[None]:
+        """Change what sampling does while the block is open; edits nest, and the inner one acts last.
+
+        `point` is "prompts" (list -> list), "cond" (Cond -> Cond), "noise" (x_T -> x_T), "start" (Start -> None, which
+        sees these three together and may change them) or "step" (Step -> None, which may assign `step.eps`). A
+        trajectory keeps the edits that were open when it began.
+        """
+        if point not in EDIT_POINTS:
+            raise UsageError(f"There is no edit point '{point}'; there are {', '.join(EDIT_POINTS)}.")
+        entry = (point, change)
+        self._edits.append(entry)
+        try:
+            yield
+        finally:
+            self._edits = [e for e in self._edits if e is not entry]  # an equal one may be open outside
+
+    def steps(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        latents: Float[Tensor, "B C h w"] | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: int | float = 7.5,
+        share_uncond: bool = False,
+    ) -> Iterator[Step]:
+        """Sampling as a generator of steps, equal to the pipeline's own bit for bit on the CPU.
+
+        `latents` is explicit noise in place of the seeds'. With `share_uncond` samples of equal x_t share one
+        unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
+        """
+        return self.sampler(num_inference_steps, guidance_scale, share_uncond).steps(
+            list(prompts), list(seeds), latents
+        )
+
+    def sampler(self, num_inference_steps: int, guidance_scale: int | float, share_uncond: bool = False) -> Sampler:
+        """One sampling that is still to begin, with the edits that are open now."""
+        return Sampler(self, num_inference_steps, guidance_scale, share_uncond, tuple(self._edits))
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Images of latents, in [0, 1] and float32; raises `ValueError` for what would be black for want of numbers."""
+        images = (self.family.decode(latents) / 2 + 0.5).clamp(0, 1).float()
+        if images.isnan().any():
+            raise ValueError("the decoded image holds NaN: the numbers overflow in this dtype, so use another")
+        return images
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int], **sampling: Any) -> list[Image.Image]:
+        """One image for each prompt and seed; `sampling` as in `steps`."""
+        for step in self.steps(prompts, seeds, **sampling):
+            last = step.x_prev
+        assert last is not None
+        return VaeImageProcessor.numpy_to_pil(self.decode(last).cpu().permute(0, 2, 3, 1).numpy())

@@ -1,0 +1,37 @@
+"""What a model is recognised by."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from mnemoscope.model.denoiser import Denoiser
+
+
+def weights_hash(modules: Mapping[str, nn.Module]) -> str:
+    """First 16 hex digits of a SHA-256 over all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for component, module in sorted(modules.items()):
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(f"{component}.{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def description(model: "Denoiser") -> dict[str, Any]:
+    """Source, family, weights, scheduler, dtype and latent shape of a model, as a run records them."""
+    config = {k: v for k, v in model.pipe.scheduler.config.items() if not k.startswith("_")}
+    return {
+        "source": model.source,
+        "family": model.family.name,
+        "weights": model.weights_hash,
+        "scheduler": type(model.pipe.scheduler).__name__,
+        "scheduler_config": json.loads(json.dumps(config, default=str)),
+        "prediction_type": model.prediction_type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "latent_shape": list(model.latent_shape),
+    }

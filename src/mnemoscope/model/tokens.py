@@ -1,0 +1,51 @@
+"""What the tokenizer makes of prompts: what it cuts off, where it pads, and text encoded with other padding."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mnemoscope.errors import UsageError
+from mnemoscope.model.start import Start
+
+if TYPE_CHECKING:
+    from mnemoscope.model.denoiser import Denoiser
+
+
+def cut_off(model: "Denoiser", prompts: Sequence[str]) -> list[int]:
+    """How many tokens of each prompt lie beyond the tokenizer's limit; none where there is no tokenizer."""
+    return over_limit(getattr(model.pipe, "tokenizer", None), prompts)
+
+
+def over_limit(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """How many tokens of each text lie beyond a tokenizer's limit; none without a tokenizer."""
+    if tokenizer is None:
+        return [0] * len(texts)
+    lengths = [len(row) for row in tokenizer(list(texts), verbose=False).input_ids]
+    return [max(0, length - tokenizer.model_max_length) for length in lengths]
+
+
+def ends_before_padding(start: Start, method: str) -> Int[Tensor, " B"]:
+    """Position of each prompt's end token; raises `UsageError` unless the end token is what the text is padded with."""
+    pipe = start.model.pipe
+    used = [t for t in (getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")) if t is not None]
+    if len(used) != 1 or used[0].pad_token_id != used[0].eos_token_id:
+        own = f"pads with '{used[0].pad_token}'" if len(used) == 1 else f"has {len(used)} tokenizers"
+        wanted = "one tokenizer that pads with its end token, as Stable Diffusion 1 has"
+        raise UsageError(f"{method} needs {wanted}, and this model {own}; use another mitigation.")
+    return start.ends().to(start.x_t.device)
+
+
+@torch.no_grad()
+def encode_padded(model: "Denoiser", prompts: Sequence[str], token: str) -> Float[Tensor, "B L D"]:
+    """Embeddings of prompts padded with `token`; raises `UsageError` for a token that there is not."""
+    tokenizer, encoder = model.pipe.tokenizer, model.pipe.text_encoder
+    if token not in tokenizer.get_vocab():
+        raise UsageError(f"'{token}' is no token of this model's tokenizer; give one of its vocabulary, such as '!'.")
+    length = tokenizer.model_max_length
+    ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    ends = torch.tensor(model.family.ends(prompts))[:, None]
+    padded = ids.input_ids.masked_fill(torch.arange(length) > ends, tokenizer.convert_tokens_to_ids(token))
+    return encoder(padded.to(encoder.device))[0]

@@ -1,0 +1,88 @@
+"""Tokens of prompts, with the characters they stand for, and the words that they make up."""
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from mnemoscope.model.families import Family
+
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")  # letters and digits with inner apostrophes, or a run of other marks
+END = "</w>"  # what CLIP's vocabulary ends the last piece of a word with
+
+
+class Token(NamedTuple):
+    """A token of a prompt as readable text, and the characters `prompt[start:end]` that it stands for."""
+
+    text: str
+    start: int
+    end: int
+
+
+def content(family: Family, prompts: Sequence[str]) -> list[list[Token]]:
+    """Tokens between the first and the end token of each prompt; raises `UsageError` for a model without tokens."""
+    ends = family.ends(prompts)
+    tokenizer = family.pipe.tokenizer
+    most = tokenizer.model_max_length
+    found = tokenizer(list(prompts), max_length=most, truncation=True, return_offsets_mapping=True)
+    rows = zip(found.input_ids, found.offset_mapping, ends, strict=True)
+    return [
+        [Token(tokenizer.decode([i]).strip(), *span) for i, span in zip(ids[1:end], spans[1:end], strict=True)]
+        for ids, spans, end in rows
+    ]
+
+
+def aligned(prompt: str, pieces: Sequence[str]) -> list[Token] | None:
+    """Where lower-case pieces stand in a prompt, one after the other; None if they do not spell it out."""
+    letters = [(low, k) for k, char in enumerate(prompt) for low in char.lower()]
+    text, found, at = "".join(low for low, _ in letters), [], 0
+    for piece in pieces:
+        name = piece.removesuffix(END).strip().lower()
+        start = at + len(text[at:]) - len(text[at:].lstrip())
+        if not name or not text.startswith(name, start):
+            return None
+        at = start + len(name)
+        found.append(Token(piece.removesuffix(END).strip(), letters[start][1], letters[at - 1][1] + 1))
+    return found
+
+
+def merged(prompt: str, tokens: Sequence[Token], scores: Sequence[int | float]) -> list[dict[str, Any]]:
+    """The words of a prompt as it spells them, each with the sum and the maximum of its tokens' scores.
+
+    A word is a run of letters, digits and inner apostrophes; other marks stand by themselves; a word that comes twice
+    is there twice. `first` and `last` are the word's tokens, counted from 0.
+    """
+    spans = word_spans(prompt, tokens)
+    return _grouped(len(tokens), spans.__getitem__, lambda a, b: prompt[tokens[a].start : tokens[b].end], scores)
+
+
+def word_spans(prompt: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
+    """The characters of the word that each token is of; its own where it is of none."""
+    words = [m.span() for m in WORD.finditer(prompt)]
+    return [next(((a, b) for a, b in words if a <= t.start < b), (t.start, t.end)) for t in tokens]
+
+
+def joined(pieces: Sequence[str], scores: Sequence[int | float]) -> list[dict[str, Any]]:
+    """Words of pieces alone, as `merged` gives them: a word ends with "</w>"; without such ends each piece is one."""
+    ends = any(piece.endswith(END) for piece in pieces)
+
+    def word_of(k: int) -> int:
+        return sum(piece.endswith(END) for piece in pieces[:k]) if ends else k
+
+    return _grouped(len(pieces), word_of, lambda a, b: "".join(pieces[a : b + 1]).removesuffix(END), scores)
+
+
+def _grouped(
+    count: int, word_of: Callable[[int], Any], text: Callable[[int, int], str], scores: Sequence[int | float]
+) -> list[dict[str, Any]]:
+    groups = [list(group) for _, group in groupby(range(count), key=word_of)]
+    return [
+        {
+            "word": text(own[0], own[-1]),
+            "sum": sum(scores[k] for k in own),
+            "max": max(scores[k] for k in own),
+            "first": own[0],
+            "last": own[-1],
+        }
+        for own in groups
+    ]

@@ -1,0 +1,192 @@
+"""Whether an edit removed what was memorized, or only its prompt: similarity before it, after it, and under attack."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mnemoscope.errors import UsageError
+from mnemoscope.features import Descriptor
+from mnemoscope.generation.run import save_png
+from mnemoscope.model.autoencoder import encode_images
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.recovery.adversarial import KEY, adversarial_embedding
+from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.run.run import Run
+from mnemoscope.stats import mean_interval, wilson_interval
+
+STAGES = ("before", "after", "attacked")
+GRAPH = 4  # samples without a graph that take about as much memory as one with it
+Edit = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How an edited model is attacked: the search for embeddings, where it begins, and the images drawn from them.
+
+    `begin` is "prompt", "random" for noise, or any other text, whose embedding the search then begins at.
+    """
+
+    images: int = 4
+    seed: int = 0
+    num_inference_steps: int = 50
+    guidance_scale: int | float = 7.5
+    attack_steps: int = 50
+    lr: int | float = 0.1
+    attack_batch: int = 8
+    begin: str = "prompt"
+    threshold: int | float = 0.7
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+
+    @property
+    def attack(self) -> dict[str, Any]:
+        return {"steps": self.attack_steps, "lr": self.lr, "batch": self.attack_batch, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An image to bring back, with the prompt that it was trained with; a control was never memorized."""
+
+    prompt: Prompt
+    image: Image.Image
+    is_control: bool = False
+
+
+def run_recovery(
+    model: Denoiser,
+    targets: Sequence[Target],
+    out: Path | str,
+    recovery: Recovery,
+    descriptor: Descriptor,
+    *,
+    edit: Edit = nullcontext,
+    edited: Denoiser | None = None,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Draw every target's prompt before and after an edit and from adversarial embeddings after it; rows and a summary.
+
+    The edit is a context on the model, or another model in its place. An image is memorized if its similarity to the
+    target is above the threshold.
+    """
+    known = {t.prompt.id: t for t in targets}
+    settings = {**(asked or {}), **asdict(recovery), "content": content_hash(known)}
+    record = {"model": model.describe(), "features": asdict(descriptor.identity), "device": str(model.device)}
+    if edited is not None:
+        record["edited"] = edited.describe()
+    room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1) // max(recovery.attack_batch, recovery.images)
+    with Run(out, "recover", settings, overwrite=overwrite, **record) as run:
+
+        def work(prompts: list[Prompt]) -> list[Row]:
+            part = [known[p.id] for p in prompts]
+            return target_rows(model, edited or model, part, recovery, descriptor, edit, run.folder)
+
+        prompts = [t.prompt for t in targets]
+        run_batches(run, model, prompts, max(1, room), work, lambda p: [p.id], "recover")
+        run.replace_rows(in_order(run.rows(), known))
+        return run.finish(**summary([r for r in run.rows() if r["status"] == "ok"], recovery.threshold))
+
+
+def target_rows(
+    model: Denoiser,
+    edited: Denoiser,
+    targets: Sequence[Target],
+    recovery: Recovery,
+    descriptor: Descriptor,
+    edit: Edit,
+    folder: Path,
+) -> list[Row]:
+    """One row for each target of a batch, its images saved."""
+    seeds, counted = seeds_of(recovery.seed, recovery.images), edited.network_evaluations
+    texts = [t.prompt.text for t in targets for _ in seeds]
+    draw = partial(model.generate, texts, seeds * len(targets), **recovery.sampling)
+    images = {"before": draw()}
+    with edit():
+        images["after"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
+        embedding, losses = attack(edited, targets, recovery)
+        every = embedding.repeat_interleave(len(seeds), dim=0)
+        with edited.edit("cond", lambda cond: {**cond, KEY: every.to(cond[KEY].dtype)}):
+            images["attacked"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
+    if edited is not model:
+        model.network_evaluations += edited.network_evaluations - counted
+    return [_row(t, k, images, losses[k], seeds, recovery, descriptor, folder) for k, t in enumerate(targets)]
+
+
+def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> tuple[torch.Tensor, list[list[float]]]:
+    """Adversarial embeddings of the targets against the model as it is edited now."""
+    prompts = [t.prompt.text for t in targets]
+    sampler = edited.sampler(recovery.num_inference_steps, 1.0)
+    _, start, _ = sampler.begin(prompts, [recovery.seed] * len(targets))
+    cond = {**start.cond, KEY: begun(edited, prompts, recovery)}  # the steering of the edit, from an embedding of ours
+    x0 = encode_images(edited.pipe, [t.image for t in targets], edited.latent_shape)
+    return adversarial_embedding(edited, x0, cond, **recovery.attack)
+
+
+def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> torch.Tensor:
+    """Embeddings that a search begins at: of the prompts, of another text, or noise for "random"."""
+    texts = prompts if recovery.begin in ("prompt", "random") else [recovery.begin] * len(prompts)
+    own = edited.encode(texts)
+    if KEY not in own:
+        raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
+    if recovery.begin != "random":
+        return own[KEY]
+    noise = torch.randn(own[KEY].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
+    return noise.expand(own[KEY].shape).to(own[KEY])
+
+
+def _row(
+    target: Target,
+    place: int,
+    images: Mapping[str, Sequence[Image.Image]],
+    losses: Sequence[float],
+    seeds: Sequence[int],
+    recovery: Recovery,
+    descriptor: Descriptor,
+    folder: Path,
+) -> Row:
+    prompt = target.prompt
+    reference = f"references/{prompt.id}.png"
+    save_png(target.image, folder / reference, {"caption": prompt.text})
+    own = descriptor([target.image])[0]
+    row: Row = {"id": prompt.id, "prompt": prompt.text, "seeds": list(seeds), "reference": reference}
+    row |= {"control": target.is_control, "kind": prompt.kind, "label": prompt.label, "status": "ok"}
+    for stage, drawn in images.items():
+        part = drawn[place * len(seeds) : (place + 1) * len(seeds)]
+        values = (descriptor(part) @ own).tolist()
+        files = [f"images/{prompt.id}-{stage}-{seed}.png" for seed in seeds]
+        for file, image in zip(files, part, strict=True):
+            save_png(image, folder / file, {"prompt": prompt.text, "stage": stage})
+        row |= {f"{stage}": values, f"{stage}_files": files, f"memorized_{stage}": max(values) > recovery.threshold}
+    return row | {"loss": [losses[0], losses[-1]]}
+
+
+def summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
+    """Similarity and memorization rate at each stage, of the targets and of the controls."""
+    found: dict[str, Any] = {"threshold": threshold, "targets": 0, "controls": 0}
+    for name, is_control in (("targets", False), ("controls", True)):
+        part = [row for row in rows if row["control"] is is_control]
+        found[name] = len(part)
+        for stage in STAGES if part else ():
+            key = stage if name == "targets" else f"control_{stage}"
+            found |= dict(_stage(part, stage, key))
+    return found
+
+
+def _stage(rows: Sequence[Row], stage: str, key: str) -> Iterator[tuple[str, Any]]:
+    best = np.array([max(row[stage]) for row in rows])
+    kept = sum(row[f"memorized_{stage}"] for row in rows)
+    yield f"similarity_{key}", float(best.mean())
+    yield f"similarity_{key}_interval", list(mean_interval(best)) if len(best) > 1 else None
+    yield f"memorization_rate_{key}", kept / len(rows)
+    yield f"memorization_rate_{key}_interval", list(wilson_interval(kept, len(rows)))

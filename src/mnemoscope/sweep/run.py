@@ -1,0 +1,115 @@
+"""Mitigations over their strengths: what each takes from copying, and what it costs in alignment."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mnemoscope import features
+from mnemoscope.features.alignment import Aligner
+from mnemoscope.features.references import References
+from mnemoscope.generation.run import Generation, match, row_id, save_png
+from mnemoscope.mitigation.chosen import mitigated
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.run.run import Run
+from mnemoscope.sweep.curves import Point, curve, write_curves
+
+SIMILARITY = "cosine of mean-removed pixels, 32 x 32, with the training image of the same caption"
+
+
+def run_sweep(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    generation: Generation,
+    sweep: Sequence[Point],
+    references: References,
+    *,
+    alignment: Aligner | None = None,
+    replication_threshold: float = 0.8,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Draw every prompt at every point, the same seeds for each, and return the summary with the curves.
+
+    An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`.
+    """
+    settings = {
+        **(asked or {}),
+        **asdict(generation),
+        "points": [asdict(p) for p in sweep],
+        "replication_threshold": replication_threshold,
+        "measure": alignment.name if alignment else None,
+        "content": content_hash([p.id for p in prompts]),
+    }
+    seeds = seeds_of(generation.seed, generation.images)
+    size = max(1, batch_size(model, batch) // len(seeds))
+    with Run(out, "sweep", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
+        for point in sweep:
+            work = partial(point_rows, model, run.folder, generation, point, references, alignment)
+            run_batches(
+                run,
+                model,
+                prompts,
+                size,
+                work,
+                lambda p, point=point: [f"{point.name}-{row_id(p, s)}" for s in seeds],  # type: ignore[misc]
+                point.name,
+            )
+        curves = [curve(run.rows(), point, replication_threshold) for point in sweep]
+        write_curves(curves, run.folder / "curves.csv")
+        said = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY}
+        return run.finish(prompts=len(prompts), curves=curves, replication_threshold=replication_threshold, **said)
+
+
+def point_rows(
+    model: Denoiser,
+    folder: Path,
+    generation: Generation,
+    point: Point,
+    references: References,
+    alignment: Aligner | None,
+    prompts: Sequence[Prompt],
+) -> list[Row]:
+    """Draw a batch of prompts at one point; one row for each image, compared with the unmitigated one of its seed."""
+    pairs = [(p, s) for p in prompts for s in seeds_of(generation.seed, generation.images)]
+    texts = [p.text for p, _ in pairs]
+    before, began = model.network_evaluations, time.perf_counter()
+    with mitigated(model, [point.mitigation] if point.mitigation else [], generation.threshold) as log:
+        images = model.generate(texts, [s for _, s in pairs], **generation.sampling)
+    cost = {
+        "evaluations": (model.network_evaluations - before) / len(pairs),
+        "seconds": round((time.perf_counter() - began) / len(pairs), 4),
+    }
+    aligned = alignment.align(images, texts).tolist() if alignment else [math.nan] * len(pairs)
+    rows = []
+    for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
+        file = f"images/{point.name}-{row_id(prompt, seed)}.png"
+        save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "mitigation": point.name})
+        row: Row = {"id": f"{point.name}-{row_id(prompt, seed)}", "prompt_id": prompt.id, "prompt": prompt.text}
+        row |= {"mitigation": point.method, "parameter": point.parameter, "strength": point.strength, "seed": seed}
+        row |= {"file": file, "label": prompt.label, "kind": prompt.kind, "status": "ok", **cost}
+        row |= {"alignment": None if math.isnan(aligned[k]) else aligned[k]}
+        row |= {"flagged": log[k].get("flagged")} if log else {}
+        row |= match(image, prompt, references, folder)
+        rows.append(row | _against(image, folder / f"images/none-{row_id(prompt, seed)}.png"))
+    return rows
+
+
+def _against(image: Image.Image, plain: Path) -> Row:
+    """How alike an image is to the unmitigated one of its seed, and whether the two are the same bit for bit."""
+    if not plain.exists():
+        return {"baseline_similarity": None, "unchanged": None}  # it failed, which its own row says
+    with Image.open(plain) as other:
+        one, two = features.pixels([image, other])
+        same = np.array_equal(np.asarray(image), np.asarray(other))
+    return {"baseline_similarity": float(one @ two), "unchanged": same}

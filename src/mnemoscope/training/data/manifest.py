@@ -1,0 +1,45 @@
+"""The manifest of a training run: every picture of the data in one table, what was left out behind what was used."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnemoscope.errors import UsageError
+from mnemoscope.prompts.sources import short
+from mnemoscope.training.data.dataset import TrainingSet
+
+COLUMNS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("file", pa.string()),
+        ("caption", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("class", pa.string()),
+        ("group", pa.string()),
+        ("weight", pa.float64()),
+        ("copies", pa.int64()),
+        ("dup_group", pa.int64()),
+        ("sha256", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+FILE = "manifest.parquet"
+
+
+def write_manifest(found: TrainingSet, folder: Path) -> Path:
+    """Write the manifest of a set into the folder of its run, whole or not at all."""
+    used = [{"index": k, **row} for k, row in enumerate(found.manifest())]
+    table = pa.Table.from_pylist([*used, *(row.entry() for row in found.left_out)], schema=COLUMNS)
+    partial = folder / (FILE + ".partial")
+    pq.write_table(table, partial)
+    return partial.replace(folder / FILE)
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """Rows of the manifest of a run; raises `UsageError` if there is none that can be read."""
+    try:
+        return pq.read_table(folder / FILE).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise UsageError(f"{folder / FILE} cannot be read ({short(e)}); give the folder of a training run.") from e

@@ -1,0 +1,70 @@
+"""Previews: the same prompts and seeds drawn every so often while a model trains, one strip a prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from mnemoscope.run.run import Run
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.options import TrainOptions
+from mnemoscope.training.watching.observing import observed
+
+FOLDER = "previews"
+LOOKED_AT, DRAWN = 50, 3  # rows for their captions, captions
+
+
+@dataclass(frozen=True)
+class Previews:
+    """Draws `images` of each prompt, with the seeds `seed` and those after it, every `every` steps (never for 0)."""
+
+    prompts: Sequence[str]
+    every: int
+    images: int
+    seed: int
+    num_inference_steps: int
+    guidance_scale: int | float
+
+    def __call__(self, step: int, pipe: DiffusionPipeline, run: Run) -> None:
+        """Write `previews/000123.png`: a row for each prompt, an image for each seed."""
+        if not self.every or step % self.every:
+            return
+        seeds = list(range(self.seed, self.seed + self.images))
+        with observed(pipe) as model:
+            guidance = 1.0 if model.family.unguided else self.guidance_scale
+            sampling = {"num_inference_steps": self.num_inference_steps, "guidance_scale": guidance}
+            rows = [model.generate([prompt] * self.images, seeds, **sampling) for prompt in self.prompts]
+        save(sheet(rows), run.folder / FOLDER / f"{step:06d}.png")
+
+
+def previews(data: TrainingSet, options: TrainOptions) -> Previews:
+    """The previews that the options ask for, of the first three captions where they name no prompt."""
+    firsts = dict.fromkeys(text for k in range(min(len(data), LOOKED_AT)) for text in data.possible(k)[:1])
+    return Previews(
+        options.preview_prompts or list(firsts)[:DRAWN],
+        options.preview_every,
+        options.preview_images,
+        options.seed,
+        options.preview_inference_steps,
+        options.preview_guidance,
+    )
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Images of one size side by side, row below row."""
+    width, height = rows[0][0].size
+    whole = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)))
+    for down, row in enumerate(rows):
+        for across, image in enumerate(row):
+            whole.paste(image, (across * width, down * height))
+    return whole
+
+
+def save(image: Image.Image, file: Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    image.save(partial, format="PNG")
+    partial.replace(file)

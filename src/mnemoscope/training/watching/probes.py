@@ -1,0 +1,155 @@
+"""Early warning: prompts of the training data that are scored and drawn again and again while a model trains."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from diffusers import DiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mnemoscope import registry
+from mnemoscope.errors import UsageError
+from mnemoscope.features import Descriptor, descriptor
+from mnemoscope.methods import by_name as api
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.prompts.prompt import read_prompts
+from mnemoscope.run.batching import batch_size, chunks, seeds_of
+from mnemoscope.training.data.dataset import TrainingSet
+from mnemoscope.training.data.rows import image_of
+from mnemoscope.training.watching.observing import observed
+from mnemoscope.training.watching.options import OWN, ProbeOptions
+from mnemoscope.training.watching.rows import Row, warning, write_probes
+
+GIVEN = "given"  # group of a prompt that is no caption of the training data
+
+
+@runtime_checkable
+class Folder(Protocol):
+    """A run, as far as probes need it."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A prompt to look at, the group that it belongs to, and the pictures that it is the caption of, if any."""
+
+    prompt: str
+    group: str
+    images: tuple[Image.Image, ...] = ()
+
+
+def probes_of(found: TrainingSet, options: ProbeOptions) -> list[Probe]:
+    """The probes that the options ask for: the prompts of a file, or a random sample of each group of the data."""
+    if options.probe_prompts is not None:
+        return [_given(p.text, found) for p in read_prompts(options.probe_prompts)]
+    probes = []
+    for group in dict.fromkeys(row.group for row in found.rows):
+        members = [k for k, row in enumerate(found.rows) if row.group == group]
+        rng = random.Random(f"probes|{options.probe_seed}|{group}")
+        drawn = sorted(rng.sample(members, min(options.probe_count, len(members))))
+        probes += [Probe(found.possible(k)[0], group, _pictures(found, k)) for k in drawn]
+    return probes
+
+
+def _given(text: str, found: TrainingSet) -> Probe:
+    own = [k for k in range(len(found)) if text in found.possible(k)]
+    images = [image for k in own for image in _pictures(found, k)]
+    return Probe(text, found.rows[own[0]].group if own else GIVEN, tuple(images))
+
+
+def _pictures(found: TrainingSet, index: int) -> tuple[Image.Image, ...]:
+    """A row's picture as it is trained on, and in a mirror where it is shown so too."""
+    (image,) = _images(found.framing.pixels(image_of(found.rows[index]), False)[None] / 2 + 0.5)
+    return (image, ImageOps.mirror(image)) if found.framing.random_flip else (image,)
+
+
+class Probes:
+    """Called with (step, pipe, run) while training: looks every N steps, and says why training should stop, or None.
+
+    The same seeds are used at every step, so that what changes from step to step is the model alone. Rows go to
+    `probes.jsonl` of the run; those of this step and later ones, of an earlier session, are replaced. The training is
+    not changed by being looked at.
+    """
+
+    def __init__(self, probes: Sequence[Probe], options: ProbeOptions) -> None:
+        if not probes:
+            raise UsageError("There is no probe; give prompts, or data to take them from.")
+        self.probes, self.options, self.network_evaluations = list(probes), options, 0
+        self.features: Descriptor | None = None
+        if options.probe_images and any(p.images for p in probes):
+            self.features = descriptor(options.probe_features)
+            if not self.features.unit:
+                raise UsageError(f"--probe-features {options.probe_features} have no similarity; use another.")
+            self.own = [self.features(p.images) if p.images else None for p in self.probes]
+
+    def __call__(self, step: int, pipe: DiffusionPipeline, run: Folder) -> str | None:
+        every = self.options.probe_every
+        if not every or step % every:
+            return None
+        with observed(pipe) as model:
+            rows = self.look(model, step)
+            self.network_evaluations += model.network_evaluations
+        write_probes(run.folder, step, rows)
+        return warning(rows, self.options)
+
+    def look(self, model: Denoiser, step: int) -> list[Row]:
+        """A row for each probe and detector."""
+        seeds = seeds_of(self.options.probe_seed, max(1, self.options.probe_images))
+        size = max(1, batch_size(model, "auto") // len(seeds))
+        return [row for part in chunks(range(len(self.probes)), size) for row in self._rows(model, step, part, seeds)]
+
+    def _rows(self, model: Denoiser, step: int, part: Sequence[int], seeds: Sequence[int]) -> list[Row]:
+        asked = self.options
+        trajectory = Trajectory(
+            model,
+            [self.probes[k].prompt for k in part for _ in seeds],
+            [seed for _ in part for seed in seeds],
+            num_inference_steps=asked.probe_inference_steps,
+            guidance_scale=asked.probe_guidance,
+        )
+        scores = {name: _scores(trajectory, name, len(seeds)) for name in asked.probe_detectors}
+        similar = self._similarities(trajectory, part, len(seeds))
+        rows = []
+        for place, k in enumerate(part):
+            about = {"step": step, "prompt": self.probes[k].prompt, "group": self.probes[k].group}
+            for name, values in scores.items() or [(None, [None] * len(part))]:
+                rows.append({**about, "detector": name, "score": values[place], OWN: similar[place]})
+        return rows
+
+    def _similarities(self, trajectory: Trajectory, part: Sequence[int], seeds: int) -> list[float | None]:
+        """Mean over a probe's seeds of how similar the image is to the most similar of its own pictures."""
+        if self.features is None:
+            return [None] * len(part)
+        try:
+            vectors = self.features(_drawn(trajectory)).reshape(len(part), seeds, -1)
+        except ValueError:  # images without numbers, of a training that went wrong
+            return [None] * len(part)
+        owns = [self.own[k] for k in part]
+        return [
+            None if own is None else float((v @ own.T).max(axis=1).mean()) for v, own in zip(vectors, owns, strict=True)
+        ]
+
+
+def _scores(trajectory: Trajectory, name: str, seeds: int) -> list[float | None]:
+    """A detector's value for each prompt, over its seeds as the detector has it; None for what is no number."""
+    values = api.detect(trajectory, name).detach().double().cpu().reshape(-1, seeds)
+    over = values.amax(1) if registry.detection(name).over_seeds == "max" else values.mean(1)
+    return [value if math.isfinite(value) else None for value in over.tolist()]
+
+
+def _drawn(trajectory: Trajectory) -> list[Image.Image]:
+    last = trajectory.all()[-1].x_prev
+    assert last is not None
+    return _images(trajectory.model.decode(last))
+
+
+def _images(pixels: Float[Tensor, "B 3 H W"]) -> list[Image.Image]:
+    return VaeImageProcessor.numpy_to_pil(pixels.cpu().permute(0, 2, 3, 1).numpy())

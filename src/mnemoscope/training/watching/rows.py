@@ -1,0 +1,59 @@
+"""Rows of the probes of a training: their file, and what they say about going on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mnemoscope.run.run import read_table, write_table
+from mnemoscope.training.watching.options import OWN, ProbeOptions
+
+FILE = "probes.jsonl"
+Row = dict[str, Any]
+
+
+def warning(rows: Sequence[Mapping[str, Any]], options: ProbeOptions) -> str | None:
+    """Why training should stop after these rows of one step, in a sentence; None if it may go on."""
+    for name, limit in options.limits.items():
+        for group in dict.fromkeys(row["group"] for row in rows):
+            values = values_of([row for row in rows if row["group"] == group], name)
+            if not values.size:
+                continue
+            value = float(values.max() if options.stop_by == "max" else values.mean())
+            if value > limit:
+                what = f"the {options.stop_by} {name} of {values.size} {group} probes is {value:.4g}, above {limit:g}"
+                return f"Stopped at step {rows[0]['step']}: {what}."
+    return None
+
+
+def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:
+    """Values of a detector, or of `own_similarity`, by group and step; one without a single value is left out."""
+    found: dict[str, dict[int, Float[np.ndarray, " N"]]] = {}
+    for group in dict.fromkeys(str(row.get("group")) for row in rows):
+        own = [row for row in rows if str(row.get("group")) == group]
+        by_step = {s: values_of([r for r in own if r["step"] == s], name) for s in sorted({r["step"] for r in own})}
+        if kept := {step: values for step, values in by_step.items() if values.size}:
+            found[group] = kept
+    return found
+
+
+def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, " N"]:
+    """Values of a detector, or of `own_similarity` (once a probe), in rows of one step and group."""
+    first = rows[0].get("detector") if rows else None
+    wanted, key = (first, OWN) if name == OWN else (name, "score")
+    found = [row.get(key) for row in rows if row.get("detector") == wanted]
+    return np.array([v for v in found if isinstance(v, int | float) and math.isfinite(v)], dtype=np.float64)
+
+
+def read_probes(folder: Path) -> list[Row]:
+    """Rows of the probes of a run so far; none where there is no file."""
+    return read_table(folder / FILE)
+
+
+def write_probes(folder: Path, step: int, rows: Sequence[Row]) -> None:
+    """Write the rows of a step behind those of earlier steps; those of an earlier session from there on are gone."""
+    before = [row for row in read_probes(folder) if row["step"] < step]
+    write_table(folder / FILE, [*before, *rows])
