@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mnemoscope.measuring.correlation import spearman
+from mnemoscope.run.probe_rows import read_probes
 from mnemoscope.run.run import read_rows
-from mnemoscope.training.watching.rows import read_probes
 
 
 def outcomes(run: Path, arm: str) -> dict[tuple[int, str], float]:

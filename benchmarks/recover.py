@@ -27,12 +27,12 @@ from mnemoscope.features import descriptor
 from mnemoscope.localization.attribution import Probe, smallest
 from mnemoscope.localization.states import Look
 from mnemoscope.localizers import neurons_by_gradient
-from mnemoscope.mitigation.editing import edited_by
 from mnemoscope.model.ablation import ablated, union
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.loading import quiet
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.editing import edited_by
 from mnemoscope.recovery.run import STAGES, Recovery, Target, run_recovery
 
 RECOVERY = Recovery(images=2, num_inference_steps=20, guidance_scale=3.0, threshold=0.8)

@@ -12,14 +12,14 @@ from PIL import Image
 import tiny
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
-from mnemoscope.mitigation import pruning
-from mnemoscope.mitigation.editing import edited_by
 from mnemoscope.model import schedule
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.cond import rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.recovery import pruning
 from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.editing import edited_by
 from mnemoscope.recovery.run import Recovery, Target, run_recovery, summary
 from mnemoscope.recovery.targets import targets_of
 from mnemoscope.run.run import read_rows

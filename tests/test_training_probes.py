@@ -20,12 +20,13 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.plots.canvas import png
 from mnemoscope.plots.probes import probes_plot
+from mnemoscope.run.probe_rows import read_probes, values_of
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.observing import observed
 from mnemoscope.training.watching.options import ProbeOptions
 from mnemoscope.training.watching.probes import Probe, Probes, probes_of
-from mnemoscope.training.watching.rows import read_probes, values_of, warning
+from mnemoscope.training.watching.warning import warning
 
 LIGHT = {"probe_every": 10, "probe_inference_steps": 3, "probe_guidance": 3.0}
 

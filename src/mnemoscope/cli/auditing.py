@@ -16,7 +16,7 @@ def demo(
     batch_size: opt.Batch = "auto",
 ) -> None:
     """Audit the bundled model, which has memorized some of its training images, and write a report."""
-    from mnemoscope.demo.tour import run_demo
+    from mnemoscope.audit.tour import run_demo
     from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()

@@ -43,9 +43,9 @@ def build(
     from rich.console import Console
 
     from mnemoscope.features import descriptor
+    from mnemoscope.report.index import print_index
     from mnemoscope.run.settings import one_of
     from mnemoscope.search.build import build_index
-    from mnemoscope.search.showing import print_index
 
     meta = build_index(
         source,
@@ -118,7 +118,7 @@ def info(index: Indexed) -> None:
     """Print what an index holds: counts, features, why images are missing, size."""
     from rich.console import Console
 
-    from mnemoscope.search.showing import print_index
+    from mnemoscope.report.index import print_index
 
     if print_index(index, Console()):
         raise typer.Exit(1)
@@ -133,7 +133,7 @@ def duplicates(
     """List groups of near-duplicates in an index: how often each training image is there."""
     from rich.console import Console
 
+    from mnemoscope.report.index import print_duplicates
     from mnemoscope.search.duplicates import run_duplicates
-    from mnemoscope.search.showing import print_duplicates
 
     print_duplicates(run_duplicates(index, out, threshold=threshold), out, Console())

@@ -47,7 +47,7 @@ def recover(
 ) -> None:
     """Search embeddings that bring memorized images back from an edited model."""
     from mnemoscope.features import descriptor
-    from mnemoscope.mitigation.editing import edited_by
+    from mnemoscope.recovery.editing import edited_by
     from mnemoscope.recovery.run import Recovery, run_recovery
     from mnemoscope.recovery.targets import targets_of
     from mnemoscope.run.settings import parameters

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.fields import known_in, made
 from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.run.fields import known_in, made
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions

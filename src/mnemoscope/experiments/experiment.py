@@ -9,9 +9,10 @@ import yaml
 
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import SCENES, SECTIONS, Arm
-from mnemoscope.experiments.fields import known_in, made
 from mnemoscope.experiments.scenes import Scenes
+from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
+from mnemoscope.study.hardware import Hardware
 
 GROUPS = ("memorized", "duplicated", "other", "base")
 MEASURES = (
@@ -62,15 +63,6 @@ class Expectation:
         one_of("sign", self.sign, ("+", "-"))
         one_of("measure", self.measure, MEASURES)
         one_of("group", self.group, ("all", *GROUPS))
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a size is meant to run on: floating-point operations a second, and how much of them a training reaches."""
-
-    name: str = "one NVIDIA H100"
-    tflops: int | float = 989.0
-    utilisation: int | float = 0.25
 
 
 @dataclass(frozen=True)

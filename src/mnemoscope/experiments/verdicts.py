@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnemoscope.experiments.experiment import Expectation
+from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE
 
 ITSELF = ("entropy_r", "jpeg_r", "dose_response")  # measures whose own sign is expected
-AGREES, OPPOSITE, OPEN, LACKING = "as expected", "the opposite", "not told apart", "not measured"
 
 
 def verdict(expected: Expectation, table: Sequence[Mapping[str, Any]], baseline: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from mnemoscope import lazily
 
 _HOMES = {
-    "Explanation": "explanation.run",
+    "Explanation": "explanation.asked",
     "run_explanation": "explanation.run",
     "explain_rows": "explanation.run",
     "import_explanation": "explanation.run",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from diffusers.image_processor import VaeImageProcessor
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mnemoscope.explanation import regions
+from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.masks import Mask, resized
 from mnemoscope.generation.run import row_id, save_png
 from mnemoscope.methods import by_name as api
@@ -21,13 +22,10 @@ from mnemoscope.plots.regions import cutout, overlay
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.batching import Row, seeds_of
 
-if TYPE_CHECKING:
-    from mnemoscope.explanation.run import Explanation
-
 LARGEST = 256  # pixels of a side at which maps are thresholded and compared
 
 
-def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: "Explanation", folder: Path) -> list[Row]:
+def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation, folder: Path) -> list[Row]:
     """One row for each image of a batch of prompts, with its files: the image and its map."""
     pairs = [(p, s) for p in prompts for s in seeds_of(explanation.seed, explanation.seeds)]
     trajectory = Trajectory(

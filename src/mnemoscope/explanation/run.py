@@ -3,7 +3,6 @@
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.attributions import read_layer6
 from mnemoscope.explanation.masks import Mask
 from mnemoscope.explanation.region_run import finished, region_rows
@@ -25,22 +25,6 @@ from mnemoscope.run.batching import Row, batch_size, content_hash, run_batches, 
 from mnemoscope.run.run import Run
 
 GRAPH = 4  # samples without a graph that take about as much memory as one with it
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What to compute for each prompt: a method with its parameters, seeds, and the sampling it looks at."""
-
-    method: str = "token_gradients"
-    params: Mapping[str, Any] | None = None
-    seed: int = 0
-    seeds: int = 1
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.params or {})
 
 
 def run_explanation(

@@ -22,6 +22,7 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+BUNDLED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # folders of the package by their short names
 
 
 def load(
@@ -93,11 +94,8 @@ def quiet() -> None:
 
 
 def _pipeline(model: str, dtype: torch.dtype) -> DiffusionPipeline:
-    if model == "demo":
-        from mnemoscope.demo import MODEL
-
-        model = str(MODEL)
-    path = Path(model)
+    path = BUNDLED.get(model, Path(model))
+    model = str(path) if model in BUNDLED else model
     if path.is_file():
         return _single_file(path, dtype)
     if path.is_dir():

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from mnemoscope.errors import UsageError
 from mnemoscope.plots.canvas import CURVES, INK, legend_above, one_axes
 from mnemoscope.plots.canvas import label as safe
+from mnemoscope.run.probe_rows import probed
 from mnemoscope.stats import mean_interval
-from mnemoscope.training.watching.rows import probed
 
 FACES = {"memorized": ("#d55e00", "-", "o"), "base": ("#0072b2", "--", "s")}
 

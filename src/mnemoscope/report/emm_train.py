@@ -7,11 +7,11 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope import plots
-from mnemoscope.emm.training.loss_log import read_losses
 from mnemoscope.errors import UsageError
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.run import read_table
 
 NUMBERS = (
     *("step", "images", "epochs", "samples", "ratio", "ratio_low", "ratio_high"),
@@ -160,7 +160,7 @@ def _has_copies(record: Record) -> bool:
 
 def _losses(record: Record) -> list[tuple[int, float]]:
     try:
-        rows = read_losses(record.path)
+        rows = read_table(record.path / "losses.jsonl")
         return [(int(row["step"]), row["loss"]) for row in rows if number(row.get("loss")) is not None]
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise UsageError(f"The losses of {record.path} cannot be read: {error}") from None

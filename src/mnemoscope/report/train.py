@@ -12,8 +12,7 @@ from mnemoscope.report.pictures import picture
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, percent, shown
-from mnemoscope.training.watching.options import OWN
-from mnemoscope.training.watching.rows import probed, read_probes
+from mnemoscope.run.probe_rows import OWN, probed, read_probes
 
 SHOWN = 8  # previews on a page
 NUMBERS = ("step", "loss", "lr", "gradient_norm", "seconds")

@@ -9,9 +9,9 @@ import yaml
 
 from mnemoscope.emm.sweeps.level import SECTIONS, Level
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.experiment import Hardware
-from mnemoscope.experiments.fields import known_in, made
+from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
+from mnemoscope.study.hardware import Hardware
 
 ABOUT = ("name", "question", "factor", "paper", "confounders", "eps", "resamples")
 PLANNED = ("baseline", *SECTIONS, "sizes", "levels", "expected")

@@ -17,7 +17,7 @@ from mnemoscope.emm.training.averaging import Average
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.fields import known_in, made
+from mnemoscope.run.fields import known_in, made
 
 SECTIONS = ("data", "network", "train", "read")
 OWN = (*SECTIONS, "sizes", "x")

@@ -7,7 +7,7 @@ from typing import Any
 from mnemoscope.emm.sweeps.differences import difference, mean_ratio, times
 from mnemoscope.emm.sweeps.estimate import Point, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep
-from mnemoscope.experiments.verdicts import AGREES, LACKING, OPEN, OPPOSITE
+from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE
 
 
 def verdict(asked: Sweep, expected: Expectation, points: Mapping[str, Sequence[Point]]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.run.probe_rows import OWN
 
-OWN = "own_similarity"
 Statistic = Literal["mean", "max"]
 
 

@@ -21,11 +21,12 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import read_prompts
 from mnemoscope.run.batching import batch_size, chunks, seeds_of
+from mnemoscope.run.probe_rows import OWN, Row, write_probes
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.rows import image_of
 from mnemoscope.training.watching.observing import observed
-from mnemoscope.training.watching.options import OWN, ProbeOptions
-from mnemoscope.training.watching.rows import Row, warning, write_probes
+from mnemoscope.training.watching.options import ProbeOptions
+from mnemoscope.training.watching.warning import warning
 
 GIVEN = "given"  # group of a prompt that is no caption of the training data
 

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.mitigation import pruning
 from mnemoscope.mitigation.chosen import Mitigation, chosen, mitigated
-from mnemoscope.mitigation.pruning import Masks
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.recovery import pruning
+from mnemoscope.recovery.pruning import Masks
 from mnemoscope.recovery.run import Edit
 
 PRUNING = "weight_pruning"

@@ -1,4 +1,4 @@
-"""Rows of the probes of a training: their file, and what they say about going on."""
+"""Rows of the probes of a training in its run folder: their file, and their values by group and step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mnemoscope.run.run import read_table, write_table
-from mnemoscope.training.watching.options import OWN, ProbeOptions
 
 FILE = "probes.jsonl"
+OWN = "own_similarity"
 Row = dict[str, Any]
-
-
-def warning(rows: Sequence[Mapping[str, Any]], options: ProbeOptions) -> str | None:
-    """Why training should stop after these rows of one step, in a sentence; None if it may go on."""
-    for name, limit in options.limits.items():
-        for group in dict.fromkeys(row["group"] for row in rows):
-            values = values_of([row for row in rows if row["group"] == group], name)
-            if not values.size:
-                continue
-            value = float(values.max() if options.stop_by == "max" else values.mean())
-            if value > limit:
-                what = f"the {options.stop_by} {name} of {values.size} {group} probes is {value:.4g}, above {limit:g}"
-                return f"Stopped at step {rows[0]['step']}: {what}."
-    return None
 
 
 def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:
