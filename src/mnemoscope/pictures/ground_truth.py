@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import FILES, Said, said_of
-from mnemoscope.prompts.sources import short
+from mnemoscope.pictures.columns import short
 
 PLACE = re.compile(r"(?:(.+)/)?gt_images/([^/]+)/[^/]+")
 Images = dict[str, list[str]]  # by the index of their prompt

@@ -1,5 +1,6 @@
 """Tables that img2dataset writes beside what it downloads: each link with its caption and what became of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import Said, said_of
-from mnemoscope.prompts.sources import CAPTION_COLUMNS, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
 
 COLUMNS = ("key", "url", "status", "error_message", *CAPTION_COLUMNS)
 
@@ -38,7 +39,7 @@ def read_links(file: Path) -> dict[str, Link]:
     return {str(row["key"]): Link(said_of(row), problem(row)) for row in rows}
 
 
-def problem(row: dict[str, object]) -> str | None:
+def problem(row: Mapping[str, object]) -> str | None:
     """Why a row of such a table has no image, if img2dataset says that it has none."""
     if row.get("status") in ("success", None):
         return None

@@ -8,9 +8,9 @@ from typing import NoReturn
 from PIL import Image
 
 from mnemoscope.pictures.decoding import Missing, Unreadable, decoded
+from mnemoscope.pictures.files import LARGEST
 
 __all__ = ["LARGEST", "Missing", "Picture", "Unreadable", "missing", "unreadable"]
-LARGEST = 2**28  # bytes of one encoded image, 256 MiB
 
 
 @dataclass(frozen=True)

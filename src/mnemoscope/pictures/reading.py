@@ -16,9 +16,12 @@ import pyarrow as pa
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import tables, trees
+from mnemoscope.pictures.beside import SIDECARS
+from mnemoscope.pictures.columns import short, storable
+from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
 from mnemoscope.pictures.picture import Picture, unreadable
 from mnemoscope.pictures.tars import Tar
-from mnemoscope.prompts.sources import short
+from mnemoscope.pictures.zips import Zip
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 
@@ -130,7 +133,7 @@ def open_source(
     parts = _parts(str(source), captions, column)
     if not any(not isinstance(part, trees.Files) or len(part) for part in parts):
         raise UsageError(f"{source} holds no image; give a source with at least one.")
-    if captions is not None and not all(isinstance(part, trees.Files) for part in parts):
+    if captions is not None and not all(isinstance(part, trees.Files | Broken) for part in parts):
         raise UsageError(f"{source} has captions of its own; a captions file goes with a folder of images or a zip.")
     return Source(str(source), parts, limit)
 
@@ -151,49 +154,57 @@ def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
     above = os.path.commonpath([file.parent for file in files])
     return [
         _file(file, file.relative_to(above).as_posix(), captions, column)
-        for file in sorted(files, key=lambda file: trees.natural(file.as_posix()))
+        for file in sorted(files, key=lambda file: natural(file.as_posix()))
     ]
 
 
 def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]:
     if (run := trees.run_of(path)) is not None:
         return [run]
-    sizes = trees.Folder(path).sizes()
+    sizes, closed = trees.Folder(path).looked_at()
+    broken = [Broken(storable(name), problem) for name, problem in sorted(closed.items())]
     folders = {PurePosixPath(name).parent.as_posix() for name in sizes}
-    kinds: dict[str, list[str]] = {end: [n for n in sizes if trees.suffix(n) == end] for end in ARCHIVES}
+    kinds: dict[str, list[str]] = {end: [n for n in sizes if suffix(n) == end] for end in ARCHIVES}
     kinds[".parquet"] = [
         n
         for n in kinds[".parquet"]
         if n[:-8] + ".tar" not in sizes and n[:-8] not in folders and tables.holds_images(path / n)
     ]
     kinds = {end: names for end, names in kinds.items() if names}
-    has_images = any(trees.suffix(n) in trees.SUFFIXES for n in sizes)
+    has_images = any(suffix(n) in SUFFIXES for n in sizes)
     if len(kinds) + has_images > 1:
         held = " and ".join([*(["images"] if has_images else []), *(f"{end} files" for end in kinds)])
         raise UsageError(f"{path} holds {held}; name one kind of them, as in '{path}/*{next(iter(kinds))}'.")
     if has_images:
-        return [trees.files_of(trees.Folder(path), sizes, captions, column)]
+        return [trees.files_of(trees.Folder(path), sizes, captions, column), *broken]
     for names in kinds.values():
-        return [_file(path / n, n, captions, column) for n in sorted(names, key=trees.natural)]
+        return [*(_file(path / n, n, captions, column) for n in sorted(names, key=natural)), *broken]
+    if broken:
+        raise UsageError(f"{path} holds no image that can be read: {broken[0].name}: {broken[0].problem}.")
     raise UsageError(f"{path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does.")
 
 
 def _file(path: Path, name: str, captions: Path | None, column: str | None) -> Part:
     """A file that holds pictures, or is one."""
     kind = path.suffix.lower()
-    if kind not in (*ARCHIVES, *trees.SUFFIXES):
+    if kind not in (*ARCHIVES, *SUFFIXES):
         raise UsageError(f"{path} is no image and no .zip, .tar or .parquet file; give one of these, or a folder.")
     if not path.is_file():
         return Broken(name, "the file is not there")
     try:
         if kind == ".zip":
-            tree = trees.Zip(path, name)
+            tree = Zip(path, name)
             return trees.files_of(tree, tree.sizes(), captions, column)
         if kind == ".parquet":
             return tables.Parquet.of(path, name, column)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, pa.ArrowException, OSError) as e:
         return Broken(name, f"the {kind[1:]} file cannot be read: {short(e)}")
-    return Tar(path, name) if kind == ".tar" else trees.Files(trees.Folder(path.parent), [trees.Entry(path.name)])
+    return Tar(path, name, column) if kind == ".tar" else _one(path, column)
+
+
+def _one(path: Path, column: str | None) -> Part:
+    texts = tuple(n for end in SIDECARS if os.path.isfile(path.with_name(n := stem(path.name) + end)))
+    return trees.Files(trees.Folder(path.parent), [trees.Entry(path.name, texts=texts)], column=column)
 
 
 def _braces(name: str) -> Iterator[str]:

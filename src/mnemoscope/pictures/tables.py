@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import said_of
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
 from mnemoscope.pictures.links import problem
 from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
-from mnemoscope.prompts.sources import CAPTION_COLUMNS, find, short
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
 SAID_COLUMNS = ("url", "kind", "class", "label", "seed", "status", "error_message")

@@ -1,30 +1,42 @@
-"""Pictures in tar files: webdataset shards, img2dataset's as they are, with the links that it could not download."""
+"""Pictures in tar files: webdataset shards, img2dataset's with links that it could not download, tars of folders."""
 
-import json
 import os
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain, count
 from pathlib import Path
 
-from mnemoscope.pictures.captions import Said, said_of
-from mnemoscope.pictures.links import read_links
-from mnemoscope.pictures.picture import LARGEST, Picture, Unreadable, missing, unreadable
-from mnemoscope.pictures.trees import SUFFIXES, suffix
-
-Place = tuple[int, int]  # where a member's data begin, and how long they are
+from mnemoscope.pictures.beside import SIDECARS, described, problem_of
+from mnemoscope.pictures.captions import Said, is_captions
+from mnemoscope.pictures.columns import storable
+from mnemoscope.pictures.links import problem, read_links
+from mnemoscope.pictures.members import Member, members, read_place
+from mnemoscope.pictures.names import SUFFIXES, stem, suffix
+from mnemoscope.pictures.pairing import paired, without_image
+from mnemoscope.pictures.picture import Missing, Picture, Unreadable, missing, unreadable
+from mnemoscope.pictures.told import Read, captions_files
 
 
 @dataclass
 class Sample:
-    """Members of one name: the image, texts beside it, and what a list of links says."""
+    """A picture: its member, the texts beside it, what files of captions and a list of links say, or why it lacks."""
 
     key: str
-    image: Place | None = None
-    texts: dict[str, Place] = field(default_factory=dict)
+    image: Member | None = None
+    texts: tuple[str, ...] = ()
     said: Said = Said()
-    lacking: str = ""
+    lacking: str = "no image in the sample"
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that is in a tar file; `unmatched` are names in files of captions, and texts, that fit no picture."""
+
+    samples: list[Sample]
+    unmatched: tuple[str, ...]
+    empty: int
 
 
 @dataclass(frozen=True)
@@ -36,97 +48,96 @@ class Tar:
 
     path: Path
     name: str
+    column: str | None = None
     places: Sequence[int] | None = None
 
     def __len__(self) -> int:
-        return len(self.samples) if self.places is None else len(self.places)
+        return len(self.contents.samples) if self.places is None else len(self.places)
 
     def __iter__(self) -> Iterator[Picture]:
-        for place in range(len(self.samples)) if self.places is None else self.places:
-            yield self._picture(self.samples[place])
+        samples = self.contents.samples
+        for place in range(len(samples)) if self.places is None else self.places:
+            yield self._picture(samples[place])
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        return self.contents.unmatched
+
+    @property
+    def empty(self) -> int:
+        return self.contents.empty
 
     def cut(self, places: Sequence[int]) -> "Tar":
-        return Tar(self.path, self.name, places)
+        return Tar(self.path, self.name, self.column, places)
 
     def listing(self) -> list[str]:
         table = self.path.with_suffix(".parquet")
         return [f"{self.name} {os.stat(self.path).st_size} {os.stat(table).st_size if table.is_file() else 0}"]
 
     @cached_property
-    def samples(self) -> list[Sample]:
+    def _members(self) -> tuple[list[Member], str | None]:
+        return members(self.path)
+
+    @cached_property
+    def contents(self) -> Contents:
         """All pictures of the file by its headers; where it is damaged, one that says so comes last."""
+        found, damage = self._members
+        images = [m for m in found if suffix(m.name) in SUFFIXES]
+        names = [m.name for m in images]
+        others = list(dict.fromkeys(m.name for m in found if suffix(m.name) not in SUFFIXES))
+        told = Read.of(self._read, captions_files(others), names, self.column)
+        texts, left = paired(names, [n for n in others if suffix(n) in SIDECARS and not is_captions(n)])
+        alone, unmatched = without_image(names, left)
+        samples: dict[str, Sample] = {}
+        for image in images:
+            key = _free(image.name, samples)
+            samples[key] = Sample(key, image, texts.get(image.name, ()), told.said.get(image.name, Said()))
+        places = {member.name: place for place, member in reversed(list(enumerate(found)))}
+        lacking = {key: Sample(key, None, several) for key, several in alone.items()}
+        whole = dict(sorted({**samples, **lacking}.items(), key=lambda item: _place(item[1], places)))
         links = read_links(self.path.with_suffix(".parquet"))
-        found = {
-            k: Sample(k, said=link.said, lacking=link.problem or "not in its tar file") for k, link in links.items()
-        }
-        problem = _scan(self.path, found)
-        return [*found.values(), *([Sample("", lacking=problem)] if problem else [])]
+        for key, link in links.items():
+            sample = whole.setdefault(key, Sample(key, lacking="not in its tar file"))
+            sample.said = sample.said if sample.said.captions else link.said
+            sample.lacking = link.problem or sample.lacking
+        ordered = [*(whole[k] for k in links), *(s for k, s in whole.items() if k not in links)]
+        ordered += [Sample("", refused=damage)] if damage else []
+        return Contents(ordered, (*told.unmatched, *unmatched), told.empty)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "name": self.name, "places": self.places}
+        return {"path": self.path, "name": self.name, "column": self.column, "places": self.places}
 
     def _picture(self, sample: Sample) -> Picture:
-        said, read = sample.said, _reader(self.path, sample)
-        if not said.captions and sample.texts:
-            said = _described(self.path, sample.texts, said)
-        key = f"{self.name}:{sample.key}" if sample.key else self.name
+        said = described(self._read, sample.texts, sample.said, self.column)
+        key = storable(f"{self.name}:{sample.key}" if sample.key else self.name)
+        read = self._reader(sample)
         return Picture(key, read, said.captions, said.url, said.kind, said.label, said.seed)
 
+    def _reader(self, sample: Sample) -> Callable[[], bytes]:
+        image = sample.image
+        if refused := sample.refused or (image and image.refused):
+            return unreadable(refused)
+        if image is None or image.place is None:
+            lacking = image.lacking if image is not None else problem(problem_of(self._read, sample.texts))
+            return missing(lacking or sample.lacking)
+        return partial(read_place, self.path, *image.place)
 
-def _reader(path: Path, sample: Sample) -> Callable[[], bytes]:
-    if sample.image is not None:
-        return partial(_read, path, *sample.image)
-    return missing(sample.lacking) if sample.key else unreadable(sample.lacking)
+    def _read(self, name: str) -> bytes:
+        member = self._by_name[name]
+        if member.place is None:
+            raise Missing(member.lacking) if member.lacking else Unreadable(member.refused or "")
+        return read_place(self.path, *member.place)
 
-
-def _scan(path: Path, found: dict[str, Sample]) -> str | None:
-    """Enter the members of a tar by name; what is wrong with the file, if anything is."""
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.isfile():
-                    _enter(member, found)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as e:
-        return f"the tar file is damaged: {e}"
-    return None
-
-
-def _enter(member: tarfile.TarInfo, found: dict[str, Sample]) -> None:
-    folder, slash, base = member.name.rpartition("/")
-    if base.startswith("."):
-        return
-    stem, _, extension = base.partition(".")
-    key, place = folder + slash + stem, (member.offset_data, member.size)
-    sample = found.setdefault(key, Sample(key, lacking="no image in the sample"))
-    if suffix(base) not in SUFFIXES:
-        sample.texts[extension.lower()] = place
-    elif sample.image is None:
-        sample.image = place
-    else:
-        more = next(name for k in range(2, 10**9) if (name := f"{key}.{extension} ({k})") not in found)
-        found[more] = Sample(more, place)
+    @cached_property
+    def _by_name(self) -> dict[str, Member]:
+        return {member.name: member for member in self._members[0]}
 
 
-def _described(path: Path, texts: dict[str, Place], said: Said) -> Said:
-    """What the sample's JSON and text say; a text that is none says nothing, and its picture has no caption."""
-    row: dict[str, object] = {}
-    for extension, read in (("json", json.loads), ("txt", lambda text: {"caption": text})):
-        if extension in texts:
-            try:
-                held = read(_read(path, *texts[extension]).decode("utf-8-sig", "replace"))
-                row |= {k: v for k, v in held.items() if v is not None} if isinstance(held, dict) else {}
-            except (ValueError, RecursionError, OSError, Unreadable):
-                continue
-    from_row = said_of(row)
-    return replace(from_row, url=from_row.url or said.url)
+def _free(name: str, taken: Container[str]) -> str:
+    """The key of a picture: its name without the ending, with it if that is taken, and numbered behind that."""
+    ways = chain([stem(name), name], (f"{name} ({k})" for k in count(2)))
+    return next(key for key in ways if key not in taken)
 
 
-def _read(path: Path, start: int, size: int) -> bytes:
-    if size > LARGEST:
-        raise Unreadable(f"more than {LARGEST >> 20} MiB")
-    with path.open("rb") as file:
-        file.seek(start)
-        data = file.read(size)
-    if len(data) < size:
-        raise Unreadable("cut off by the end of its tar file")
-    return data
+def _place(sample: Sample, places: Mapping[str, int]) -> int:
+    return places[sample.image.name if sample.image is not None else sample.texts[0]]

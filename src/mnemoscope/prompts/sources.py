@@ -1,17 +1,10 @@
 """Where prompts come from: rows of columns from files, datasets and standard input, or texts drawn at random."""
 
-import codecs
-import csv
-import io
-import json
 import os
 import random
 import re
-import reprlib
 import sys
-import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,36 +12,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnemoscope.errors import UsageError
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.rows import (
+    Row,
+    csv_rows,
+    decode,
+    distinct,
+    json_row,
+    jsonl_rows,
+    parsed,
+    text_rows,
+    unreadable,
+)
 
-CAPTION_COLUMNS = ("prompt", "caption", "text", "captions", "sentence", "title")
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
 EXPECTED_JSON = "give a list of strings or objects, or an object whose keys are prompts"
-
-Row = tuple[str, dict[str, Any]]  # where it was read ("a.csv, line 3"), its columns
-
-
-def find(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """The name that comes first in `wanted`, as it is spelled in `names`; empty when there is none."""
-    spelled: dict[str, str] = {}
-    for name in names:
-        spelled.setdefault(name.casefold(), name)
-    return next((spelled[name] for name in wanted if name in spelled), "")
-
-
-def unreadable(where: str, problem: str) -> UsageError:
-    return UsageError(" ".join(f"{where}: {problem}.".splitlines()))
-
-
-def short(words: object) -> str:
-    return textwrap.shorten(str(words), 300, placeholder=" ...")
 
 
 def read_rows(name: str, where: str) -> Iterator[Row]:
     if name.startswith("hub:"):
         return _hub_rows(name)
     if name == "-":
-        return _text_rows(sys.stdin.buffer.read(), where)
+        return text_rows(sys.stdin.buffer.read(), where)
     path = Path(name)
     if os.path.isdir(path):
         return _folder_rows(path)
@@ -68,70 +53,8 @@ def _bytes(path: Path, where: str) -> bytes:
         raise unreadable(where, f"the file cannot be read ({short(error)}); give a file that can") from error
 
 
-def _decode(data: bytes, where: str) -> str:
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise unreadable(f"{where}, line {line}", problem) from None
-    if (nul := text.find("\0")) >= 0:
-        raise unreadable(f"{where}, line {text.count(chr(10), 0, nul) + 1}", "a NUL byte is not text; give a text file")
-    return text
-
-
-def _lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(io.StringIO(_decode(data, where), newline=None), 1):
-        if line.strip():
-            yield number, line.strip()
-
-
-def _text_rows(data: bytes, where: str) -> Iterator[Row]:
-    for number, line in _lines(data, where):
-        yield f"{where}, line {number}", {"prompt": line}
-
-
-def _csv_rows(data: bytes, where: str, delimiters: str = ",;\t") -> Iterator[Row]:
-    text = _decode(data, where)
-    delimiter = max(delimiters, key=lambda mark: _header_quality(text, mark))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        rows = (row for row in reader if row)
-        header = _distinct([name.strip() for name in next(rows, [])], where)
-        for row in rows:
-            here = f"{where}, line {reader.line_num}"
-            if len(row) != len(header):
-                problem = f"{len(row)} fields where the header has {len(header)}"
-                raise unreadable(here, f"{problem}; quote the captions that contain {delimiter!r}")
-            yield here, {name: value for name, value in zip(header, row, strict=True) if name}
-    except csv.Error as error:
-        raise unreadable(f"{where}, line {reader.line_num}", f"malformed table ({error}); check its quotes") from None
-
-
-def _header_quality(text: str, delimiter: str) -> tuple[bool, int]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next((row for row in reader if row), [])]
-    except csv.Error:
-        return False, 0
-    return bool(find(header, CAPTION_COLUMNS)), len(header)
-
-
-def _distinct(names: list[str], where: str) -> list[str]:
-    twice = [name for name, count in Counter(names).items() if name and count > 1]
-    if twice:
-        raise unreadable(where, f"several columns are called {short(twice[0])!r}; rename all but one")
-    return names
-
-
-def _jsonl_rows(data: bytes, where: str) -> Iterator[Row]:
-    for number, line in _lines(data, where):
-        yield _json_row(_parsed(line, where, number), f"{where}, line {number}")
-
-
 def _json_rows(data: bytes, where: str) -> Iterator[Row]:
-    document = _parsed(_decode(data, where), where)
+    document = parsed(decode(data, where), where)
     if isinstance(document, dict):
         if name := find(document, (*CAPTION_COLUMNS, "prompts", "data")):
             problem = f"it is one object with the key {name!r}, which is a column's name and not a prompt"
@@ -144,27 +67,7 @@ def _json_rows(data: bytes, where: str) -> Iterator[Row]:
             where, "expected a list of strings or objects, or an object whose keys are prompts; wrap it in []"
         )
     for number, item in enumerate(document, 1):
-        yield _json_row(item, f"{where}, item {number}")
-
-
-def _parsed(text: str, where: str, line: int = 1) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line, reason = line + error.lineno - 1, error.msg
-    except RecursionError:
-        reason = "nested too deeply"
-    except ValueError:
-        reason = "a number has too many digits"
-    raise unreadable(f"{where}, line {line}", f"malformed JSON ({reason}); correct it")
-
-
-def _json_row(item: object, where: str) -> Row:
-    if isinstance(item, dict):
-        return where, item
-    if isinstance(item, str):
-        return where, {"prompt": item}
-    raise unreadable(where, f"{reprlib.repr(item)} is neither a string nor an object; give one of them")
+        yield json_row(item, f"{where}, item {number}")
 
 
 def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
@@ -176,7 +79,7 @@ def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
 
 
 def _table_rows(table: Any, where: str) -> Iterator[Row]:
-    names = _distinct(table.column_names, where)
+    names = distinct(table.column_names, where)
     kept = [i for i, name in enumerate(names) if _plain(table.schema.types[i]) or name.casefold() in CAPTION_COLUMNS]
     done = 0
     for batch in table.select(kept).to_batches(max_chunksize=1024):
@@ -197,11 +100,11 @@ def _plain(kind: Any) -> bool:
 
 
 READERS: dict[str, Callable[[bytes, str], Iterator[Row]]] = {
-    ".txt": _text_rows,
-    ".csv": _csv_rows,
-    ".tsv": partial(_csv_rows, delimiters="\t;,"),
-    ".jsonl": _jsonl_rows,
-    ".ndjson": _jsonl_rows,
+    ".txt": text_rows,
+    ".csv": csv_rows,
+    ".tsv": partial(csv_rows, delimiters="\t;,"),
+    ".jsonl": jsonl_rows,
+    ".ndjson": jsonl_rows,
     ".json": _json_rows,
     ".parquet": _parquet_rows,
 }

@@ -1,0 +1,54 @@
+"""Texts beside an image, under its name: JSON as img2dataset writes it, plain captions, class numbers."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from mnemoscope.pictures.captions import Said, said_of
+from mnemoscope.pictures.columns import storable
+from mnemoscope.pictures.files import TEXT, limited
+from mnemoscope.pictures.names import suffix
+from mnemoscope.pictures.picture import Unreadable
+
+SIDECARS = (".json", ".txt", ".caption", ".cls")
+Read = Callable[[str], bytes]
+
+
+def described(read: Read, texts: Iterable[str], said: Said, column: str | None = None) -> Said:
+    """What texts of these names say of their picture, behind what is said of it already; the plain one is its caption.
+
+    A text that is none, or of more than 1 MiB, says nothing, and its picture has no caption.
+    """
+    held = {suffix(name): name for name in texts}
+    row = _object(_text(read, held[".json"])) if ".json" in held else {}
+    found = said_of({k: v for k, v in row.items() if v is not None}, column)
+    plain = [text for end in (".txt", ".caption") if end in held and (text := _text(read, held[end]))]
+    kind = found.kind or (_text(read, held[".cls"]) if ".cls" in held else "") or None
+    return replace(
+        found,
+        captions=said.captions or tuple(plain[:1]) or found.captions,
+        url=found.url or said.url,
+        kind=said.kind or kind,
+        label=said.label if found.label is None else found.label,
+        seed=said.seed if found.seed is None else found.seed,
+    )
+
+
+def problem_of(read: Read, texts: Iterable[str]) -> Mapping[str, object]:
+    """The JSON object among texts, in which a downloader says why there is no image; empty where there is none."""
+    return next((_object(_text(read, name)) for name in texts if suffix(name) == ".json"), {})
+
+
+def _text(read: Read, name: str) -> str:
+    try:
+        return storable(limited(read(name), TEXT).decode("utf-8-sig", "replace").strip())
+    except (Unreadable, OSError):
+        return ""  # the picture itself has a row, which says that it has no caption
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return held if isinstance(held, dict) else {}

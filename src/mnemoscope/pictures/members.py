@@ -1,0 +1,90 @@
+"""Members of a tar file by its headers: where their bytes are, links as what they lead to, and what is neither."""
+
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mnemoscope.pictures.files import LARGEST
+from mnemoscope.pictures.picture import Unreadable
+
+LINKS = 40  # one behind the other, as the system has it
+Place = tuple[int, int]  # where a member's data begin, and how long they are
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a tar: its place, or why it has none."""
+
+    name: str
+    place: Place | None = None
+    lacking: str | None = None  # it is not there
+    refused: str | None = None  # it is nothing to be read
+
+
+def members(path: Path) -> tuple[list[Member], str | None]:
+    """Files of a tar in its order, hidden ones left out, and what is wrong with the tar, if anything is."""
+    found: list[tarfile.TarInfo] = []
+    problem = None
+    try:
+        with tarfile.open(path, "r:") as archive:
+            found = list(_onwards(archive, found))
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as e:
+        problem = f"the tar file is damaged: {e}"
+    files = {posixpath.normpath(m.name): m for m in found}
+    kept = [m for m in found if not m.isdir() and not _hidden(m.name)]
+    return [_member(m, files) for m in kept if not (m.issym() and _is_folder(m, files))], problem
+
+
+def read_place(path: Path, start: int, size: int) -> bytes:
+    if size > LARGEST:
+        raise Unreadable(f"more than {LARGEST >> 20} MiB")
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(size)
+    if len(data) < size:
+        raise Unreadable("cut off by the end of its tar file")
+    return data
+
+
+def _onwards(archive: tarfile.TarFile, found: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
+    """All headers, kept as they are found; one that leads backwards would be read for ever."""
+    last = -1
+    for member in archive:
+        if member.offset <= last or member.size < 0:
+            raise tarfile.ReadError("a header leads backwards")
+        last = member.offset
+        found.append(member)
+        yield member
+
+
+def _member(member: tarfile.TarInfo, files: dict[str, tarfile.TarInfo]) -> Member:
+    name, at = member.name, member
+    for _ in range(LINKS):
+        if at.isfile():
+            if at.sparse is not None:
+                return Member(name, refused="a sparse file, which is not read from a tar")
+            return Member(name, (at.offset_data, at.size))
+        if not (at.issym() or at.islnk()):
+            return Member(name, refused="not a regular file")
+        target = _target(at)
+        if target not in files:
+            return Member(name, lacking=f"a link to {target[:200]!r}, which is not in its tar file")
+        at = files[target]
+    return Member(name, lacking="a link that leads to no file")
+
+
+def _target(link: tarfile.TarInfo) -> str:
+    """The name that a link leads to: a hard link from the top of the tar, a symbolic one from its own folder."""
+    within = posixpath.dirname(link.name) if link.issym() else ""
+    return posixpath.normpath(posixpath.join(within, link.linkname))
+
+
+def _is_folder(link: tarfile.TarInfo, files: dict[str, tarfile.TarInfo]) -> bool:
+    target = _target(link)
+    return (target in files and files[target].isdir()) or any(name.startswith(target + "/") for name in files)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts if part not in (".", ".."))
