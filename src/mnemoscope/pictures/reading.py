@@ -18,12 +18,14 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures import tables, trees
 from mnemoscope.pictures.beside import SIDECARS
 from mnemoscope.pictures.columns import short, storable
+from mnemoscope.pictures.indexed import Origin, origin
 from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
 from mnemoscope.pictures.picture import Picture, unreadable
 from mnemoscope.pictures.tars import Tar
 from mnemoscope.pictures.zips import Zip
 
 ARCHIVES = (".tar", ".zip", ".parquet")
+FILES = 10**6  # that a pattern may stand for
 
 
 @runtime_checkable
@@ -113,9 +115,9 @@ def read_pictures(
 
     `source` is a folder of images (with texts of the same name, captions.jsonl, captions.json, metadata.jsonl or
     metadata.csv), several true images of each prompt (`NAME/NAME.jsonl` and `NAME/gt_images/INDEX/`), a run of
-    `mnemoscope generate`, a .zip, a webdataset .tar, a .parquet with encoded images, a folder of such files, several by
-    a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved by datasets, or
-    `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column` the column that
+    `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar, a .parquet with
+    encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved
+    by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column` the column that
     has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
     `Unreadable`. Raises `UsageError` for a source that is none.
     """
@@ -130,7 +132,12 @@ def open_source(
         raise UsageError(f"limit is {limit} and must be at least 1; leave it out to read all pictures.")
     if captions is not None and not captions.is_file():
         raise UsageError(f"There is no captions file {captions}; give a .json, .jsonl or .csv file.")
-    parts = _parts(str(source), captions, column)
+    try:
+        parts = _parts(str(source), captions, column)
+    except UsageError:
+        raise
+    except (OSError, ValueError) as e:  # a name that the system refuses, a folder above that may not be entered
+        raise UsageError(f"{storable(str(source))} cannot be read: {short(e)}; give a source that can.") from e
     if not any(not isinstance(part, trees.Files) or len(part) for part in parts):
         raise UsageError(f"{source} holds no image; give a source with at least one.")
     if captions is not None and not all(isinstance(part, trees.Files | Broken) for part in parts):
@@ -146,7 +153,10 @@ def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
         return _folder(path, captions, column)
     if path.is_file():
         return [_file(path, path.name, captions, column)]
-    files = [Path(f) for each in _braces(name) for f in (glob.glob(each) if glob.has_magic(each) else [each])]
+    named = (Path(f) for each in _braces(name) for f in (glob.glob(each) if glob.has_magic(each) else [each]))
+    files = list(islice(named, FILES + 1))
+    if len(files) > FILES:
+        raise UsageError(f"{name} stands for more than {FILES:,} files; give a narrower pattern.")
     if not any(file.is_file() for file in files):
         raise UsageError(
             f"There is nothing at {name}; give a folder, a .zip, .tar or .parquet file, or hub:owner/name."
@@ -161,6 +171,8 @@ def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
 def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]:
     if (run := trees.run_of(path)) is not None:
         return [run]
+    if (made := origin(path)) is not None:
+        return _indexed(path, made)
     sizes, closed = trees.Folder(path).looked_at()
     broken = [Broken(storable(name), problem) for name, problem in sorted(closed.items())]
     folders = {PurePosixPath(name).parent.as_posix() for name in sizes}
@@ -182,6 +194,16 @@ def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]
     if broken:
         raise UsageError(f"{path} holds no image that can be read: {broken[0].name}: {broken[0].problem}.")
     raise UsageError(f"{path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does.")
+
+
+def _indexed(path: Path, made: Origin) -> list[Part]:
+    """The pictures that an index was made of."""
+    if Path(made.source, "meta.json").is_file():
+        raise UsageError(f"{path} is an index of an index; give the pictures themselves.")
+    opened = open_source(made.source, captions=made.captions, column=made.column, limit=made.limit)
+    if opened.content != made.content:
+        raise UsageError(f"{made.source} has changed since {path} was made of it; index it again, or give it itself.")
+    return opened.cut(range(len(opened))) if made.limit is not None else list(opened.parts)
 
 
 def _file(path: Path, name: str, captions: Path | None, column: str | None) -> Part:

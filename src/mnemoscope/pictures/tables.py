@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import said_of
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.files import read_file
 from mnemoscope.pictures.links import problem
 from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
 
@@ -59,6 +60,7 @@ class Dataset:
     name: str
     column: str | None
     places: Sequence[int]
+    homes: tuple[Path, ...] = ()  # folders that files which rows name must lie in
 
     def __len__(self) -> int:
         return len(self.places)
@@ -68,7 +70,7 @@ class Dataset:
         table = self.rows.select_columns(columns).with_format("arrow")
         for row in self.places:
             (values,) = table[row : row + 1].to_pylist()
-            yield picture(f"{self.name}:{row}", values, image, self.column, is_loaded=True)
+            yield picture(f"{self.name}:{row}", values, image, self.column, self.homes)
 
     def cut(self, places: Sequence[int]) -> "Dataset":
         return replace(self, places=places)
@@ -104,7 +106,16 @@ def dataset(name: str, column: str | None) -> Dataset:
     for each, undecoded in encoded.items():
         loaded = loaded.cast_column(each, undecoded)
     chosen(loaded.features.arrow_schema, name, column)
-    return Dataset(loaded, place if is_hub else Path(name).name, column, range(len(loaded)))
+    homes = _caches(datasets) if is_hub else (Path(name).resolve(),)
+    return Dataset(loaded, place if is_hub else Path(name).name, column, range(len(loaded)), homes)
+
+
+def _caches(datasets: Any) -> tuple[Path, ...]:
+    """Where the hub's files lie after they were loaded."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    named = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
+    return tuple(Path(each).resolve() for each in named)
 
 
 def chosen(schema: pa.Schema, name: str, column: str | None) -> tuple[str, list[str]]:
@@ -129,9 +140,9 @@ def holds_images(file: Path) -> bool:
 
 
 def picture(
-    key: str, row: dict[str, Any] | None, image: str, column: str | None, *, is_loaded: bool = False
+    key: str, row: dict[str, Any] | None, image: str, column: str | None, homes: Sequence[Path] = ()
 ) -> Picture:
-    """The picture of a row; a file that the row names is read only if the `datasets` library has put it there."""
+    """The picture of a row; a file that the row names is read only if it lies in one of the data set's own folders."""
     if row is None:
         return Picture(key, unreadable("its part of the parquet file is damaged"))
     held = row.pop(image)
@@ -141,9 +152,19 @@ def picture(
     if data is not None:
         is_large = len(data) > LARGEST
         read = unreadable(f"more than {LARGEST >> 20} MiB") if is_large else partial(bytes, data)
-    elif path and is_loaded:
-        read = Path(path).read_bytes
+    elif path and homes:
+        read = _file_of(str(path), homes)
     return Picture(key, read, said.captions, said.url, said.kind, said.label, said.seed)
+
+
+def _file_of(path: str, homes: Sequence[Path]) -> Callable[[], bytes]:
+    try:
+        file = (homes[0] / path).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return unreadable("its row names a file that cannot be looked up")
+    if not any(file.is_relative_to(home) for home in homes):
+        return unreadable("its row names a file outside of the data set, which is not opened")
+    return partial(read_file, file)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
