@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_json
+from mnemoscope.run.run import read_json
 
 
 @dataclass(frozen=True)

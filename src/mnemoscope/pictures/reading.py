@@ -1,16 +1,12 @@
 """Sources of pictures: which kind a name is of, its parts in order, and stretches of them."""
 
 import glob
-import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain, islice
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -20,92 +16,13 @@ from mnemoscope.pictures.beside import SIDECARS
 from mnemoscope.pictures.columns import short, storable
 from mnemoscope.pictures.indexed import Origin, origin
 from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
-from mnemoscope.pictures.picture import Picture, unreadable
+from mnemoscope.pictures.picture import Picture
+from mnemoscope.pictures.source import Broken, Part, Source
 from mnemoscope.pictures.tars import Tar
 from mnemoscope.pictures.zips import Zip
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 FILES = 10**6  # that a pattern may stand for
-
-
-@runtime_checkable
-class Part(Protocol):
-    """Pictures of a source in order, which can be counted, cut and sent elsewhere without reading any."""
-
-    def listing(self) -> list[str]:
-        """What it is recognised by: names and sizes."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Picture]: ...
-
-    def cut(self, places: Sequence[int]) -> "Part":
-        """The pictures at these places, in rising order."""
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A file that should hold pictures and cannot be read: it counts as one picture, which says why."""
-
-    name: str
-    problem: str
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Picture]:
-        yield Picture(self.name, unreadable(self.problem))
-
-    def cut(self, places: Sequence[int]) -> "Broken":
-        return self
-
-    def listing(self) -> list[str]:
-        return [f"{self.name} {self.problem}"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Pictures of a name, the first `limit` of them, part by part."""
-
-    name: str
-    parts: Sequence[Part]
-    limit: int | None = None
-
-    @cached_property
-    def counts(self) -> list[int]:
-        """How many pictures each part has, up to the one that reaches the limit; parts behind it are not counted."""
-        counts: list[int] = []
-        for part in self.parts:
-            enough = self.limit is not None and sum(counts) >= self.limit
-            counts.append(0 if enough else len(part))
-        return counts
-
-    def counted(self, counts: Sequence[int]) -> "Source":
-        """The source with counts that were taken before, so that tars need not be gone through again."""
-        self.__dict__["counts"] = list(counts)
-        return self
-
-    def __len__(self) -> int:
-        whole = sum(self.counts)
-        return whole if self.limit is None else min(whole, self.limit)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return islice(chain.from_iterable(self.parts), self.limit)
-
-    def cut(self, places: Sequence[int]) -> list[Part]:
-        """The pictures at these places, which rise, as parts that hold no others."""
-        found, first = [], 0
-        for part, count in zip(self.parts, self.counts, strict=True):
-            if own := _between(places, first, first + count):
-                found.append(part.cut(own))
-            first += count
-        return found
-
-    @cached_property
-    def content(self) -> str:
-        """A hash of names and sizes, by which a source is recognised that has changed."""
-        lines = (line for part in self.parts for line in part.listing())
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_pictures(
@@ -117,8 +34,8 @@ def read_pictures(
     metadata.csv), several true images of each prompt (`NAME/NAME.jsonl` and `NAME/gt_images/INDEX/`), a run of
     `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar, a .parquet with
     encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved
-    by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column` the column that
-    has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
+    by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column`
+    the column that has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
     `Unreadable`. Raises `UsageError` for a source that is none.
     """
     return iter(open_source(source, captions=captions, column=column, limit=limit))
@@ -238,10 +155,3 @@ def _braces(name: str) -> Iterator[str]:
     values = listed.split(",") if listed else [str(n).zfill(len(low)) for n in range(int(low), int(high) + 1)]
     for value in values:
         yield from _braces(name[: found.start()] + value + name[found.end() :])
-
-
-def _between(places: Sequence[int], first: int, end: int) -> Sequence[int]:
-    """Those of the places from `first` up to `end`, counted from `first`."""
-    if isinstance(places, range):
-        return range(max(places.start, first) - first, min(places.stop, end) - first)
-    return [place - first for place in places if first <= place < end]

@@ -18,7 +18,7 @@ from mnemoscope.pictures.names import SUFFIXES, natural, suffix
 from mnemoscope.pictures.picture import Picture, missing, unreadable
 from mnemoscope.pictures.told import Read, beside, captions_files
 from mnemoscope.pictures.zips import Zip
-from mnemoscope.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows
 
 
 @dataclass(frozen=True)
