@@ -34,4 +34,4 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """A line for each of the counts in the summary of a run, which are called `reference_captions` and the like."""
     counted = {key: value for key, value in summary.items() if key.endswith(SUFFIX) and isinstance(value, dict)}
     whole = {key: value for key, value in counted.items() if {"with_caption", "without_caption"} <= set(value)}
-    return [sentence(value, key.removesuffix(SUFFIX) + "s") for key, value in whole.items()]
+    return [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in whole.items()]

@@ -35,8 +35,8 @@ def read_pictures(
     `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar, a .parquet with
     encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved
     by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column`
-    the column that has them where its name is not a usual one. What cannot be read is a picture too, whose `image` raises
-    `Unreadable`. Raises `UsageError` for a source that is none.
+    the column that has them where its name is not a usual one. What cannot be read is a picture too, whose `image`
+    raises `Unreadable`. Raises `UsageError` for a source that is none.
     """
     return iter(open_source(source, captions=captions, column=column, limit=limit))
 
