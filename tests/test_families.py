@@ -106,7 +106,8 @@ def test_sampling_of_classes_equals_the_pipeline_bit_for_bit(solver, guidance):
 )
 def test_images_equal_the_pipelines_exactly(pipe):
     theirs = pipe(PROMPTS, generator=tiny.generators(SEEDS), num_inference_steps=3, guidance_scale=7.5).images
-    assert same_images(Denoiser(pipe).generate(PROMPTS, SEEDS, num_inference_steps=3), theirs)
+    ours = Denoiser(pipe).generate(PROMPTS, SEEDS, num_inference_steps=3, guidance_scale=7.5)
+    assert same_images(ours, theirs)
 
 
 def test_images_without_text_equal_the_pipelines_exactly():
@@ -329,9 +330,22 @@ def inpainting():
     return StableDiffusionInpaintPipeline(**pipe.components, requires_safety_checker=False)
 
 
-@pytest.mark.parametrize("pipe", [latent_diffusion(), inpainting()], ids=["latent diffusion", "inpainting"])
-def test_a_pipeline_of_no_supported_family_is_refused(pipe):
-    with pytest.raises(UsageError, match=f"^{type(pipe).__name__} is not supported yet; supported families: stable-"):
+@pytest.mark.parametrize(
+    "pipe, sentence",
+    [
+        (
+            latent_diffusion(),
+            "LDMPipeline is not supported: it would need a row .* there are stable-diffusion-xl, stable-",
+        ),
+        (
+            inpainting(),
+            "StableDiffusionInpaintPipeline needs an image and a mask beside .* give the StableDiffusionPip",
+        ),
+    ],
+    ids=["latent diffusion", "inpainting"],
+)
+def test_a_pipeline_of_no_supported_family_is_refused(pipe, sentence):
+    with pytest.raises(UsageError, match=f"^{sentence}"):
         Denoiser(pipe)
 
 

@@ -1,7 +1,6 @@
 """Any diffusers pipeline seen as a noise predictor."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,32 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule
 from mnemoscope.model.attention import steered
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.families import family_of
+from mnemoscope.model.edits import Editable
 from mnemoscope.model.identity import description, weights_hash
+from mnemoscope.model.known import family_of
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.step import Step, refuse_null_branch
 
-EDIT_POINTS = ("prompts", "cond", "noise", "start", "step")
 
-
-class Denoiser:
+class Denoiser(Editable):
     """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
 
     The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
     modules put in evaluation mode. `network_evaluations` counts forward passes in samples, both branches counted.
+    `call` are further arguments of the pipeline's own call that the conditioning depends on, such as
+    `max_sequence_length`, for families that are known by a row (`mnemoscope.model.rows`).
     """
 
-    def __init__(self, pipe: DiffusionPipeline, source: str = "") -> None:
+    def __init__(self, pipe: DiffusionPipeline, source: str = "", *, call: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
-        self.family = family_of(pipe)
+        self.family = family_of(pipe, call)
         self.source = source or type(pipe).__name__
         self.prediction_type = schedule.prediction_type(pipe.scheduler)
         self.network_evaluations = 0
-        self._edits: list[tuple[str, Callable]] = []
+        super().__init__()
         for module in self.modules.values():
             module.requires_grad_(False).eval()
 
@@ -96,11 +95,17 @@ class Denoiser:
         return self.family.encode(list(prompts), shape or self.latent_shape)
 
     @torch.no_grad()
-    def null(self, count: int, shape: Sequence[int] | None = None) -> Cond:
-        """Conditioning of the unconditional branch, repeated; raises `UsageError` where there is none."""
+    def null(self, count: int, shape: Sequence[int] | None = None, guidance_scale: int | float | None = None) -> Cond:
+        """Conditioning of the unconditional branch, repeated; raises `UsageError` where there is none.
+
+        A network that takes the guidance scale is given this one.
+        """
         if self.family.unguided:
             refuse_null_branch(self.source, self.family.unguided)()
-        return self.family.null(count, shape or self.latent_shape)
+        before = self.family.evaluations
+        null = self.family.null(count, shape or self.latent_shape)
+        self.network_evaluations += self.family.evaluations - before
+        return null if guidance_scale is None else self.family.guided(null, guidance_scale)
 
     def initial_noise(self, seeds: Sequence[int]) -> Float[Tensor, "B C h w"]:
         """Noise of each image from a CPU generator of its own, so that it depends on its seed alone."""
@@ -109,7 +114,7 @@ class Denoiser:
     def noise_from(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "B C h w"]:
         """Noise of one image from each generator, drawn in float32 on the CPU."""
         noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
-        return noise.to(self.device, self.dtype)
+        return noise.to(self.device, self.family.state_dtype)
 
     def predict(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
         """What the network predicts at x_t, in its own units; differentiable, and counted, steered as `cond` says."""
@@ -129,20 +134,23 @@ class Denoiser:
         cond: Cond,
         *,
         index: int = 0,
-        guidance_scale: int | float = 7.5,
+        guidance_scale: int | float | None = None,
         timesteps: Tensor | None = None,
     ) -> Step:
         """The step that the network sees at x_t, with a graph to whatever requires a gradient.
 
         The unconditional branch depends on x_t but not on the prompt: it has a graph only if x_t requires a gradient.
         """
+        guidance_scale = self.family.default_guidance if guidance_scale is None else guidance_scale
         cond = self.family.guided(cond, guidance_scale)
-        null = partial(self.predict_null, x_t, t)
+        null = partial(self.predict_null, x_t, t, guidance_scale=guidance_scale)
         return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null, timesteps)
 
-    def predict_null(self, x_t: Tensor, t: Tensor, null: Cond | None = None) -> Float[Tensor, "B C h w"]:
+    def predict_null(
+        self, x_t: Tensor, t: Tensor, null: Cond | None = None, guidance_scale: int | float | None = None
+    ) -> Float[Tensor, "B C h w"]:
         """What the network predicts at x_t without a prompt; has a graph only if x_t requires a gradient."""
-        null = null or self.null(len(x_t), x_t.shape[1:])
+        null = null or self.null(len(x_t), x_t.shape[1:], guidance_scale)
         with torch.set_grad_enabled(x_t.requires_grad and torch.is_grad_enabled()):
             return self.predict(x_t, t, null)
 
@@ -173,23 +181,6 @@ class Denoiser:
             timesteps=timesteps,
         )
 
-    @contextmanager
-    def edit(self, point: str, change: Callable) -> Iterator[None]:
-        """Change what sampling does while the block is open; edits nest, and the inner one acts last.
-
-        `point` is "prompts" (list -> list), "cond" (Cond -> Cond), "noise" (x_T -> x_T), "start" (Start -> None, which
-        sees these three together and may change them) or "step" (Step -> None, which may assign `step.eps`). A
-        trajectory keeps the edits that were open when it began.
-        """
-        if point not in EDIT_POINTS:
-            raise UsageError(f"There is no edit point '{point}'; there are {', '.join(EDIT_POINTS)}.")
-        entry = (point, change)
-        self._edits.append(entry)
-        try:
-            yield
-        finally:
-            self._edits = [e for e in self._edits if e is not entry]  # an equal one may be open outside
-
     def steps(
         self,
         prompts: Sequence[str],
@@ -197,7 +188,7 @@ class Denoiser:
         *,
         latents: Float[Tensor, "B C h w"] | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: int | float = 7.5,
+        guidance_scale: int | float | None = None,
         share_uncond: bool = False,
     ) -> Iterator[Step]:
         """Sampling as a generator of steps, equal to the pipeline's own bit for bit on the CPU.
@@ -205,13 +196,21 @@ class Denoiser:
         `latents` is explicit noise in place of the seeds'. With `share_uncond` samples of equal x_t share one
         unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
         """
-        return self.sampler(num_inference_steps, guidance_scale, share_uncond).steps(
+        shape = None if latents is None else latents.shape[1:]
+        return self.sampler(num_inference_steps, guidance_scale, share_uncond, shape).steps(
             list(prompts), list(seeds), latents
         )
 
-    def sampler(self, num_inference_steps: int, guidance_scale: int | float, share_uncond: bool = False) -> Sampler:
-        """One sampling that is still to begin, with the edits that are open now."""
-        return Sampler(self, num_inference_steps, guidance_scale, share_uncond, tuple(self._edits))
+    def sampler(
+        self,
+        num_inference_steps: int,
+        guidance_scale: int | float | None = None,
+        share_uncond: bool = False,
+        shape: Sequence[int] | None = None,
+    ) -> Sampler:
+        """One sampling of latents of this shape, still to begin; without a guidance scale at the pipeline's own."""
+        scale = self.family.default_guidance if guidance_scale is None else guidance_scale
+        return Sampler(self, num_inference_steps, scale, share_uncond, tuple(self._edits), shape)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:

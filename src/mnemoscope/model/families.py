@@ -1,5 +1,7 @@
 """What differs between model families: the conditioning, the network's other inputs, the null branch, decoding."""
 
+import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +10,6 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 
 
@@ -18,9 +19,14 @@ class Family:
     name = "stable-diffusion"
     has_tokens = True
     null_first = True  # the order in which the family's pipeline concatenates its two branches
+    joined = True  # whether it concatenates them at all: otherwise two calls, the conditional one first
+    texts: tuple[str, ...] = ("encoder_hidden_states",)  # what the tokens of a prompt become
+    pooled: tuple[str, ...] = ("text_embeds",)  # what the prompt as a whole becomes
+    evaluations = 0  # of the network beyond those of `predict`
 
-    def __init__(self, pipe: DiffusionPipeline):
+    def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe
+        self.negative_prompt: str | None = None  # what the null branch is conditioned by in place of no prompt
 
     @staticmethod
     def matches(pipe: DiffusionPipeline) -> bool:
@@ -39,6 +45,31 @@ class Family:
         return "its guidance is distilled into the network" if self._guidance_width else None
 
     @property
+    def default_guidance(self) -> float:
+        """The guidance scale of the family's pipeline where none is given; 1 where it knows none."""
+        given = inspect.signature(self.pipe.__call__).parameters.get("guidance_scale")
+        return 1.0 if given is None else float(given.default)
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The dtype of the solver's state."""
+        return self.network.dtype
+
+    def guides(self, guidance_scale: float) -> bool:
+        """Whether sampling at this scale uses the unconditional branch."""
+        return guidance_scale > 1 and not self.unguided
+
+    def combine(self, cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
+        """The guided prediction, in the network's own units."""
+        return uncond + guidance_scale * (cond - uncond)
+
+    def solver(self, steps: int, shape: Sequence[int]) -> Any:
+        """A solver of the pipeline's kind of our own, with the timesteps of so many steps at this size."""
+        solver = copy.deepcopy(self.pipe.scheduler)
+        solver.set_timesteps(steps, device=self.network.device)
+        return solver
+
+    @property
     def _guidance_width(self) -> int | None:
         return self.network.config.get("time_cond_proj_dim")
 
@@ -53,7 +84,7 @@ class Family:
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         """The conditioning of the unconditional branch, as the family's pipeline makes it."""
-        return {"encoder_hidden_states": self.pipe.encode_prompt([""] * count, self.pipe.device, 1, False)[0]}
+        return self.encode([self.negative_prompt or ""] * count, shape)
 
     def guided(self, cond: Cond, guidance_scale: float) -> Cond:
         """Adds the guidance scale to the conditioning of a guidance-distilled network."""
@@ -98,6 +129,8 @@ class XL(Family):
         return self._sized(embeds, pooled, shape)
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
+        if self.negative_prompt is not None:  # given, even an empty one is encoded: only none at all is zeros
+            return self.encode([self.negative_prompt] * count, shape)
         _, embeds, _, pooled = self.pipe.encode_prompt([""] * count, do_classifier_free_guidance=True)
         return self._sized(embeds, pooled, shape)
 
@@ -125,99 +158,3 @@ class XL(Family):
         images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         vae.to(dtype)
         return images
-
-
-class Unconditional(Family):
-    """A U-Net over pixels without any conditioning (DDPM and DDIM pipelines)."""
-
-    name = "unconditional"
-    has_tokens = False
-    unguided = "it is an unconditional model"
-
-    @staticmethod
-    def matches(pipe: DiffusionPipeline) -> bool:
-        return set(pipe.components) == {"unet", "scheduler"} and "cross_attention_dim" not in pipe.unet.config
-
-    def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        if any(prompts):
-            raise UsageError(
-                f"An unconditional model takes no prompt; '{next(p for p in prompts if p)[:60]}' was given: "
-                "use empty prompts, one for each image."
-            )
-        return {}
-
-    def guided(self, cond: Cond, guidance_scale: float) -> Cond:
-        return cond
-
-    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        return latents
-
-    def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
-        raise UsageError("An unconditional model has no tokens to explain.")
-
-    def ends(self, prompts: Sequence[str]) -> list[int]:
-        raise UsageError("An unconditional model has no tokens.")
-
-
-class ClassConditional(Family):
-    """DiT: class labels, a null class, and a learnt variance beside the noise."""
-
-    name = "class-conditional"
-    has_tokens = False
-    unguided = None
-    null_first = False
-
-    @staticmethod
-    def matches(pipe: DiffusionPipeline) -> bool:
-        return "num_embeds_ada_norm" in getattr(getattr(pipe, "transformer", None), "config", {}) and not hasattr(
-            pipe, "text_encoder"
-        )
-
-    @property
-    def network(self) -> Any:
-        return self.pipe.transformer
-
-    def _label(self, prompt: str) -> int:
-        classes = self.network.config.num_embeds_ada_norm
-        label = int(prompt) if prompt.strip().isdecimal() else (self.pipe.labels or {}).get(prompt)
-        if label is None or label >= classes:
-            raise UsageError(
-                f"'{prompt}' is not a class of this model: give a number from 0 to {classes - 1} or a name."
-            )
-        return label
-
-    def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        labels = [self._label(p) for p in prompts]
-        return {"class_labels": torch.tensor(labels, device=self.network.device)}
-
-    def null(self, count: int, shape: Sequence[int]) -> Cond:
-        null = self.network.config.num_embeds_ada_norm
-        return {"class_labels": torch.full((count,), null, device=self.network.device)}
-
-    def guided(self, cond: Cond, guidance_scale: float) -> Cond:
-        return cond
-
-    def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        times = t[None].to(x_t.device).expand(len(x_t))
-        return self.network(x_t, timestep=times, **cond).sample[:, : self.network.config.in_channels]
-
-    def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        return self.pipe.vae.decode(1 / self.pipe.vae.config.scaling_factor * latents).sample
-
-    def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
-        raise UsageError("A class-conditional model has no tokens to explain.")
-
-    def ends(self, prompts: Sequence[str]) -> list[int]:
-        raise UsageError("A class-conditional model has no tokens.")
-
-
-FAMILIES: tuple[type[Family], ...] = (XL, Family, ClassConditional, Unconditional)
-
-
-def family_of(pipe: DiffusionPipeline) -> Family:
-    """The family that serves a pipeline; raises `UsageError` if none does."""
-    for family in FAMILIES:
-        if family.matches(pipe):
-            return family(pipe)
-    names = ", ".join(f.name for f in FAMILIES)
-    raise UsageError(f"{type(pipe).__name__} is not supported yet; supported families: {names}.")

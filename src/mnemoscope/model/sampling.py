@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mnemoscope.model.denoiser import Denoiser
 
 Edits = Sequence[tuple[str, Callable]]
-LEAVES = ("encoder_hidden_states", "text_embeds")  # what the words of a prompt become
 
 
 class Sampler:
@@ -29,17 +28,22 @@ class Sampler:
     """
 
     def __init__(
-        self, model: "Denoiser", num_inference_steps: int, guidance_scale: int | float, share_uncond: bool, edits: Edits
+        self,
+        model: "Denoiser",
+        num_inference_steps: int,
+        guidance_scale: int | float,
+        share_uncond: bool,
+        edits: Edits,
+        shape: Sequence[int] | None = None,
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
         self.num_inference_steps, self.graph = num_inference_steps, False
-        self.scheduler = copy.deepcopy(model.pipe.scheduler)
-        most = self.scheduler.config.num_train_timesteps
+        most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
         if not math.isfinite(guidance_scale):
             raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
-        self.scheduler.set_timesteps(num_inference_steps, device=model.device)
+        self.scheduler = model.family.solver(num_inference_steps, shape or model.latent_shape)
         self.timesteps: Tensor = self.scheduler.timesteps
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
@@ -48,7 +52,7 @@ class Sampler:
         x = self.state_of(x, start)
         extra = self._extra(generators)
         for index, t in enumerate(self.timesteps):
-            step = self._step(index, t, self.scheduler.scale_model_input(x, t), start)
+            step = self._step(index, t, scaled(self.scheduler, x, t), start)
             taken = step.detached() if self.graph else step
             with torch.no_grad():
                 for change in [*self._changes("step"), *start.step_changes]:
@@ -71,8 +75,8 @@ class Sampler:
     ) -> tuple[Tensor, Start, list[torch.Generator]]:
         model = self.model
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        noise = model.noise_from(generators) if latents is None else latents.to(model.device, model.dtype)
-        x = self._edit("noise", noise) * self.scheduler.init_noise_sigma
+        noise = model.noise_from(generators) if latents is None else latents.to(model.device, model.family.state_dtype)
+        x = self._edit("noise", noise) * getattr(self.scheduler, "init_noise_sigma", 1.0)
         prompts = self._edit("prompts", prompts)
         cond = model.family.guided(self._edit("cond", model.encode(prompts, x.shape[1:])), self.guidance_scale)
         return x, Start(self, prompts, seeds, self._scaled(x, 0), cond), generators
@@ -91,7 +95,7 @@ class Sampler:
         return value
 
     def _scaled(self, x: Tensor, index: int) -> Tensor:
-        return copy.deepcopy(self.scheduler).scale_model_input(x, self.timesteps[index])  # some count their calls
+        return scaled(copy.deepcopy(self.scheduler), x, self.timesteps[index])  # some count their calls
 
     def state_of(self, x: Tensor, start: Start) -> Tensor:
         """The solver's state x for a start: as it was, but for samples that were changed."""
@@ -108,19 +112,21 @@ class Sampler:
         """x_t and t of a later step, sampled plainly from the start as it stands; raises `UsageError` past the last."""
         if index >= len(self.timesteps):
             raise UsageError(f"Step {index} was asked for, and the solver takes {len(self.timesteps)}, counted from 0.")
-        plain = Sampler(self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond, ())
+        plain = Sampler(
+            self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond, (), start.x_t.shape[1:]
+        )
         unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
         x = start.x_t / unit.to(start.x_t)
         extra = self._extra([torch.Generator().manual_seed(s) for s in start.seeds])
         with torch.no_grad():
             for k, t in enumerate(plain.timesteps[:index]):
-                step = plain.look_at(k, t, plain.scheduler.scale_model_input(x, t), start.cond, start.null)
+                step = plain.look_at(k, t, scaled(plain.scheduler, x, t), start.cond, start.null)
                 x = plain.scheduler.step(step.native, t, x, return_dict=False, **extra)[0]
-        return plain.scheduler.scale_model_input(x, self.timesteps[index]), self.timesteps[index]
+        return scaled(plain.scheduler, x, self.timesteps[index]), self.timesteps[index]
 
     def _step(self, index: int, t: Tensor, x_t: Tensor, start: Start) -> Step:
         if self.graph:
-            return self.look_at(index, t, x_t, leaves(start.cond), start.null, graph=True)
+            return self.look_at(index, t, x_t, self.leaves(start.cond), start.null, graph=True)
         with torch.no_grad():
             if index == 0 and ("first" in start.__dict__ or start.known):
                 return self._first(start)
@@ -128,7 +134,7 @@ class Sampler:
 
     def again(self, step: Step) -> Step:
         """A step as it was computed, with a graph from its conditional prediction to leaves in the conditioning."""
-        cond = leaves(step.cond)
+        cond = self.leaves(step.cond)
         native_cond = self.model.predict(step.x_t, step.t, cond)
         return self.made(step.index, step.t, step.x_t, cond, native_cond, lambda: step.native_uncond, step.null)
 
@@ -156,7 +162,7 @@ class Sampler:
             native_cond = model.predict(x_t, t, cond)
         elif graph:
             native_cond, null_branch = model.predict(x_t, t, cond), partial(self.null_alone, x_t, t, null)
-        elif self.guidance_scale > 1 or self.share_uncond:
+        elif model.family.guides(self.guidance_scale) or (self.share_uncond and model.family.joined):
             native_cond, native_uncond = self._both(x_t, t, cond, null)
             null_branch = partial(torch.Tensor.clone, native_uncond)
         else:
@@ -189,13 +195,16 @@ class Sampler:
         """Which samples' latents the unconditional branch is computed at, whose it then is, and its conditioning."""
         shared = self.share_uncond and null is None
         first, inverse = distinct(x_t) if shared else (slice(None), slice(None))
-        return first, inverse, null or self.model.null(len(x_t[first]), x_t.shape[1:])
+        return first, inverse, null or self.model.null(len(x_t[first]), x_t.shape[1:], self.guidance_scale)
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond, null: Cond | None) -> tuple[Tensor, Tensor]:
-        """Both branches in one forward pass, in the order of the family's pipeline."""
+        """Both branches in one forward pass or two, in the order of the family's pipeline."""
         first, inverse, null = self._nulls(x_t, null)
         nulls = x_t[first]
-        if self.model.family.null_first:
+        if not self.model.family.joined:
+            native_cond = self.model.predict(x_t, t, cond)
+            native_uncond = self.model.predict(nulls, t, null)
+        elif self.model.family.null_first:
             both = self.model.predict(torch.cat([nulls, x_t]), t, concatenate(null, cond))
             native_uncond, native_cond = both.split([len(nulls), len(x_t)])
         else:
@@ -203,7 +212,12 @@ class Sampler:
             native_cond, native_uncond = both.split([len(x_t), len(nulls)])
         return native_cond, native_uncond[inverse]
 
+    def leaves(self, cond: Cond) -> Cond:
+        """The same conditioning, with embeddings that gradients are taken with respect to."""
+        wanted = (*self.model.family.texts, *self.model.family.pooled)
+        return {k: v.detach().requires_grad_() if k in wanted else v for k, v in cond.items()}
 
-def leaves(cond: Cond) -> Cond:
-    """The same conditioning, with embeddings that gradients are taken with respect to."""
-    return {k: v.detach().requires_grad_() if k in LEAVES else v for k, v in cond.items()}
+
+def scaled(scheduler: Any, x: Tensor, t: Tensor) -> Tensor:
+    """The network's input for a solver's state; the state itself for solvers that do not scale it."""
+    return scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x

@@ -121,7 +121,11 @@ class Start:
         """
         t, model, solver = self.t if t is None else t, self.model, self.solver
         own = self.null if self.null is None or samples is None else rows(self.null, samples)
-        null = partial(model.predict_null, x_t, t, own) if native_uncond is None else lambda: native_uncond
+        null = (
+            partial(model.predict_null, x_t, t, own, solver.guidance_scale)
+            if native_uncond is None
+            else lambda: native_uncond
+        )
         native_cond = model.predict(x_t, t, cond)
         step = model.step(index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps)
         step.null = own
@@ -165,7 +169,7 @@ class Start:
             return
         null = None
         if part.null is not None:
-            whole = self.null or self.model.null(len(self), self.x_t.shape[1:])
+            whole = self.null or self.model.null(len(self), self.x_t.shape[1:], self.solver.guidance_scale)
             null = _replaced(whole, index, part.null)
         known = part.known if len(index) == len(self) else None
         before = self.changed.clone()

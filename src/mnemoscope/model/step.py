@@ -46,7 +46,7 @@ class Step:
     @property
     def guided(self) -> bool:
         """Whether there is an unconditional branch and a guidance scale that guides away from it."""
-        return self.guidance_scale > 1 and not self.model.family.unguided
+        return self.model.family.guides(self.guidance_scale)
 
     @cached_property
     def native_uncond(self) -> Float[Tensor, "B C h w"]:
@@ -58,7 +58,7 @@ class Step:
         """The prediction that the solver takes: guided, unless the guidance scale is 1 or less or guides nothing."""
         if not self.guided:
             return self.native_cond
-        return self.native_uncond + self.guidance_scale * (self.native_cond - self.native_uncond)
+        return self.model.family.combine(self.native_cond, self.native_uncond, self.guidance_scale)
 
     def _eps(self, native: Tensor) -> Tensor:
         return schedule.to_eps(native.float(), self.x_t.float(), self.alpha, self.sigma, self.model.prediction_type)
@@ -106,7 +106,7 @@ class Step:
         if branch == "cond" or (branch == "guided" and not self.guided):
             return self.model.predict_noise(x, t, cond)
         own = self.null if self.null is None or samples is None else rows(self.null, samples)
-        eps_uncond = self.model.predict_noise(x, t, own or self.model.null(len(x), x.shape[1:]))
+        eps_uncond = self.model.predict_noise(x, t, own or self.model.null(len(x), x.shape[1:], self.guidance_scale))
         if branch == "uncond":
             return eps_uncond
         return eps_uncond + self.guidance_scale * (self.model.predict_noise(x, t, cond) - eps_uncond)

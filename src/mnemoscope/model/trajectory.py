@@ -28,15 +28,20 @@ class Trajectory:
         seeds: Sequence[int] | int | None = None,
         latents: Float[Tensor, "B C h w"] | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: int | float = 7.5,
+        guidance_scale: int | float | None = None,
     ) -> None:
         self.model = model
         self.prompts, self.seeds = paired(prompts, seeds, latents)
         self.num_inference_steps = num_inference_steps
-        self.guidance_scale = guidance_scale
         self._steps: list[Step] = []
         self._broken = False
-        self._sampler = model.sampler(num_inference_steps, guidance_scale, share_uncond=not model.family.unguided)
+        self._sampler = model.sampler(
+            num_inference_steps,
+            guidance_scale,
+            share_uncond=not model.family.unguided,
+            shape=None if latents is None else latents.shape[1:],
+        )
+        self.guidance_scale = self._sampler.guidance_scale
         self._ahead = self._sampler.steps(self.prompts, self.seeds, latents)
 
     def __len__(self) -> int:

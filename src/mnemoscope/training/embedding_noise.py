@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.sampling import LEAVES
 from mnemoscope.training.noise import Draws
 
-HIDDEN = LEAVES[0]
+HIDDEN = "encoder_hidden_states"
+TEXTS = (HIDDEN, "text_embeds")  # what the words of a prompt become
 
 
 def noisy(cond: Cond, scale: int | float, draws: Draws) -> Cond:
@@ -34,7 +34,7 @@ def mixed(cond: Cond, alpha: int | float, draws: Draws, *, mixup: Literal["batch
     """
     lam = own_share(alpha, draws, mixup)
     partner = draws.permutation("mixup_partner")
-    return {k: _mix(v, lam, partner) if k in LEAVES else v for k, v in {**cond, HIDDEN: _hidden(cond)}.items()}
+    return {k: _mix(v, lam, partner) if k in TEXTS else v for k, v in {**cond, HIDDEN: _hidden(cond)}.items()}
 
 
 def own_share(alpha: int | float, draws: Draws, mixup: Literal["batch", "sample"]) -> Float[Tensor, " B"]:

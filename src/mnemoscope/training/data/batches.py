@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from mnemoscope.model.families import family_of
+from mnemoscope.model.known import family_of
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.latents import Latents
 from mnemoscope.training.data.options import DataOptions

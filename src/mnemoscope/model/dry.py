@@ -1,0 +1,73 @@
+"""Dry runs of a user's own pipeline: what its network would be given, and its solver then; nothing is drawn."""
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from mnemoscope.errors import UsageError
+
+
+class Recorded(NamedTuple):
+    """A call of the network by its arguments' names, the solver then, and the ids that each text encoder was given."""
+
+    arguments: dict[str, Any]
+    solver: Any
+    ids: dict[str, list[Tensor]]
+
+
+class _Reached(Exception):
+    """The call that a dry run is made for."""
+
+
+@torch.no_grad()
+def dry_run(
+    pipe: DiffusionPipeline, network: nn.Module, prompts: Sequence[str], call: Mapping[str, Any], *, number: int = 1
+) -> Recorded:
+    """The `number`th call of the network when the pipeline is called with these prompts and arguments.
+
+    Calls before it are carried out. All hooks are gone afterwards, and neither the prompts nor the global random
+    numbers are touched. Raises `UsageError` for a network with a cache, whose steps depend on earlier ones.
+    """
+    if getattr(network, "is_cache_enabled", False):
+        raise UsageError(
+            f"{type(network).__name__} has a cache enabled, which skips steps; call disable_cache() first."
+        )
+    found: list[tuple[dict[str, Any], Any]] = []
+    ids: dict[str, list[Tensor]] = {}
+    left = number
+
+    def at_network(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            found.append((_bound(module, args, kwargs), copy.deepcopy(pipe.scheduler)))
+            raise _Reached
+
+    def at_encoder(name: str) -> Any:
+        return lambda module, args, kwargs: ids.setdefault(name, []).append(_ids(args, kwargs))
+
+    encoders = {k: v for k, v in pipe.components.items() if k.startswith("text_encoder") and isinstance(v, nn.Module)}
+    with ExitStack() as hooks:
+        for module, hook in [(network, at_network), *((v, at_encoder(k)) for k, v in encoders.items())]:
+            handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            hooks.callback(handle.remove)
+        try:
+            pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), output_type="latent", **call)
+        except _Reached:
+            return Recorded(*found[0], ids)
+    raise UsageError(f"{type(pipe).__name__} did not call its network {number} times; its row does not describe it.")
+
+
+def _bound(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    forward = getattr(module, "_orig_mod", module).forward  # a compiled network hides its signature
+    return dict(inspect.signature(forward).bind(*args, **kwargs).arguments)
+
+
+def _ids(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    return (args[0] if args else kwargs["input_ids"]).cpu()
