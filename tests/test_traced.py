@@ -8,7 +8,7 @@ import torch
 
 import tiny
 import tiny_families
-from mnemoscope.denoiser import Denoiser
+from mnemoscope.model.denoiser import Denoiser
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the pipelines say about optional packages
 OPTIONS = ("height", "width", "max_sequence_length", "text_encoder_out_layers")

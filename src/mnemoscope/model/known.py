@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from mnemoscope.errors import UsageError
-from mnemoscope.families import XL, Family
+from mnemoscope.model.families import XL, Family
 from mnemoscope.model.rows import ROWS
 from mnemoscope.model.textless import ClassConditional, Unconditional
 from mnemoscope.model.traced import Traced
@@ -57,8 +57,8 @@ def family_of(pipe: DiffusionPipeline, call: Mapping[str, Any] | None = None) ->
             return family(pipe)
     known = ", ".join([*(f.name for f in FAMILIES), *(row.name for row in ROWS.values())])
     raise UsageError(
-        f"{type(pipe).__name__} is not supported: it would need a row in mnemoscope.model.rows that says what its network is "
-        f"given, in which order and units; there are {known}."
+        f"{type(pipe).__name__} is not supported: it would need a row in mnemoscope.model.rows that says what its "
+        f"network is given, in which order and units; there are {known}."
     )
 
 

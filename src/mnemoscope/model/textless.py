@@ -8,9 +8,9 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemoscope.cond import Cond
 from mnemoscope.errors import UsageError
-from mnemoscope.families import Family
+from mnemoscope.model.cond import Cond
+from mnemoscope.model.families import Family
 
 
 class Unconditional(Family):

@@ -13,9 +13,9 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mnemoscope.cond import Cond, concatenate, rows
+from mnemoscope.model.cond import Cond, concatenate, rows
 from mnemoscope.model.dry import Recorded, dry_run
-from mnemoscope.families import Family
+from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS, Row
 
 NESTED = "added_cond_kwargs"
