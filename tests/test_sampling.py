@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import tiny
 from mnemoscope.errors import UsageError
-from mnemoscope.model.denoiser import EDIT_POINTS, Denoiser
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.edits import EDIT_POINTS
 from mnemoscope.model.trajectory import Trajectory, paired
 from mnemoscope.scores.noise_norm import noise_norm
 
