@@ -10,11 +10,11 @@ from safetensors.numpy import load, save
 from mnemoscope import measures, registry
 from mnemoscope.features import descriptor
 from mnemoscope.features.geometry import Geometry
+from mnemoscope.measures.kernel_distance import mmd
 from mnemoscope.measuring import comparison as sides
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.complexity import complexity
 from mnemoscope.measuring.frechet import frechet_distance
-from mnemoscope.measuring.kernel_distance import mmd
 from mnemoscope.pictures import Picture
 
 NAMES = (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.agreement import agreement_summary, seed_agreement
-from mnemoscope.measuring.cliques import in_largest, largest_clique
+from mnemoscope.measures.cliques import in_largest, largest_clique
+from mnemoscope.measures.seed_agreement import agreement_by_prompt, agreement_summary
 from mnemoscope.measuring.memorization_ratio import copies, memorization_ratio, memorized_share, nearest_features
 from mnemoscope.measuring.tiles import tiled_distance
 from mnemoscope.search.nearest_pixels import nearest
@@ -167,7 +167,7 @@ def test_cliques_at_the_ends() -> None:
 def test_seed_agreement_is_the_mean_over_pairs() -> None:
     angles = np.radians([0, 0, 60, 10, 100, 45])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rows = seed_agreement(vectors, ["a", "b", "a", "a", "b", "c"], threshold=0.9)
+    rows = agreement_by_prompt(vectors, ["a", "b", "a", "a", "b", "c"], threshold=0.9)
     assert [row["prompt"] for row in rows] == ["a", "b", "c"] and rows[0]["places"] == [0, 2, 3]
     expected = [np.mean(np.cos(np.radians([60, 10, 50]))), np.cos(np.radians(100))]
     assert [row["agreement"] for row in rows[:2]] == pytest.approx(expected)
@@ -179,7 +179,7 @@ def test_seed_agreement_is_the_mean_over_pairs() -> None:
     assert said["agreement_interval"][0] < said["agreement"] < said["agreement_interval"][1]
     assert agreement_summary(rows[2:])["agreement"] is None
     with pytest.raises(UsageError, match="1 prompts were given for 6 vectors"):
-        seed_agreement(vectors, ["a"], threshold=0.9)
+        agreement_by_prompt(vectors, ["a"], threshold=0.9)
 
 
 def test_all_cliques_of_the_largest_size_count() -> None:

@@ -1,11 +1,12 @@
 """Similarity patch by patch: planted patches, and plain loops."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring import patches
-from mnemoscope.measuring.patches import nearest_by_patches, split_similarity
+from mnemoscope.measures.patch_similarity import nearest_by_patches, split_similarity
 
 
 def tokens(count, places=7, dimension=12, seed=0):
@@ -39,7 +40,7 @@ def plain(generated, references, mode, first):
 @pytest.mark.parametrize("drop_cls", [True, False])
 @pytest.mark.parametrize("block", [1, 60, 1 << 23])
 def test_split_similarity_is_the_largest_cosine_of_tokens(mode, drop_cls, block, monkeypatch):
-    monkeypatch.setattr(patches, "BLOCK", block)
+    monkeypatch.setattr(sys.modules[split_similarity.__module__], "BLOCK", block)
     generated, references = tokens(5), tokens(4, seed=1)
     found = split_similarity(generated, references, mode=mode, drop_cls=drop_cls)
     assert found == pytest.approx(plain(generated, references, mode, int(drop_cls)), abs=1e-6)

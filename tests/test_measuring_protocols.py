@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mnemoscope.errors import UsageError
+from mnemoscope.measures.true_images import best_true, over_dataset, over_generations
+from mnemoscope.measures.verification import verification_counts, verified_prompts
 from mnemoscope.measuring import nemo
 from mnemoscope.measuring.duplication import by_duplication
 from mnemoscope.measuring.own import best_own, nearest_rate, own_is_nearest
-from mnemoscope.measuring.true_images import best_true, over_dataset, over_generations
-from mnemoscope.measuring.verification import verification_counts, verified_prompts
 from mnemoscope.stats import wilson_interval
 
 OWN = ((0, 3), (1,), (), (2,), (4,))

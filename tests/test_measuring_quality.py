@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.clip_score import clip_score
+from mnemoscope.measures.alignment import clip_score
+from mnemoscope.measures.kernel_distance import distance_of_subsets, mmd
+from mnemoscope.measures.memorization_informed_distance import nearest_cosine_distance, penalised_distance
 from mnemoscope.measuring.distances import distances, radii
 from mnemoscope.measuring.frechet import between, frechet_distance, moments, moments_of
-from mnemoscope.measuring.kernel_distance import kernel_distance, mmd
-from mnemoscope.measuring.memorization_informed import memorization_informed_distance, nearest_cosine_distance
 from mnemoscope.measuring.neighbours import density_coverage, precision_recall, realism, shares
 
 PAIR = ((60, 40, 5), (300, 200, 12))
@@ -134,7 +134,7 @@ def plain_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_kernel_distance_is_that_of_all_pairs() -> None:
     x, y = drawn(9, 4), drawn(9, 4, 1, 0.5)
-    found = kernel_distance(x, y)
+    found = distance_of_subsets(x, y)
     assert found["mean"] == pytest.approx(plain_mmd(x, y), rel=1e-12)
     assert (found["sd"], found["subsets"], found["subset_size"]) == (0, 1, 9) and "whole" in found["notes"][0]
     assert mmd(x, y[:6])["value"] == pytest.approx(plain_mmd(x, y[:6]), rel=1e-12)
@@ -148,18 +148,18 @@ def test_kernel_distance_equals_torchmetrics() -> None:
     theirs = KernelInceptionDistance(feature=Through(6), subsets=2, subset_size=40)
     theirs.update(torch.from_numpy(y), real=True)
     theirs.update(torch.from_numpy(x), real=False)
-    assert kernel_distance(x, y)["mean"] == pytest.approx(float(theirs.compute()[0]), rel=1e-9)
+    assert distance_of_subsets(x, y)["mean"] == pytest.approx(float(theirs.compute()[0]), rel=1e-9)
 
 
 def test_kernel_distance_draws_subsets_by_seed() -> None:
     x, y = drawn(60, 5), drawn(80, 5, 1)
-    one, again, other = (kernel_distance(x, y, subsets=30, subset_size=20, seed=s) for s in (0, 0, 1))
+    one, again, other = (distance_of_subsets(x, y, subsets=30, subset_size=20, seed=s) for s in (0, 0, 1))
     assert one == again and one["mean"] != other["mean"]
     assert one["sd"] > 0 and one["notes"] == [] and (one["subsets"], one["subset_size"]) == (30, 20)
     rng = np.random.default_rng(0)
     picks = [[rng.choice(len(side), 20, replace=False) for side in (x, y)] for _ in range(30)]
     values = [plain_mmd(x[i], y[j]) for i, j in picks[:3]]
-    assert kernel_distance(x, y, subsets=3, subset_size=20)["mean"] == pytest.approx(np.mean(values), rel=1e-12)
+    assert distance_of_subsets(x, y, subsets=3, subset_size=20)["mean"] == pytest.approx(np.mean(values), rel=1e-12)
 
 
 def test_kernel_distance_is_unbiased() -> None:
@@ -289,7 +289,7 @@ def test_memorization_informed_distance_equals_torchmetrics(shift: float) -> Non
     theirs = MemorizationInformedFrechetInceptionDistance(feature=Through(6))
     theirs.update(torch.from_numpy(y), real=True)
     theirs.update(torch.from_numpy(x), real=False)
-    found = memorization_informed_distance(x, y, over="reference")
+    found = penalised_distance(x, y, over="reference")
     assert (found["penalty"] < 0.1) == (found["penalty"] != 1)
     assert found["distance"] == pytest.approx(float(theirs.compute()), rel=1e-7)
 
@@ -298,14 +298,14 @@ def test_memorization_informed_distance_penalises_copies_and_not_missing_referen
     """The mean is over generated images: copies of a few references are copies all the same."""
     y = drawn(60, 6, 1)
     copied = y[:10] * np.linspace(1, 2, 10)[:, None]
-    found = memorization_informed_distance(copied, y)
+    found = penalised_distance(copied, y)
     assert found["cosine_distance"] == pytest.approx(0, abs=1e-12) and found["distance"] == math.inf
-    assert memorization_informed_distance(copied, y, over="reference")["cosine_distance"] > 0.01
-    fresh = memorization_informed_distance(drawn(40, 6, 8), y, threshold=1e-9)
+    assert penalised_distance(copied, y, over="reference")["cosine_distance"] > 0.01
+    fresh = penalised_distance(drawn(40, 6, 8), y, threshold=1e-9)
     assert fresh["penalty"] == 1 and fresh["distance"] == fresh["frechet"]
     assert nearest_cosine_distance(-y[:3], np.vstack([y, np.zeros((1, 6))])) == pytest.approx(0, abs=1e-12)
     with pytest.raises(UsageError, match="threshold 0"):
-        memorization_informed_distance(copied, y, threshold=0)
+        penalised_distance(copied, y, threshold=0)
 
 
 def test_torch_fidelity_agrees_where_it_can_be_imported() -> None:
@@ -350,12 +350,12 @@ def test_clip_score_without_numbers_has_none() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda x: kernel_distance(x, x, subsets=0),
-        lambda x: kernel_distance(x, x, subset_size=1),
+        lambda x: distance_of_subsets(x, x, subsets=0),
+        lambda x: distance_of_subsets(x, x, subset_size=1),
         lambda x: mmd(x, x, ["a"]),
         lambda x: mmd(x, x, level=1.0),
         lambda x: precision_recall(x, x, k=9),
-        lambda x: memorization_informed_distance(0 * x, x),
+        lambda x: penalised_distance(0 * x, x),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: Callable[[np.ndarray], object]) -> None:

@@ -1,12 +1,14 @@
 """Whether images show what was asked for, by a model of images and texts (Hessel et al., arXiv:2104.08718)."""
 
-from typing import Literal
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.clip_score import clip_score
+from mnemoscope.measuring.bootstrap import Percentile, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 TOGETHER = 32  # images in memory
@@ -40,3 +42,48 @@ def alignment(
         np.concatenate(found), groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed
     )
     return Measured({"alignment": said.pop("values").tolist()}, said)
+
+
+Text = Literal["original", "used"]
+Clamp = Literal["none", "image", "mean"]
+
+
+def clip_score(
+    cosines: Float[np.ndarray, " N"],
+    prompts: Sequence[Hashable] | None = None,
+    *,
+    model: str,
+    text: Text = "original",
+    scale: Literal[1, 100] = 1,
+    clamp: Clamp = "none",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Cosine of image and text, per image and as mean and median with 95 % intervals, and what it was taken from.
+
+    `values` holds `scale` times the cosine of each image, NaN where it has none, in [-scale, scale]. `text` says
+    whether the text is what was asked for or what the model read, which a mitigation may have changed. `clamp` sets
+    negative numbers to 0: those of each image, or that of the mean alone, as torchmetrics does. Scores compare only
+    where model, text, scale and clamp are the same. `unknown` counts images without a number; with no other, mean and
+    median are None. Raises UsageError for a number of prompts other than that of cosines, or an infinite cosine.
+    """
+    if prompts is not None and len(prompts) != len(cosines):
+        raise UsageError(f"{len(prompts)} prompts were given for {len(cosines)} images; give one prompt for each.")
+    values = scale * cosines.astype(np.float64)
+    if clamp == "image":
+        values = np.where(values < 0, 0.0, values)
+    known = ~np.isnan(values)
+    about = {"model": model, "text": text, "scale": scale, "clamp": clamp, "unknown": int((~known).sum())}
+    names = ("mean", "median", "mean_interval", "median_interval")
+    if not known.any():
+        return about | {"values": values} | dict.fromkeys(names)
+    groups = None if prompts is None else [p for p, there in zip(prompts, known, strict=True) if there]
+    found = estimates({"mean": mean, "median": Percentile(50)}, values[known], groups, seed=seed)
+    if clamp == "mean":
+        found = {name: _positive(value) if name.startswith("mean") else value for name, value in found.items()}
+    return about | {"values": values} | found
+
+
+def _positive(value: float | list[float] | None) -> float | list[float] | None:
+    if value is None:
+        return None
+    return [max(end, 0.0) for end in value] if isinstance(value, list) else max(value, 0.0)

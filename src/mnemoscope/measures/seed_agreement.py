@@ -1,9 +1,14 @@
 """Whether a prompt gives the same image whatever the seed, without training images (after Verma et al., 2026)."""
 
+from collections.abc import Hashable, Sequence
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float
 
 from mnemoscope import registry
-from mnemoscope.measuring import agreement
+from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -16,9 +21,50 @@ def seed_agreement(comparison: Comparison, *, threshold: int | float | None = No
     the comparison's if None. Means over prompts of at least two images, prompts drawn anew for intervals.
     """
     above = comparison.threshold if threshold is None else threshold
-    rows = agreement.seed_agreement(comparison.vectors, comparison.groups.tolist(), threshold=above)
+    rows = agreement_by_prompt(comparison.vectors, comparison.groups.tolist(), threshold=above)
     values = np.empty(len(comparison.generated))
     for row in rows:
         values[row["places"]] = row["agreement"]
-    said = agreement.agreement_summary(rows, comparison.seed)
+    said = agreement_summary(rows, comparison.seed)
     return Measured({"seed_agreement": values.tolist()}, {"agreement_threshold": above} | said)
+
+
+def agreement_by_prompt(
+    vectors: Float[np.ndarray, "N D"], prompts: Sequence[Hashable], *, threshold: int | float
+) -> list[dict[str, Any]]:
+    """Mean similarity of the pairs of images of each prompt, and the share of images that agree with another one.
+
+    Prompts come in order of first appearance, each with `places`, the rows of its images. `agreement` is the mean inner
+    product over pairs of different images, in [-1, 1] for unit vectors; higher means that the prompt gives the same
+    image again and again, as memorized prompts do, and as prompts do that leave nothing open. `agreeing` is the share
+    of images with a similarity strictly above `threshold` to another one of the prompt, in [0, 1]. Both are NaN for a
+    single image. Raises UsageError for a number of prompts other than that of vectors.
+    """
+    if len(prompts) != len(vectors):
+        raise UsageError(f"{len(prompts)} prompts were given for {len(vectors)} vectors; give one prompt for each.")
+    members: dict[Hashable, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        members.setdefault(prompt, []).append(place)
+    return [{"prompt": p, "places": at, **_agreement(vectors[at], threshold)} for p, at in members.items()]
+
+
+def agreement_summary(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+    """Means over prompts of what `agreement_by_prompt` says, with 95 % intervals; None if no prompt has two images."""
+    known = [row for row in rows if len(row["places"]) > 1]
+    found: dict[str, Any] = {"prompts": len(known), "single": len(rows) - len(known)}
+    for name in ("agreement", "agreeing"):
+        if known:
+            found |= estimates({name: mean}, np.array([row[name] for row in known]), seed=seed)
+        else:
+            found |= {name: None, f"{name}_interval": None}
+    return found
+
+
+def _agreement(vectors: Float[np.ndarray, "S D"], threshold: int | float) -> dict[str, float]:
+    if len(vectors) < 2:
+        return {"agreement": float("nan"), "agreeing": float("nan")}
+    exact = vectors.astype(np.float64)
+    similarity = exact @ exact.T
+    np.fill_diagonal(similarity, -np.inf)
+    pairs = similarity[np.triu_indices(len(vectors), 1)]
+    return {"agreement": float(pairs.mean()), "agreeing": float((similarity.max(axis=1) > threshold).mean())}

@@ -1,11 +1,16 @@
 """Which prompts said to be memorized bring back their own image."""
 
+from collections.abc import Hashable, Sequence
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float
 
 from mnemoscope import registry
+from mnemoscope.errors import UsageError
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.own import best_own
-from mnemoscope.measuring.verification import verification_counts, verified_prompts
+from mnemoscope.stats import wilson_interval
 
 
 @registry.measure(paper="arXiv:2406.02366", needs=("references", "own references"))
@@ -26,3 +31,69 @@ def verification(comparison: Comparison, *, threshold: int | float | None = None
     passed = [bool(score > above) if known else None for score, known in zip(scores, ~np.isnan(scores), strict=True)]
     columns = {"own_passed": passed, "verified": [said.get(group) for group in groups.tolist()]}
     return Measured(columns, {"verification_threshold": above} | verification_counts(rows))
+
+
+def verified_prompts(
+    own: Float[np.ndarray, " N"],
+    prompts: Sequence[Hashable],
+    seeds: Sequence[int | None],
+    *,
+    threshold: int | float,
+) -> list[dict[str, Any]]:
+    """Whether an image of each prompt is more similar to its own reference than a threshold, and with which seeds.
+
+    Prompts come in order of first appearance. `verified` is None where no image has a reference of its own (`own` is
+    NaN), as when the original is gone; otherwise it says whether the best similarity is strictly above the threshold.
+    `seeds` lists those of the images looked at, `passed` those above it. Raises UsageError unless there are as many
+    prompts and seeds as similarities.
+    """
+    if not len(own) == len(prompts) == len(seeds):
+        raise UsageError(f"{len(own)} similarities came with {len(prompts)} prompts and {len(seeds)} seeds.")
+    members: dict[Hashable, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        members.setdefault(prompt, []).append(place)
+    return [_verified(prompt, places, own, seeds, threshold) for prompt, places in members.items()]
+
+
+def verification_counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How many prompts of `verified_prompts` are verified, not verified, and unknown, and how many images passed.
+
+    `verified_rate` is the share of the known prompts that are verified, in [0, 1], with Wilson's 95 % interval;
+    `all_seeds_rate` the share of those whose every image passed. Both are None if no prompt is known.
+    """
+    known = [row for row in rows if row["verified"] is not None]
+    verified, every = (sum(map(test, known)) for test in (_is_verified, _is_steady))
+    counts = {"verified": verified, "unverified": len(known) - verified, "unknown": len(rows) - len(known)}
+    counts["images"] = sum(len(row["seeds"]) for row in known)
+    counts["images_passed"] = sum(len(row["passed"]) for row in known)
+    rates: dict[str, Any] = {}
+    for name, count in (("verified", verified), ("all_seeds", every)):
+        rates[f"{name}_rate"] = count / len(known) if known else None
+        rates[f"{name}_rate_interval"] = list(wilson_interval(count, len(known))) if known else None
+    return counts | rates
+
+
+def _verified(
+    prompt: Hashable,
+    places: list[int],
+    own: Float[np.ndarray, " N"],
+    seeds: Sequence[int | None],
+    threshold: int | float,
+) -> dict[str, Any]:
+    known = [place for place in places if not np.isnan(own[place])]
+    passed = [seeds[place] for place in known if own[place] > threshold]
+    return {
+        "prompt": prompt,
+        "seeds": [seeds[place] for place in known],
+        "passed": passed,
+        "best": max((float(own[place]) for place in known), default=None),
+        "verified": bool(passed) if known else None,
+    }
+
+
+def _is_verified(row: dict[str, Any]) -> bool:
+    return bool(row["verified"])
+
+
+def _is_steady(row: dict[str, Any]) -> bool:
+    return len(row["passed"]) == len(row["seeds"])
