@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mnemoscope.recovery.editing import edited_by
 
 import mnemoscope as mn
 from mnemoscope import demo

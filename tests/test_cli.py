@@ -371,7 +371,11 @@ def test_a_settings_file_may_give_the_model_and_everything_else(mnemoscope, prom
         ("sedes: 3", "sets 'sedes', which this command does not have; it has: batch_size, "),
         ("[1, 2]", "holds no options; write one a line, name: value."),
         ("a: [", "could not be read as YAML"),
-        ("seeds: [1, 2]", "gives 'seeds' more than one value; give it one."),
+        ("sedes: 3", "Did you mean seeds?"),
+        ("config: a.yaml", "sets 'config', which this command does not have"),
+        ("seed: true", "gives 'seed' true; give it a value that is no truth value"),
+        ("overwrite: 3", "gives 'overwrite' 3; give it true or false."),
+        ("seeds: [{a: 1}]", "gives 'seeds' more than one value; give it one."),
         ("prompts: {a: 1}", "gives 'prompts' more than one value; give it one."),
     ],
 )
@@ -392,7 +396,8 @@ def test_settings_are_read_as_the_command_line_would_give_them(tmp_path: Path) -
     (tmp_path / "s.yaml").write_text(
         "out: 2024-01-01\nseeds: 3\noverwrite: true\nlimit:\nparam: {p: 1.5, steps: all}\n"
     )
-    assert read_settings(tmp_path / "s.yaml", ["out", "seeds", "overwrite", "limit", "param"]) == {
+    known = ["out", "seeds", "overwrite", "limit", "param"]
+    assert read_settings(tmp_path / "s.yaml", known, flags=["overwrite"]) == {
         "out": "2024-01-01",
         "seeds": "3",
         "overwrite": True,

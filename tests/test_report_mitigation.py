@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from mnemoscope import plots
 from mnemoscope.cli.listing import methods_table
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
-from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read
 from mnemoscope.report.rewrite import pieces
 from pages import (
@@ -288,23 +286,6 @@ def test_labels_do_not_cover_each_other() -> None:
 def test_a_tradeoff_without_points_is_refused(curves: list[dict]) -> None:
     with pytest.raises(UsageError, match="No point"):
         plots.tradeoff_plot(curves)
-
-
-def test_commands_of_the_new_runs_are_ones_a_shell_can_run() -> None:
-    record: dict[str, Any] = {"command": "generate", "model": {"source": "demo"}}
-    descent = {"name": "embedding_descent", "params": {"target": 1.5}}
-    record["settings"] = {"images": 2, "mitigations": [descent, {"name": "pad_fix", "params": {}}], "baseline": True}
-    words = ["mnemoscope", "generate", "demo", "--images", "2", "--baseline", "--mitigate", "embedding_descent"]
-    words += ["--mitigate", "pad_fix", "--param", "embedding_descent.target=1.5", "--out", "DIR"]
-    assert shlex.split(command_line(record)) == words
-    swept = [{"mitigation": {"name": "a", "params": {"s": k, "t": 3}}, "parameter": "s", "strength": k} for k in (1, 2)]
-    record = {"command": "sweep", "model": {"source": "demo"}}
-    record["settings"] = {"mitigations": [], "points": [{"mitigation": None, "strength": None}, *swept], "images": 1}
-    words = ["mnemoscope", "sweep", "demo", "--images", "1", "--mitigate", "a", "--param", "a.t=3"]
-    assert shlex.split(command_line(record)) == [*words, "--strength", "1", "--strength", "2", "--out", "DIR"]
-    record = {"command": "rewrite", "settings": {"run": "a b", "levels": [1, 3], "rewriter": "x", "seed": 0}}
-    words = ["mnemoscope", "rewrite", "a b", "--level", "1", "--level", "3", "--seed", "0", "--out", "DIR"]
-    assert shlex.split(command_line(record)) == words
 
 
 def test_a_failed_run_of_each_kind_still_reports(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mnemoscope.report import write
-from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read
 from pages import HOSTILE, Page, caption, drawing, edit, info, printed, save
 
@@ -113,20 +112,6 @@ def test_the_terminal_lists_the_greatest_means_first(tmp_path: Path) -> None:
     lines = [line.split()[:5] for line in said.splitlines() if line.strip()[:1].isdigit() and "images" not in line]
     assert lines[0] == ["11", "13", "0.25", "0.7", "0"] and [line[1] for line in lines] == ["13", "11", "4", "2"]
     assert "stands out" in said
-
-
-def test_the_command_of_the_run_is_explain(tmp_path: Path) -> None:
-    record = read(make_regions(tmp_path / "run")).info
-    line = command_line(record)
-    assert line.startswith("mnemoscope explain demo ") and line.endswith(" --out DIR")
-    assert "--method curvature_map" in line and "--param probes=4" in line and "--masks demo" in line
-
-
-def test_an_audit_that_explains_by_regions_says_so(tmp_path: Path) -> None:
-    record = read(make_regions(tmp_path / "explain")).info
-    audit = {"command": "audit", "settings": {"prompts": "captions.txt"}}
-    detection = info("detect")
-    assert "--explain curvature_map" in command_line(audit, detection, record)
 
 
 @pytest.mark.parametrize("count", [101])

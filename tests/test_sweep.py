@@ -46,7 +46,7 @@ class Brightness:
 
 
 def swept(planted: mn.Denoiser, out: Path, references: References, **options) -> dict:
-    tried = points([Mitigation("embedding_descent", {"iterations": 60})], [1.0, 0.02])
+    tried = points([Mitigation("embedding_descent", {"iterations": 60})], {"embedding_descent": [1.0, 0.02]})
     drawn = Generation(2, 3, **ASKED, threshold=LIMIT)
     return run_sweep(planted, PROMPTS, out, drawn, tried, references, alignment=Brightness(), **options)
 

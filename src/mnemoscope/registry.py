@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from mnemoscope.errors import UsageError
+from mnemoscope.errors import UsageError, likely
 
 PACKAGES = {
     "score": "scores",
@@ -142,7 +142,8 @@ def explainers(gives: Gives) -> list[str]:
 def get(kind: str, name: str) -> Method:
     """The method of that name; raises `UsageError` with the list of names if there is none."""
     if name not in names(kind):
-        raise UsageError(f"There is no {kind} method '{name}'; available: {', '.join(names(kind))}.")
+        known = names(kind)
+        raise UsageError(f"There is no {kind} method '{name}'; available: {', '.join(known)}.{likely(name, known)}")
     module = importlib.import_module(f"mnemoscope.{PACKAGES[kind]}.{name}")
     return getattr(getattr(module, name), OWNER)
 
@@ -161,8 +162,8 @@ def _one_of(kind: str, other: str, name: str) -> Method:
     for each in (kind, other):
         if name in names(each):
             return get(each, name)
-    known = ", ".join(sorted(names(kind) + names(other)))
-    raise UsageError(f"There is no {kind} method '{name}'; available: {known}.")
+    known = sorted(names(kind) + names(other))
+    raise UsageError(f"There is no {kind} method '{name}'; available: {', '.join(known)}.{likely(name, known)}")
 
 
 def scoring(score: Score) -> Callable[..., Any]:

@@ -32,11 +32,9 @@ class Copying:
 
     def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
         """Measure the images of a run and return the summary."""
-        sources, asked = Sources(references=self.references), {"references": self.references}
+        sources = Sources(references=self.references)
         images = read_generated(str(drawn))
-        return run_measurement(
-            images, out, self.descriptor, self.measurement, sources, overwrite=overwrite, asked=asked
-        )
+        return run_measurement(images, out, self.descriptor, self.measurement, sources, overwrite=overwrite)
 
 
 def run_audit(
@@ -55,7 +53,6 @@ def run_audit(
     fpr: float = 0.01,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> int:
     """Audit a model's prompts into a folder; returns how many prompts or images failed.
 
@@ -65,7 +62,7 @@ def run_audit(
     Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
     under the mitigation.
     """
-    settings = {**(asked or {}), "most": most}
+    settings = {"most": most}
     whole = content_hash([p.id for p in [*prompts, *negatives]])
     common: dict[str, Any] = {"batch": batch, "overwrite": overwrite}
     with Run(out, "audit", settings, overwrite=overwrite) as run:

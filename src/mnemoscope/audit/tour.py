@@ -53,5 +53,4 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         most=12,
         batch=batch,
         overwrite=overwrite,
-        asked={"prompts": "demo"},
     )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -23,15 +24,18 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     training,
 )
 from mnemoscope.cli.application import app
-from mnemoscope.errors import UsageError
+from mnemoscope.errors import UsageError, likely
 
 
 def _guarded(run: Callable[[], Any]) -> int:
-    """Exit code of a command: 2 with one sentence for what the user can mend, 130 when interrupted."""
+    """Exit code of a command: 2 with one sentence for what the user can mend, 130 when interrupted.
+
+    A command itself leaves with 1 for counted failures, 3 where a policy failed, and 4 where it is undecided.
+    """
     try:
         run()
     except UsageError as e:
-        typer.echo(f"mnemoscope: {e}", err=True)
+        typer.echo(f"mnemoscope: {e}{_likely_path(str(e))}", err=True)
         return 2
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
@@ -42,6 +46,17 @@ def _guarded(run: Callable[[], Any]) -> int:
             typer.echo("mnemoscope: interrupted; the same command goes on where it was.", err=True)
         return int(e.code or 0)
     return 0
+
+
+def _likely_path(said: str) -> str:
+    """A question whether a path beside one that an error names, and that is not there, was meant."""
+    for word in sys.argv[1:]:
+        path = Path(word)
+        if word in said and not word.startswith("-") and not path.exists() and path.parent.is_dir():
+            beside = [str(path.parent / each.name) for each in path.parent.iterdir()]
+            if question := likely(str(path), beside):
+                return question
+    return ""
 
 
 def main() -> None:

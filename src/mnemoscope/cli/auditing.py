@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 
 
-@app.command()
+@command(app)
 def demo(
     out: opt.Out = Path("demo-report"),
     overwrite: opt.Overwrite = False,
@@ -17,10 +16,8 @@ def demo(
 ) -> None:
     """Audit the bundled model, which has memorized some of its training images, and write a report."""
     from mnemoscope.audit.tour import run_demo
-    from mnemoscope.model.loading import quiet, settle_threads
 
-    quiet()
-    settle_threads()
+    opt.prepare()
     failed = run_demo(out, batch=batch_size, overwrite=overwrite)
     opt.show(out, failed)
 
@@ -41,64 +38,48 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
     return found
 
 
-@app.command()
+@command(app)
 def audit(
     model: opt.Model,
-    prompts: opt.Prompts,
+    prompts: opt.TestedPrompts,
+    sampling: opt.Sampling,
+    features: opt.PixelFeatures,
     out: opt.Out,
-    negatives: opt.Negatives = None,
-    references: Annotated[Path | None, typer.Option(help="Folder of training images to compare with.")] = None,
-    features: opt.Features = "pixels",
-    preset: opt.Preset = None,
-    weights: opt.Weights = None,
-    method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 4,
-    images: Annotated[int, typer.Option(min=1, help="Images drawn for each prompt shown.")] = 4,
-    explain: Annotated[str, typer.Option(help="How to explain what is flagged, or none.")] = "token_occlusion",
-    mitigate: Annotated[str, typer.Option(help="How to mitigate what is flagged, or none.")] = "embedding_descent",
-    most: Annotated[int, typer.Option(min=1, help="How many of the highest-scoring prompts are drawn.")] = 24,
-    column: opt.Column = None,
-    limit: opt.Limit = None,
+    references: opt.References = None,
+    method: opt.Detector = "noise_norm",
+    param: opt.Param = None,
+    seeds: opt.Seeds = 4,
+    images: Annotated[int, opt.of(opt.SAMPLING, "Images drawn for each prompt shown.", min=1)] = 4,
+    explain: Annotated[str, opt.of(opt.METHOD, "How to explain what is flagged, or none.")] = "token_occlusion",
+    mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent",
+    most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24,
     fpr: opt.Fpr = 0.01,
-    num_inference_steps: opt.Steps = 50,
-    guidance_scale: opt.Guidance = 7.5,
-    seed: opt.Seed = 0,
     batch_size: opt.Batch = "auto",
-    unet: opt.Unet = None,
-    lora: opt.Lora = None,
-    scheduler: opt.Scheduler = "own",
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
     from mnemoscope.audit.run import Copying, run_audit
     from mnemoscope.detection.run import Detection
-    from mnemoscope.features import descriptor
     from mnemoscope.features.references import read_references
     from mnemoscope.generation.run import Generation
     from mnemoscope.run.settings import parameters
 
-    sampling: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    afterwards = _afterwards(explain, mitigate, seed=seed, **sampling)
-    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
+    drawing: dict[str, Any] = {"seed": sampling.seed, **sampling.settings}
+    afterwards = _afterwards(explain, mitigate, **drawing)
+    loaded = model.load()
     failed = run_audit(
         loaded,
-        opt.load_prompts(loaded, prompts, column, limit, seed),
+        prompts.read(loaded, sampling.seed),
         out,
-        Detection(method, parameters(param), seed=seed, seeds=seeds, **sampling),
-        Generation(images=images, seed=seed, **sampling),
+        Detection(method, parameters(param), seeds=seeds, **drawing),
+        Generation(images=images, **drawing),
         **afterwards,
-        negatives=opt.load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        negatives=prompts.read_negatives(loaded, sampling.seed),
         references=read_references(references) if references else None,
-        copying=Copying(str(references), descriptor(features, preset=preset, weights=weights)) if references else None,
+        copying=Copying(str(references), features.descriptor(model.device)) if references else None,
         most=most,
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
-        asked=opt.asked_for(prompts=prompts, negatives=negatives, references=references, column=column, limit=limit)
-        | opt.asked_for(unet=unet, lora=lora),
     )
     opt.show(out, failed)

@@ -7,34 +7,24 @@ import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
 
 
-@app.command()
+@command(app)
 def detect(
     model: opt.Model,
-    prompts: opt.Prompts,
+    prompts: opt.TestedPrompts,
+    sampling: opt.Sampling,
     out: opt.Out,
-    negatives: opt.Negatives = None,
-    method: Annotated[str, typer.Option(help="Detection method; see mnemoscope list.")] = "noise_norm",
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of the method, name=value.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds that a prompt's score is averaged over.")] = 1,
-    threshold: Annotated[Path | None, typer.Option(help="summary.json of an earlier run, to flag with.")] = None,
-    column: opt.Column = None,
-    limit: opt.Limit = None,
+    method: opt.Detector = "noise_norm",
+    param: opt.Param = None,
+    seeds: opt.Seeds = 1,
+    threshold: Annotated[Path | None, opt.of(opt.METHOD, "summary.json of an earlier run, to flag with.")] = None,
     fpr: opt.Fpr = 0.01,
-    num_inference_steps: opt.Steps = 50,
-    guidance_scale: opt.Guidance = 7.5,
-    seed: opt.Seed = 0,
     batch_size: opt.Batch = "auto",
-    unet: opt.Unet = None,
-    lora: opt.Lora = None,
-    scheduler: opt.Scheduler = "own",
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    format: Annotated[str, typer.Option(help="mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
+    format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Score prompts by how much the model seems to have memorized of them."""
     from mnemoscope.detection.formats import export_wen
@@ -44,44 +34,34 @@ def detect(
     one_of("--format", format, ("mnemoscope", "wen"))
     if format == "wen" and method != "noise_norm":
         raise UsageError(f"--format wen holds noise_norm; leave out --method {method} or the format.")
-    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
+    loaded = model.load()
     companions = ("uncond_norm",) if format == "wen" else ()
     summary = run_detection(
         loaded,
-        opt.load_prompts(loaded, prompts, column, limit, seed),
+        prompts.read(loaded, sampling.seed),
         out,
-        Detection(method, parameters(param), seed, seeds, num_inference_steps, guidance_scale, companions),
-        negatives=opt.load_prompts(loaded, negatives, column, None, seed) if negatives else (),
+        Detection(method, parameters(param), sampling.seed, seeds, companions=companions, **sampling.settings),
+        negatives=prompts.read_negatives(loaded, sampling.seed),
         fpr=fpr,
         threshold=threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked=opt.asked_for(
-            prompts=prompts,
-            negatives=negatives,
-            column=column,
-            limit=limit,
-            unet=unet,
-            lora=lora,
-            scheduler=scheduler,
-            dtype=dtype,
-        ),
     )
     if format == "wen":
         export_wen(out)
     opt.show(out, summary["failed"])
 
 
-@app.command("import")
+@command(app, "import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Results of another code.")],
     out: opt.Out,
-    negatives: Annotated[Path | None, typer.Option(help="Results on ordinary prompts, in the same format.")] = None,
+    negatives: Annotated[Path | None, opt.of(opt.INPUT, "Results on ordinary prompts, in the same format.")] = None,
     format: Annotated[
-        str, typer.Option(help="wen: JSONL of detect_mem.py; layer6: JSON of token attributions; nemo: CSV of neurons.")
+        str, opt.of(opt.INPUT, "wen: JSONL of detect_mem.py; layer6: JSON of attributions; nemo: CSV of neurons.")
     ] = "wen",
-    first_step: Annotated[int, typer.Option(min=0, help="First step that counts.")] = 0,
-    end_step: Annotated[int | None, typer.Option(min=1, help="Step before which to stop; all if not given.")] = None,
+    first_step: Annotated[int, opt.of(opt.INPUT, "First step that counts.", min=0)] = 0,
+    end_step: Annotated[int | None, opt.of(opt.INPUT, "Step before which to stop; all if none.", min=1)] = None,
     fpr: opt.Fpr = 0.01,
     overwrite: opt.Overwrite = False,
 ) -> None:

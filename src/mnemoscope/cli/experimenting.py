@@ -7,27 +7,25 @@ import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 
 
-@app.command()
+@command(app)
 def experiment(
     file: Annotated[Path, typer.Argument(help="YAML file of an experiment.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
-    seeds: Annotated[int, typer.Option(help="How often everything is done, each time with other random numbers.")] = 3,
-    arms: Annotated[str | None, typer.Option(help="Names of arms with commas between; the baseline comes too.")] = None,
-    size: Annotated[str, typer.Option(help="cpu, or gpu for the settings that the file has for one.")] = "cpu",
+    out: opt.Out,
+    seeds: Annotated[int, opt.of(opt.RUN, "How often everything is done, with other random numbers.", min=1)] = 3,
+    arms: Annotated[str | None, opt.of(opt.RUN, "Names of arms with commas between; the baseline too.")] = None,
+    size: Annotated[str, opt.of(opt.METHOD, "cpu, or gpu for the settings that the file has for one.")] = "cpu",
     device: opt.Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and say what it would cost.")] = False,
+    dry_run: Annotated[bool, opt.of(opt.RUN, "Check the file and say what it would cost.", "--dry-run")] = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Train the arms of an experiment on the same random numbers, and say which of them copies more."""
-    from mnemoscope.errors import UsageError
     from mnemoscope.experiments.experiment import read_experiment
-    from mnemoscope.model.loading import quiet, settle_threads
     from mnemoscope.run.settings import one_of
 
-    quiet()
-    settle_threads()
+    opt.prepare()
     asked = read_experiment(file, one_of("--size", size, ("cpu", "gpu")))  # type: ignore[arg-type]
     named = [name.strip() for name in arms.split(",")] if arms else []
     if dry_run:
@@ -36,8 +34,6 @@ def experiment(
         for line in plan(asked, seeds=seeds, arms=named):
             typer.echo(line)
         return
-    if out is None:
-        raise UsageError("No --out was given; give the folder of the run, or --dry-run.")
     from mnemoscope.experiments.running import run_experiment
 
     run_experiment(asked, out, seeds=seeds, arms=named, device=device, overwrite=overwrite)

@@ -6,43 +6,34 @@ from typing import Annotated
 import typer
 
 from mnemoscope.cli import options as opt
-from mnemoscope.cli.application import app
+from mnemoscope.cli.application import group
+from mnemoscope.cli.command import command
 
-index = typer.Typer(help="Search training images of any number: build an index, search it, find duplicates in it.")
-app.add_typer(index, name="index", no_args_is_help=True)
+index = group("index", "Search training images of any number: build an index, search it, find duplicates in it.")
 
 Source = Annotated[str, typer.Argument(help="Images: folder, zip, tars, parquet, hub:owner/name, a run of generate.")]
 Indexed = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
-Captions = Annotated[Path | None, typer.Option(help="File with the captions of a folder or zip: json, jsonl or csv.")]
-Images = Annotated[int | None, typer.Option(min=1, help="Take only the first N images.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that the features are computed of at a time.")]
-Runner = Annotated[str, typer.Option(help="local, or ray for the machines of a Ray cluster.")]
+BatchSize = Annotated[int, opt.of(opt.RUN, "Images that the features are computed of at a time.", min=1)]
 
 
-@index.command()
+@command(index)
 def build(
     source: Source,
-    out: Annotated[Path, typer.Option(help="Folder of the index.")],
-    features: opt.Features = "sscd",
-    preset: opt.Preset = None,
-    weights: opt.Weights = None,
-    captions: Captions = None,
+    features: opt.Features,
+    out: Annotated[Path, opt.of(opt.RUN, "Folder of the index.")],
+    captions: opt.Captions = None,
     column: opt.Column = None,
-    limit: Images = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images in one file of vectors.")] = 10_000,
+    limit: opt.Limit = None,
+    shard_size: Annotated[int, opt.of(opt.RUN, "Images in one file of vectors.", min=1)] = 10_000,
     batch_size: BatchSize = 32,
-    runner: Runner = "local",
-    gpus: Annotated[float, typer.Option(min=0.0, help="Share of a GPU for each worker of Ray.")] = 0.0,
+    runner: opt.Runner = "local",
+    gpus: opt.Gpus = 0.0,
     device: opt.Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite/--resume", help="Start anew, or go on in --out.")] = False,
-    config: opt.ConfigOption = None,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Embed every image of a source into an index; what was interrupted goes on."""
-    from functools import partial
-
     from rich.console import Console
 
-    from mnemoscope.features import descriptor
     from mnemoscope.report.index import print_index
     from mnemoscope.run.settings import one_of
     from mnemoscope.search.build import build_index
@@ -50,7 +41,7 @@ def build(
     meta = build_index(
         source,
         out,
-        partial(descriptor, features, preset=preset, weights=weights, device=device),
+        lambda: features.descriptor(device),
         captions=captions,
         column=column,
         limit=limit,
@@ -65,39 +56,35 @@ def build(
         raise typer.Exit(1)
 
 
-@index.command()
+@command(index)
 def search(
     index: Indexed,
     queries: Annotated[str, typer.Argument(help="Images to look for: an image file, or what an index is built of.")],
+    own: opt.OwnFeatures,
     out: opt.Out,
-    top_k: Annotated[int, typer.Option(min=1, help="Nearest images of each query.")] = 5,
-    features: Annotated[str | None, typer.Option(help="The index's own if not given.")] = None,
-    preset: opt.Preset = None,
-    weights: opt.Weights = None,
-    captions: Captions = None,
+    top_k: Annotated[int, opt.of(opt.METHOD, "Nearest images of each query.", min=1)] = 5,
+    captions: opt.Captions = None,
     column: opt.Column = None,
-    limit: Images = None,
+    limit: opt.Limit = None,
     batch_size: BatchSize = 32,
-    runner: Runner = "local",
-    ann: Annotated[str | None, typer.Option(help="Approximate search: faiss or lance. Exact if not given.")] = None,
-    ann_uri: Annotated[str | None, typer.Option(help="Where the Lance table is, as s3://bucket/name.lance.")] = None,
-    probes: Annotated[int | None, typer.Option(min=1, help="Lists of an approximate search to look through.")] = None,
+    runner: opt.Runner = "local",
+    ann: Annotated[str | None, opt.of(opt.METHOD, "Approximate search: faiss or lance; exact if none.")] = None,
+    ann_uri: Annotated[str | None, opt.of(opt.METHOD, "Where the Lance table is: s3://bucket/name.lance.")] = None,
+    probes: Annotated[int | None, opt.of(opt.METHOD, "Lists of an approximate search to look at.", min=1)] = None,
     device: opt.Device = "auto",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Find the images of an index nearest to each query, and write a report."""
-    from mnemoscope.features import descriptor
     from mnemoscope.run.settings import one_of
     from mnemoscope.search.querying import run_search
     from mnemoscope.search.shards import Index
 
-    own = Index.open(index).identity
+    identity = Index.open(index).identity
     summary = run_search(
         index,
         queries,
         out,
-        descriptor(features or own.features, preset=preset or own.preset, weights=weights, device=device),
+        own.like(identity).descriptor(device),
         k=top_k,
         captions=captions,
         column=column,
@@ -108,12 +95,11 @@ def search(
         uri=ann_uri,
         probes=probes,
         overwrite=overwrite,
-        asked=opt.asked_for(weights=weights),
     )
     opt.show(out, summary["failed"] or len(summary["gaps"]))
 
 
-@index.command()
+@command(index)
 def info(index: Indexed) -> None:
     """Print what an index holds: counts, features, why images are missing, size."""
     from rich.console import Console
@@ -124,11 +110,11 @@ def info(index: Indexed) -> None:
         raise typer.Exit(1)
 
 
-@index.command()
+@command(index)
 def duplicates(
     index: Indexed,
-    out: Annotated[Path, typer.Option(help="Folder of the lists.")],
-    threshold: Annotated[float, typer.Option(help="Similarity from which two images are duplicates.")] = 0.95,
+    out: Annotated[Path, opt.of(opt.RUN, "Folder of the lists.")],
+    threshold: Annotated[float, opt.of(opt.METHOD, "Similarity from which two images are duplicates.")] = 0.95,
 ) -> None:
     """List groups of near-duplicates in an index: how often each training image is there."""
     from rich.console import Console

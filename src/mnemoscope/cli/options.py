@@ -1,79 +1,194 @@
-"""Options that several commands have, and what they all do with them."""
+"""Options that several commands have, by subject, and what they all do with them."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from mnemoscope import registry
+from mnemoscope.cli.settings_file import PAIRS
+
 if TYPE_CHECKING:
+    from mnemoscope.features.descriptors import Descriptor
     from mnemoscope.model.denoiser import Denoiser
     from mnemoscope.prompts.prompt import Prompt
 
-Model = Annotated[str, typer.Argument(help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")]
-Prompts = Annotated[str, typer.Option(help="txt, csv, jsonl, json or parquet file, hub:owner/name, random:N, or -.")]
-Negatives = Annotated[str | None, typer.Option(help="Ordinary prompts, to calibrate on; read like --prompts.")]
-Column = Annotated[str | None, typer.Option(help="Column of the caption, where its name is not a usual one.")]
-Limit = Annotated[int | None, typer.Option(help="Read only the first N prompts.")]
-Out = Annotated[Path, typer.Option(help="Folder of the run.")]
-Unet = Annotated[Path | None, typer.Option(help="Folder of a U-Net to put in the place of the model's own.")]
-Lora = Annotated[Path | None, typer.Option(help="LoRA weights to load into the model.")]
-Scheduler = Annotated[str, typer.Option(help="own, ddim, ddpm, dpm++, euler, pndm or unipc.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
-Steps = Annotated[int, typer.Option(min=1, help="Sampling steps from noise to image.")]
-Guidance = Annotated[float, typer.Option(help="1 is no guidance.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the first image; the next ones follow.")]
-Batch = Annotated[str, typer.Option(help="Samples in one forward pass, or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite/--resume", help="Start anew, or go on with the run in --out.")]
+INPUT, MODEL, METHOD, SAMPLING, COMPARISON, RUN = "Input", "Model", "Method", "Sampling", "Comparison", "Run"
+
+
+def of(panel: str, text: str, *names: str, **how: Any) -> Any:
+    """An option of a subject."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
+
+
+def methods(*kinds: str) -> Any:
+    """What a shell offers where a method is to be named."""
+    return lambda incomplete: [n for kind in kinds for n in registry.names(kind) if n.startswith(incomplete)]
+
+
+Device = Annotated[str, of(RUN, "auto, cpu, cuda, cuda:1, mps.")]
+Detector = Annotated[
+    str, of(METHOD, "Detection method; see mnemoscope list detect.", autocompletion=methods("score", "detect"))
+]
+Param = Annotated[
+    list[str] | None,
+    of(METHOD, "A parameter of the method; of one of several: METHOD.NAME=VALUE. Repeat it.", metavar=PAIRS),
+]
+Mitigate = Annotated[
+    list[str] | None,
+    of(METHOD, "A mitigation; repeat it for several.", autocompletion=methods("mitigate", "caption")),
+]
+Limit = Annotated[int | None, of(INPUT, "Read only the first N.", min=1)]
+Column = Annotated[str | None, of(INPUT, "Column of the caption, where its name is not a usual one.")]
+Captions = Annotated[Path | None, of(INPUT, "File with the captions of a folder or zip: json, jsonl or csv.")]
+References = Annotated[Path | None, of(COMPARISON, "Training images, with their captions, to compare with.")]
+Alignment = Annotated[str | None, of(COMPARISON, "concepts (bundled model), or CLIP weights.")]
 Threshold = Annotated[
     str | None,
-    typer.Option(help="Mitigate only what passes it: a detection's run or summary.json, or a number for noise_norm."),
+    of(METHOD, "Mitigate only what passes it: a detection's run or summary.json, or a number for noise_norm."),
 ]
-Features = Annotated[str, typer.Option(help="What images are compared by: sscd, clip, dino, pixels.")]
-Preset = Annotated[str | None, typer.Option(help="Geometry and normalisation by name; the usual one if not given.")]
-Weights = Annotated[str | None, typer.Option(help="File or folder of the weights, where they are not packaged.")]
-Fpr = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ordinary prompts that may be flagged.")]
+Seeds = Annotated[int, of(METHOD, "Seeds that a prompt's values are averaged over.", min=1)]
+Images = Annotated[int, of(SAMPLING, "Images of each prompt.", min=1)]
+Fpr = Annotated[float, of(METHOD, "Share of ordinary prompts that may be flagged.", min=0.0, max=1.0)]
+Steps = Annotated[int, of(SAMPLING, "Sampling steps from noise to image.", min=1)]
+Seed = Annotated[int, of(SAMPLING, "Seed of the first image; the next ones follow.", min=0)]
+Batch = Annotated[str, of(RUN, "Samples in one forward pass, or auto.")]
+Preset = Annotated[str | None, of(COMPARISON, "Geometry and normalisation by name; the usual one if none.")]
+Weights = Annotated[str | None, of(COMPARISON, "Its weights, where they are not packaged: a file or folder.")]
+Runner = Annotated[str, of(RUN, "local, or ray for the machines of a Ray cluster.")]
+Gpus = Annotated[float, of(RUN, "Share of a GPU for each worker of Ray.", min=0.0)]
+Gallery = Annotated[int, of(RUN, "Images shown beside their nearest references.", min=0)]
+Out = Annotated[Path, of(RUN, "Folder of the run; by default runs/COMMAND-MODEL-TIME.")]
+Overwrite = Annotated[bool, of(RUN, "Start anew, or go on with the run in --out.", "--overwrite/--resume")]
 
 
-def configured(context: Any, file: Path | None) -> Path | None:  # typer gives a context that is no typer.Context
-    from mnemoscope.run.settings import read_settings
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model, what is put into it, and where it runs."""
 
-    if file is not None:
-        names = [p.name for p in context.command.params if p.name]
-        several = [p.name for p in context.command.params if p.name and p.multiple]
-        context.default_map = {**(context.default_map or {}), **read_settings(file, names, several)}
-    return file
+    PANEL: ClassVar = MODEL
+    model: Annotated[str, typer.Argument(help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")]
+    unet: Annotated[Path | None, of(MODEL, "Folder of a U-Net to put in the place of the model's own.")] = None
+    lora: Annotated[Path | None, of(MODEL, "LoRA weights to load into the model.")] = None
+    scheduler: Annotated[str, of(MODEL, "own, ddim, ddpm, dpm++, euler, pndm or unipc.")] = "own"
+    device: Device = "auto"
+    dtype: Annotated[str, of(MODEL, "auto, float32, float16 or bfloat16.")] = "auto"
+
+    def load(self, **other: Any) -> "Denoiser":
+        """The model as a denoiser; with other parts where some are given."""
+        from mnemoscope.model.denoiser import Denoiser
+
+        prepare()
+        own = {field.name: getattr(self, field.name) for field in fields(self)} | other
+        return Denoiser.from_pretrained(own.pop("model"), **own)
 
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="YAML file with these options; the command line wins.", is_eager=True, callback=configured
-    ),
-]
+MODEL_PARTS = [field.name for field in fields(Model) if field.name not in ("model", "device")]
 
 
-def load_model(name: str, unet: Path | None, lora: Path | None, scheduler: str, device: str, dtype: str) -> "Denoiser":
-    from mnemoscope.model.denoiser import Denoiser
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """The prompts that a command is about."""
+
+    PANEL: ClassVar = INPUT
+    prompts: Annotated[str, of(INPUT, "txt, csv, jsonl, json or parquet file, hub:owner/name, random:N, or -.")]
+    column: Column = None
+    start: Annotated[int, of(INPUT, "Leave out so many prompts at the beginning.", min=0)] = 0
+    limit: Annotated[int | None, of(INPUT, "Read only so many prompts.")] = None
+
+    def read(self, model: "Denoiser", seed: int) -> "list[Prompt]":
+        """The prompts in the order of their source; `seed` is of those that are drawn at random."""
+        return read_prompts(model, self.prompts, self.column, self.limit, seed, self.start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedPrompts(Prompts):
+    """The prompts that a command is about, and ordinary ones that it calibrates on."""
+
+    negatives: Annotated[str | None, of(INPUT, "Ordinary prompts, to calibrate on; read like --prompts.")] = None
+    negatives_limit: Annotated[int | None, of(INPUT, "Read only so many of the ordinary prompts.")] = None
+
+    def read_negatives(self, model: "Denoiser", seed: int) -> "list[Prompt]":
+        """The ordinary prompts; none where no source was given."""
+        if self.negatives is None:
+            return []
+        return read_prompts(model, self.negatives, self.column, self.negatives_limit, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How images are sampled."""
+
+    PANEL: ClassVar = SAMPLING
+    num_inference_steps: Steps = 50
+    guidance_scale: Annotated[float, of(SAMPLING, "1 is no guidance.")] = 7.5
+    seed: Seed = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by the names that a sampling takes."""
+        return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What images are compared by."""
+
+    PANEL: ClassVar = COMPARISON
+    features: Annotated[str, of(COMPARISON, "What images are compared by: sscd, clip, dino, pixels.")] = "sscd"
+    preset: Preset = None
+    weights: Weights = None
+
+    def descriptor(self, device: str = "auto") -> "Descriptor":
+        """The function from images to vectors."""
+        from mnemoscope.features import descriptor
+
+        return descriptor(self.features, preset=self.preset, weights=self.weights, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelFeatures(Features):
+    """What images are compared by, pixels unless told otherwise."""
+
+    features: Annotated[str, of(COMPARISON, "What images are compared by: sscd, clip, dino, pixels.")] = "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFeatures:
+    """What images are compared by, where something says it already."""
+
+    features: Annotated[str | None, of(COMPARISON, "What images are compared by; the index's own if none.")] = None
+    preset: Preset = None
+    weights: Weights = None
+
+    def like(self, identity: Any) -> Features:
+        """The features with what was not given taken from these."""
+        own = {"features": self.features or identity.features, "preset": self.preset or identity.preset}
+        return Features(**own, weights=self.weights)
+
+
+def prepare() -> None:
+    """Mute what libraries say of their own, and use as many threads as there is room for."""
     from mnemoscope.model.loading import quiet, settle_threads
 
     quiet()
     settle_threads()
-    return Denoiser.from_pretrained(name, unet=unet, lora=lora, scheduler=scheduler, device=device, dtype=dtype)
 
 
-def load_prompts(model: "Denoiser", source: str, column: str | None, limit: int | None, seed: int) -> "list[Prompt]":
+def read_prompts(
+    model: "Denoiser", source: str, column: str | None, limit: int | None, seed: int, start: int = 0
+) -> "list[Prompt]":
+    """Prompts of a source behind the first `start` ones; raises `UsageError` where none are left."""
+    from mnemoscope.errors import UsageError
     from mnemoscope.prompts.prompt import read_prompts
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
-    return read_prompts(source, column=column, limit=limit, tokenizer=tokenizer, seed=seed)
-
-
-def asked_for(**options: Any) -> dict[str, Any]:
-    """Options that were given, as a run records them."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
-    }
+    last = None if limit is None else limit + start if limit > 0 else limit
+    found = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed)
+    if start and not found[start:]:
+        raise UsageError(f"--start {start} leaves none of the {len(found)} prompts of {source}; give a lower one.")
+    return found[start:]
 
 
 def show(run: Path, failed: int) -> None:

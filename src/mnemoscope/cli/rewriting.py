@@ -7,6 +7,7 @@ import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,33 +15,32 @@ if TYPE_CHECKING:
     from mnemoscope.rewriting.offline import Rewriter
     from mnemoscope.rewriting.rescoring import Scorer
 
-SAME_MODEL = ("unet", "lora")  # of the explanation's settings, what makes its model the one that it was
+ENDPOINT, SCORING = "Endpoint", "Scores"
 
 
-@app.command()
+@command(app)
 def rewrite(
     run: Annotated[Path, typer.Argument(help="Folder of an explanation.")],
     out: opt.Out,
-    level: Annotated[list[int] | None, typer.Option(help="How many words to change; repeat it for several.")] = None,
-    rewrites: Annotated[int, typer.Option(help="Rewrites of each prompt at each level.")] = 5,
-    temperature: Annotated[float, typer.Option(help="Of the choice of words: near 0 takes the highest.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of words, and of what is put in their place.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Language model of a chat-completions endpoint.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Address of that endpoint, OpenAI's if not given.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer of the endpoint.")] = 60,
-    retries: Annotated[int, typer.Option(help="How often a request is repeated that did not get through.")] = 4,
-    masked_lm: Annotated[Path | None, typer.Option(help="Folder of a masked language model to rewrite with.")] = None,
-    wordnet: Annotated[Path | None, typer.Option(help="Folder of WordNet's files to rewrite with.")] = None,
-    score: Annotated[str, typer.Option(help="Detection method to score rewrites with, or none.")] = "noise_norm",
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of that method, name=value.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of the scores; the explanation's if none.")] = None,
-    rescore: Annotated[str | None, typer.Option(help="Model to score with; the explanation's if not given.")] = None,
-    threshold: Annotated[Path | None, typer.Option(help="summary.json of a detection, to compare with.")] = None,
+    level: Annotated[list[int] | None, opt.of(opt.METHOD, "How many words to change; repeat it for several.")] = None,
+    rewrites: Annotated[int, opt.of(opt.METHOD, "Rewrites of each prompt at each level.")] = 5,
+    temperature: Annotated[float, opt.of(opt.METHOD, "Of the choice of words: near 0 takes the highest.")] = 0.1,
+    seed: Annotated[int, opt.of(opt.METHOD, "Of the choice of words, and of what replaces them.", min=0)] = 0,
+    model: Annotated[str | None, opt.of(ENDPOINT, "Language model of a chat-completions endpoint.")] = None,
+    base_url: Annotated[str | None, opt.of(ENDPOINT, "Address of that endpoint, OpenAI's if not given.")] = None,
+    timeout: Annotated[float, opt.of(ENDPOINT, "Seconds to wait for an answer of the endpoint.")] = 60,
+    retries: Annotated[int, opt.of(ENDPOINT, "How often a request is repeated that did not get through.")] = 4,
+    masked_lm: Annotated[Path | None, opt.of(opt.METHOD, "Folder of a masked language model to rewrite with.")] = None,
+    wordnet: Annotated[Path | None, opt.of(opt.METHOD, "Folder of WordNet's files to rewrite with.")] = None,
+    score: Annotated[str, opt.of(SCORING, "Detection method to score rewrites with, or none.")] = "noise_norm",
+    param: opt.Param = None,
+    seeds: Annotated[int | None, opt.of(SCORING, "Seeds of the scores; the explanation's if none.", min=1)] = None,
+    rescore: Annotated[str | None, opt.of(SCORING, "Model to score with; the explanation's if not given.")] = None,
+    threshold: Annotated[Path | None, opt.of(SCORING, "summary.json of a detection, to compare with.")] = None,
     batch_size: opt.Batch = "auto",
     device: opt.Device = "auto",
-    format: Annotated[str, typer.Option(help="mnemoscope, or layer6 for perturbations.json too.")] = "mnemoscope",
+    format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or layer6 for perturbations.json too.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Rewrite prompts in the words that an explanation blames, and score them again."""
     from mnemoscope.rewriting.choice import Choice
@@ -51,15 +51,11 @@ def rewrite(
     one_of("--format", format, ("mnemoscope", "layer6"))
     choice = Choice(tuple(level or (3,)), rewrites, temperature, seed)
     record, _ = explanation(run)
-    asked = opt.asked_for(
-        run=run, model=model, base_url=base_url, masked_lm=masked_lm, wordnet=wordnet, rescore=rescore
-    )
-    asked |= opt.asked_for(threshold=threshold)
     ask = _endpoint(model, base_url, timeout, retries, others=(masked_lm, wordnet))
     audited = _audited(record, rescore, device) if score != "none" or not any((ask, masked_lm, wordnet)) else None
     scorer = _scorer(audited, record, score, parameters(param), seeds, threshold, batch_size)
     rewriter = _rewriter(ask, masked_lm, wordnet, audited, out)
-    summary = run_rewriting(run, out, rewriter, choice, scorer=scorer, overwrite=overwrite, asked=asked)
+    summary = run_rewriting(run, out, rewriter, choice, scorer=scorer, overwrite=overwrite)
     if format == "layer6":
         export_layer6(out)
     opt.show(out, summary["failed"])
@@ -83,13 +79,15 @@ def _endpoint(
 
 def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoiser":
     """The explanation's own model, known by its weights, or another one that was asked for."""
-    about, settings = record.get("model") or {}, record["settings"]
+    from mnemoscope.run.asked import parameters
+
+    about, given = record.get("model") or {}, parameters(record)
     source = rescore or about.get("source")
     if source is None:
         raise UsageError("The explanation was imported and names no model; give --rescore MODEL.")
-    parts = {k: Path(settings[k]) if settings.get(k) and rescore is None else None for k in SAME_MODEL}
-    scheduler, dtype = settings.get("scheduler") or "own", settings.get("dtype") or "auto"
-    loaded = opt.load_model(source, parts["unet"], parts["lora"], scheduler, device, dtype)
+    same = opt.MODEL_PARTS if rescore is None else ("scheduler", "dtype")
+    own = {name: given[name] for name in same if given.get(name) is not None}
+    loaded = opt.Model(**{**own, "model": source, "device": device}).load()
     if rescore is None and about.get("weights") != loaded.weights_hash:
         raise UsageError(f"{source} has other weights than when it was explained; give --rescore {source} to go on.")
     return loaded

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 
 
-@app.command()
+@command(app)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several detections are compared.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default in the first run.")] = None,
+    out: Annotated[Path | None, opt.of(opt.RUN, "HTML file to write; by default in the first run.")] = None,
 ) -> None:
     """Write one HTML page about one or more runs."""
     from rich.console import Console
@@ -25,7 +27,7 @@ def report(
     typer.echo(page)
 
 
-@app.command("list")
+@command(app, "list")
 def list_() -> None:
     """Show every method with its parameters, its cost and the paper that it comes from."""
     from rich.console import Console

@@ -1,44 +1,36 @@
 """The command that compares mitigations."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
+from mnemoscope.errors import UsageError
 
 
-@app.command()
+@command(app)
 def sweep(
     model: opt.Model,
     prompts: opt.Prompts,
-    references: Annotated[Path, typer.Option(help="Folder of training images, with their captions.")],
+    sampling: opt.Sampling,
+    references: Annotated[Path, opt.of(opt.COMPARISON, "Training images, with their captions, to compare with.")],
     out: opt.Out,
-    mitigate: Annotated[list[str] | None, typer.Option(help="A mitigation; repeat it. All if not given.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of a mitigation, name=value.")] = None,
-    strength: Annotated[list[str] | None, typer.Option(help="A strength to try; repeat it. Usual ones if not.")] = None,
+    mitigate: opt.Mitigate = None,
+    param: opt.Param = None,
+    strength: Annotated[
+        list[str] | None,
+        opt.of(opt.METHOD, "Strengths to try: 1,2,4, or of one of several mitigations MITIGATION=1,2,4. Repeat it."),
+    ] = None,
     threshold: opt.Threshold = None,
-    images: Annotated[int, typer.Option(min=1, help="Images of each prompt.")] = 1,
-    alignment: Annotated[str | None, typer.Option(help="concepts (bundled model), or CLIP weights.")] = None,
-    replication_threshold: Annotated[float, typer.Option(help="Similarity from which an image is a copy.")] = 0.8,
-    column: opt.Column = None,
-    limit: opt.Limit = None,
-    num_inference_steps: opt.Steps = 50,
-    guidance_scale: opt.Guidance = 7.5,
-    seed: opt.Seed = 0,
+    images: opt.Images = 1,
+    alignment: opt.Alignment = None,
+    replication_threshold: Annotated[float, opt.of(opt.COMPARISON, "Similarity from which an image is a copy.")] = 0.8,
     batch_size: opt.Batch = "auto",
-    unet: opt.Unet = None,
-    lora: opt.Lora = None,
-    scheduler: opt.Scheduler = "own",
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
-    """Draw the same images under mitigations of growing strength, and opt.show what each takes and costs."""
-    import yaml
-
+    """Draw the same images under mitigations of growing strength, and show what each takes and costs."""
     from mnemoscope import registry
     from mnemoscope.features.alignment import aligner
     from mnemoscope.features.references import read_references
@@ -51,28 +43,43 @@ def sweep(
     given, every = parameters(param), [*registry.names("mitigate"), *registry.names("caption")]
     said = {key.rpartition(".")[2] for key in given}
     names = mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
-    tried = points(chosen(names, given), [yaml.safe_load(s) for s in strength or []])
+    tried = points(chosen(names, given), strengths_of(strength or [], names))
     limit_score = readable(threshold)
-    loaded = opt.load_model(model, unet, lora, scheduler, device, dtype)
+    loaded = model.load()
     summary = run_sweep(
         loaded,
-        opt.load_prompts(loaded, prompts, column, limit, seed),
+        prompts.read(loaded, sampling.seed),
         out,
-        Generation(images, seed, num_inference_steps, guidance_scale, threshold=limit_score),
+        Generation(images=images, seed=sampling.seed, threshold=limit_score, **sampling.settings),
         tried,
         read_references(references),
-        alignment=aligner(alignment) if alignment else None,
+        alignment=aligner(alignment, model.device) if alignment else None,
         replication_threshold=replication_threshold,
         batch=batch_size,
         overwrite=overwrite,
-        asked=opt.asked_for(
-            prompts=prompts,
-            references=references,
-            alignment=alignment,
-            column=column,
-            limit=limit,
-            unet=unet,
-            lora=lora,
-        ),
     )
     opt.show(out, summary["failed"])
+
+
+def strengths_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Strengths to try by mitigation, from texts like `1,2` or `embedding_descent=1,2`.
+
+    Raises `UsageError` for strengths of a mitigation that is not tried, and where it is not said whose they are.
+    """
+    import yaml
+
+    from mnemoscope import registry
+
+    tried = [name for name in names if registry.stopping(name).strength is not None]
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        whose, equals, listed = text.rpartition("=")
+        if not equals and len(tried) != 1:
+            raise UsageError(f"--strength {text} does not say whose it is; write MITIGATION={text} for one of several.")
+        if equals and whose not in tried:
+            raise UsageError(f"--strength {text}: {whose} is not tried, or has no strength; give --mitigate {whose}.")
+        try:
+            found.setdefault(whose or tried[0], []).extend(yaml.safe_load(f"[{listed}]"))
+        except yaml.YAMLError:
+            raise UsageError(f"--strength {text} has no readable values; write for instance 1,2,4.") from None
+    return found

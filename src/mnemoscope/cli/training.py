@@ -1,11 +1,13 @@
 """The command that trains or fine-tunes a model on images with captions."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
+from mnemoscope.cli.command import command
 
 if TYPE_CHECKING:
     from mnemoscope.training.watching.probes import Probes
@@ -18,9 +20,9 @@ def _of(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-@app.command()
+@command(app)
 def train(
-    model: opt.Model,
+    model: Annotated[str, typer.Argument(help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")],
     data: Annotated[str, _of(DATA, "Images with captions: folder, zip, tars, parquet, jpg+txt pairs, hub:.")],
     out: opt.Out,
     base: Annotated[str | None, _of(DATA, "A further set, mixed with the data.")] = None,
@@ -54,7 +56,7 @@ def train(
     ] = None,
     threshold_form: Annotated[str, _of(OBJECTIVE, "joint, or element for a size-free threshold.")] = "joint",
     train: Annotated[str, _of(NETWORK, "unet, unet+text, lora or scratch.")] = "unet",
-    unet: opt.Unet = None,
+    unet: Annotated[Path | None, _of(NETWORK, "Folder of a U-Net to put in the place of the model's own.")] = None,
     unet_config: Annotated[str | None, _of(NETWORK, "JSON file of the U-Net from scratch.")] = None,
     lora_rank: Annotated[int, _of(NETWORK, "Rank of the LoRA.")] = 4,
     lora_alpha: Annotated[float | None, _of(NETWORK, "Scale of the LoRA; its rank if not given.")] = None,
@@ -104,7 +106,6 @@ def train(
     stop_by: Annotated[str, _of(WATCHING, "The mean or the max of a group's probes.")] = "mean",
     trackers: Annotated[list[str] | None, _of(WATCHING, "tensorboard, wandb, trackio ...; repeat it.")] = None,
     project: Annotated[str, _of(WATCHING, "Name of the project in the trackers.")] = "mnemoscope",
-    config: opt.ConfigOption = None,
 ) -> None:
     """Train or fine-tune a model, with duplication, captions and filters as asked, and watch it memorize."""
     given = dict(locals())
@@ -121,7 +122,7 @@ def train(
     asked = [chosen(kind, given) for kind in (DataOptions, TrainOptions, ObjectiveOptions, ProbeOptions)]
     pipe = load(model, unet=unet, device="cpu", dtype="float32")
     found = training_set(pipe, asked[0])
-    watched = {**vars(asked[3]), **opt.asked_for(unet=unet)}
+    watched = vars(asked[3])
     probes = _probes(found, asked[3])
     how: dict[str, Any] = {"callbacks": probes, "source": model, "overwrite": overwrite, "asked": watched}
     summary = train_on(pipe, found, out, *asked[1:3], **how)

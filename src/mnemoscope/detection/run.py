@@ -59,7 +59,6 @@ def run_detection(
     threshold: Path | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score all prompts into a run and return its summary.
 
@@ -72,7 +71,6 @@ def run_detection(
     seeds_of(detection.seed, detection.seeds)
     roles = [(p, "prompt") for p in prompts] + [(apart(p), "negative") for p in negatives]
     settings = {
-        **(asked or {}),
         **{k: v for k, v in vars(detection).items() if k != "params"},
         "params": detection.parameters,
         "fpr": fpr,

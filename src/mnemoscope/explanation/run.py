@@ -35,7 +35,6 @@ def run_explanation(
     *,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
     content_id: str | None = None,
     masks: Mapping[str, Mask] | None = None,
 ) -> dict[str, Any]:
@@ -52,7 +51,6 @@ def run_explanation(
     if not maps:
         content(model.family, [""])  # a model without tokens is refused before the work
     settings = {
-        **(asked or {}),
         **{k: v for k, v in vars(explanation).items() if k != "params"},
         "params": explanation.parameters,
         "content": content_id or content_hash([p.id for p in prompts]),

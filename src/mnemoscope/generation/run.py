@@ -50,7 +50,6 @@ def run_generation(
     scores: Mapping[str, Row] | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
     content: str | None = None,
     plain: Path | None = None,
 ) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def run_generation(
     `content` identifies the run in the place of its prompts, where these may change from one session to the next.
     `plain` is a run that has the unmitigated images already, so that a baseline need not be drawn again.
     """
-    settings = {**(asked or {}), **asdict(generation), "content": content or content_hash([p.id for p in prompts])}
+    settings = {**asdict(generation), "content": content or content_hash([p.id for p in prompts])}
     seeds = seeds_of(generation.seed, generation.images)
     size = max(1, batch_size(model, batch) // len(seeds))
     with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:

@@ -105,11 +105,10 @@ def run_threshold(
     *,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The threshold of ordinary prompts' similarities into a run, one row a prompt, and its summary."""
     setting.noise(model)  # too few seeds are refused before the work
-    settings = {**(asked or {}), **vars(setting), "content": content_hash([p.id for p in prompts])}
+    settings = {**vars(setting), "content": content_hash([p.id for p in prompts])}
     size = max(1, batch_size(model, batch) // setting.seeds)
     with Run(out, "threshold", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
 

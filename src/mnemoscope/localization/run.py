@@ -43,7 +43,6 @@ def run_localization(
     dedup: bool = False,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Locate all prompts' neurons into a run and return its summary.
 
@@ -55,7 +54,6 @@ def run_localization(
     ablation.layers(model)  # a model without neurons is refused before the work
     listed = once_each(prompts) if dedup else list(prompts)
     settings = {
-        **(asked or {}),
         "method": found.name,
         "dedup": dedup,
         "params": given,

@@ -46,11 +46,10 @@ def run_measurement(
     *,
     cache: Path | None = None,
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure all images into a run and return its summary; an image that cannot be read is a failed row."""
     given = parameters(measurement)
-    settings = {**(asked or {}), **asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
+    settings = {**asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
     identity = asdict(descriptor.identity)
     there = listed(sources, descriptor, measurement.threshold)
     with Run(out, "measure", settings, overwrite=overwrite, features=identity) as run:

@@ -73,7 +73,6 @@ def run_recovery(
     edited: Denoiser | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw every target's prompt before and after an edit and from adversarial embeddings after it; rows and a summary.
 
@@ -81,7 +80,7 @@ def run_recovery(
     target is above the threshold.
     """
     known = {t.prompt.id: t for t in targets}
-    settings = {**(asked or {}), **asdict(recovery), "content": content_hash(known)}
+    settings = {**asdict(recovery), "content": content_hash(known)}
     record = {"model": model.describe(), "features": asdict(descriptor.identity), "device": str(model.device)}
     if edited is not None:
         record["edited"] = edited.describe()

@@ -19,6 +19,7 @@ from mnemoscope.report.pictures import data_uri
 from mnemoscope.report.reading import headline, notes, parts, read
 from mnemoscope.report.record import Card, Record, Row, Section
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.asked import parameters
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
 ORDER = (
@@ -102,7 +103,7 @@ def _view(run: Path, name: str, records: list[Record]) -> Row:
 
 def _under(records: list[Record]) -> list[str]:
     """Model, methods and sampling, as the line below the headline."""
-    first, settings = records[0], {**records[0].part("source"), **records[0].part("settings")}
+    first, settings = records[0], {**records[0].part("source"), **parameters(records[0].info)}
     model = first.part("model").get("source")
     name, key = next((each for each in SUBJECTS if each[1] in settings and not model), ("Model", ""))
     said = [f"{name} {model or settings.get(key) or 'not recorded'}"]

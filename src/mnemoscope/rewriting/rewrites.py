@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ def run_rewriting(
     *,
     scorer: Scorer | None = None,
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Rewrite every prompt of an explanation `rewrites` times at each level, into a run, and return its summary.
 
@@ -36,7 +34,6 @@ def run_rewriting(
     """
     rows = explanation(explained)[1]
     settings = {
-        **(asked or {}),
         **{**vars(choice), "levels": list(choice.levels)},
         "rewriter": rewriter.name,
         **({"score": scorer.detection.method, "params": scorer.detection.parameters} if scorer else {"score": None}),

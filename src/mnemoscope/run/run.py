@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.asked import asked_of, both_known_by
 from mnemoscope.run.environment import environment
 
 OWN_FILES = """
@@ -63,15 +64,16 @@ class Run:
         if (self.folder / "run.json").exists() and (rows or _parts(self.folder)):
             self._compare(read_json(self.folder / "run.json"))
         else:
-            write_json(self.folder / "run.json", self.record | environment())
+            write_json(self.folder / "run.json", self.record | asked_of(self.folder) | environment())
         kept = [r for r in rows if r["status"] == "ok"]
         self.replace_rows(kept)
         _replace(self.folder / "work.jsonl", "".join(line + "\n" for line in _lines(self.folder / "work.jsonl")))
         self.done = {r["id"] for r in kept}
 
     def _compare(self, before: dict[str, Any]) -> None:
-        for part in self.record:
-            difference = differing(before.get(part), self.record[part])
+        there, here = both_known_by(self.folder, before)
+        for part, own in (self.record | {"asked": _plain(here)}).items():
+            difference = differing(there if part == "asked" else before.get(part), own)
             if difference:
                 what = f"{part}: {difference}"
                 raise UsageError(

@@ -7,13 +7,16 @@ from typing import Any
 
 import yaml
 
-from mnemoscope.errors import UsageError
+from mnemoscope.errors import UsageError, likely
 
 
-def read_settings(file: Path, known: Iterable[str], several: Iterable[str] = ()) -> dict[str, Any]:
-    """Options by name from a YAML file; those in `several` may have a list of values.
+def read_settings(
+    file: Path, known: Iterable[str], several: Iterable[str] = (), flags: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Options by name from a YAML file; those in `several` are lists of texts, those in `flags` true or false.
 
-    Raises `UsageError` for a name that the command does not have.
+    Another option that is given several values is a list, too. Raises `UsageError` for a name that the command does not
+    have, and for a value that its option cannot have.
     """
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -25,23 +28,35 @@ def read_settings(file: Path, known: Iterable[str], several: Iterable[str] = ())
     names = set(known)
     for name in settings:
         if name not in names:
-            has = ", ".join(sorted(names))
-            raise UsageError(f"{file} sets '{name}', which this command does not have; it has: {has}.")
-    listed = set(several)
-    return {name: _option(file, name, value, name in listed) for name, value in settings.items()}
+            has = f"it has: {', '.join(sorted(names))}.{likely(name, names)}"
+            raise UsageError(f"{file} sets '{name}', which this command does not have; {has}")
+    listed, switches = set(several), set(flags)
+    return {n: _option(file, n, v, n in listed or n == "param", n in switches) for n, v in settings.items()}
 
 
-def _option(file: Path, name: str, value: Any, may_be_listed: bool) -> Any:
+def _option(file: Path, name: str, value: Any, is_listed: bool, is_flag: bool) -> Any:
     """A value as the command line would give it: text, but for flags and for lists."""
-    if name == "param" and isinstance(value, dict):
-        return [f"{key}={json.dumps(each)}" for key, each in value.items()]
-    if name == "param":
-        return [str(each) for each in value] if isinstance(value, list) else [str(value)]
-    if may_be_listed and value is not None:
-        return [str(each) for each in value] if isinstance(value, list) else [str(value)]
-    if isinstance(value, list | dict):
+    if value is None:
+        return None
+    if is_flag != isinstance(value, bool):
+        wanted = "true or false" if is_flag else "a value that is no truth value, or quote it"
+        raise UsageError(f"{file} gives '{name}' {json.dumps(value, default=str)}; give it {wanted}.")
+    if isinstance(value, dict) and is_listed:
+        return [f"{key}={_pair(name, each)}" for key, each in value.items()]
+    if isinstance(value, dict) or (isinstance(value, list) and not is_listed and not all(map(_is_plain, value))):
         raise UsageError(f"{file} gives '{name}' more than one value; give it one.")
-    return value if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, list) and (value or is_listed):
+        return [str(each) for each in value]
+    return value if is_flag else [str(value)] if is_listed else str(value)
+
+
+def _pair(option: str, value: Any) -> str:
+    """The value of a name=value pair; several values of anything but a parameter stand with commas between."""
+    return ",".join(map(json.dumps, value)) if isinstance(value, list) and option != "param" else json.dumps(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -61,5 +76,6 @@ def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
 def one_of(option: str, value: str, known: Sequence[str]) -> str:
     """The value, if it is among the known ones; raises `UsageError` otherwise."""
     if value not in known:
-        raise UsageError(f"{option} {value} is not known; give {' or '.join(known)}.")
+        said = " or ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
+        raise UsageError(f"{option} {value} is not known; give {said}.")
     return value

@@ -1,7 +1,7 @@
 """Searching with pictures: a run with each query's nearest pictures, small copies to look at, and what was covered."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -49,7 +49,6 @@ def run_search(
     uri: str | None = None,
     probes: int | None = None,
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Search an index for the k pictures nearest to each query into a run, and return its summary.
 
@@ -62,7 +61,7 @@ def run_search(
     comparable(descriptor.identity, index.identity)
     source = open_source(queries, captions=captions, column=column, limit=limit)
     settings = {"index": str(folder), "queries": str(queries), "top_k": k, "captions": captions, "column": column}
-    settings |= {"limit": limit, "ann": ann, "ann_uri": uri, "probes": probes, **(asked or {})}
+    settings |= {"limit": limit, "ann": ann, "ann_uri": uri, "probes": probes}
     settings |= {"content": [source.content, index.meta["content"]]}
     features = asdict(descriptor.identity)
     with Run(out, "search", settings, overwrite=overwrite, features=features) as run:

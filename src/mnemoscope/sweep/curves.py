@@ -1,7 +1,7 @@
 """The points of a sweep, and the curves through them."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ class Point:
         return "none" if self.mitigation is None else self.mitigation.name
 
 
-def points(mitigations: Sequence[Mitigation], strengths: Sequence[Any] | None = None) -> list[Point]:
-    """No mitigation, then each one at each of its usual strengths, or at these; raises `UsageError` if it has none."""
+def points(mitigations: Sequence[Mitigation], strengths: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
+    """No mitigation, then each one at each of its usual strengths, or at those that are given under its name.
+
+    Raises `UsageError` for a mitigation that cannot be as it is given.
+    """
     found = [Point()]
     for each in mitigations:
         method = registry.stopping(each.name)
@@ -43,7 +46,7 @@ def points(mitigations: Sequence[Mitigation], strengths: Sequence[Any] | None = 
         parameter, usual = method.strength
         if parameter in each.params:
             raise UsageError(f"{each.name} is swept over {parameter}; leave it out of --param, or use generate.")
-        for strength in strengths or usual:
+        for strength in (strengths or {}).get(each.name) or usual:
             point = Point(Mitigation(each.name, {**each.params, parameter: strength}), parameter, strength)
             assert point.mitigation is not None
             point.mitigation.check()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,14 +37,12 @@ def run_sweep(
     replication_threshold: float = 0.8,
     batch: int | str = "auto",
     overwrite: bool = False,
-    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw every prompt at every point, the same seeds for each, and return the summary with the curves.
 
     An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`.
     """
     settings = {
-        **(asked or {}),
         **asdict(generation),
         "points": [asdict(p) for p in sweep],
         "replication_threshold": replication_threshold,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemoscope.cli import options as opt
+from mnemoscope.cli.command import command
 from mnemoscope.cli.emm.group import emm
 
 DATA, SAMPLING, RUNNING = "Data", "Sampling", "Run"
@@ -14,7 +15,7 @@ def _of(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-@emm.command()
+@command(emm)
 def optimum(
     data: Annotated[str, _of(DATA, "Images: digits, folder, zip, npz, CIFAR ..., hub.", "--data", "--network")],
     out: opt.Out,
@@ -46,7 +47,6 @@ def optimum(
     gpus: Annotated[float, _of(RUNNING, "Share of a GPU for each worker of Ray.", min=0)] = 0.0,
     device: opt.Device = "auto",
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Draw images from the optimal denoiser of a training set, in closed form, and measure how many are copies."""
     given = dict(locals())

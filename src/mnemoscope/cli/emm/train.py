@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mnemoscope.cli import options as opt
+from mnemoscope.cli.command import command
 from mnemoscope.cli.emm.group import emm
 
 DATA, NETWORK, TRAINING, SCORING, RUNNING = "Data", "Network", "Training", "Snapshots and scores", "Run"
@@ -14,7 +15,7 @@ def _of(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-@emm.command()
+@command(emm)
 def train(
     data: Annotated[str, _of(DATA, "Images: digits, folder, zip, npz, CIFAR archive, parquet, hub:owner/name.")],
     out: opt.Out,
@@ -79,7 +80,6 @@ def train(
     trackers: Annotated[list[str] | None, _of(RUNNING, "tensorboard, wandb, trackio ...; repeat it.")] = None,
     project: Annotated[str | None, _of(RUNNING, "Name of the project in the trackers.")] = None,
     overwrite: opt.Overwrite = False,
-    config: opt.ConfigOption = None,
 ) -> None:
     """Train a network from scratch and measure how many of its samples are copies of training images."""
     given = dict(locals())

@@ -1,0 +1,96 @@
+"""What every command has: options by subject, a settings file, a record of what was asked for, lists of values."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from mnemoscope.cli.asking import asked_of
+from mnemoscope.cli.fields import Group, group_of
+from mnemoscope.cli.helping import Command
+from mnemoscope.cli.settings_file import configured
+
+Function = Callable[..., Any]
+CONTROL = "Control"
+
+
+def _control(*names: str, text: str, **how: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=CONTROL, **how)
+
+
+Config = Annotated[
+    Path | None,
+    _control(
+        "--config", text="YAML file with these options; the command line wins.", is_eager=True, callback=configured
+    ),
+]
+Sweep = Annotated[
+    list[str] | None,
+    _control("--sweep", text="A run for each value of an option or parameter; repeatable.", metavar="NAME=A,B"),
+]
+DryRun = Annotated[bool, _control("--dry-run", text="Print the settings that would hold, and stop.")]
+Json = Annotated[bool, _control("--json", text="Print the summary as JSON, and nothing else.")]
+Quiet = Annotated[bool, _control("--quiet", text="Print nothing but errors.")]
+COMMON: dict[str, tuple[Any, Any]] = {
+    "sweep": (Sweep, None),
+    "config": (Config, None),
+    "dry_run": (DryRun, False),
+    "as_json": (Json, False),
+    "quiet": (Quiet, False),
+}
+
+
+def command(application: typer.Typer, name: str | None = None, **how: Any) -> Callable[[Function], Function]:
+    """Register a function as a command.
+
+    A parameter of it that is a dataclass of options becomes one option for each field, and the function is given the
+    dataclass. All commands have the options of `COMMON` as well, and `out` has a default where the function has none.
+    """
+
+    def register(function: Function) -> Function:
+        application.command(name, cls=Command, **how)(_parsed(function))
+        return function
+
+    return register
+
+
+def _parsed(function: Function) -> Function:
+    """The function of single options that is registered: it says what was asked for and calls the one of groups."""
+    hints = get_type_hints(function, include_extras=True)
+    own = inspect.signature(function).parameters
+    groups = {name: group for name in own if (group := group_of(hints[name])) is not None}
+    makes_run = "out" in own and own["out"].default is inspect.Parameter.empty
+
+    @wraps(function)
+    def run(context: Any, **values: Any) -> Any:  # typer gives a context that is no typer.Context
+        from mnemoscope.cli.running import carry_out
+
+        def call(settings: Mapping[str, Any]) -> Any:
+            return function(**{n: groups[n].made(settings) if n in groups else settings[n] for n in own})
+
+        return carry_out(asked_of(context, values), call, makes_run=makes_run, plans="dry_run" in own)
+
+    made = {each.name: each for each in reversed([*_parameters(own, hints, groups), *_common()])}  # the first one wins
+    first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    run.__signature__ = inspect.Signature([first, *reversed(made.values())])  # type: ignore[attr-defined]
+    run.__annotations__ = {"context": typer.Context, **{name: each.annotation for name, each in made.items()}}
+    return run
+
+
+def _parameters(
+    own: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], groups: Mapping[str, Group]
+) -> Iterator[inspect.Parameter]:
+    for name, parameter in own.items():
+        if name in groups:
+            yield from groups[name].parameters()
+        else:
+            default = None if name == "out" and parameter.default is parameter.empty else parameter.default
+            yield parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name], default=default)
+
+
+def _common() -> Iterator[inspect.Parameter]:
+    for name, (hint, default) in COMMON.items():
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)

@@ -1,0 +1,37 @@
+"""How the help of a command looks: its options by subject, each name whole whatever the terminal's width."""
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+REST = "Options"
+FIRST = ("Arguments", "Input", "Model", "Method", "Sampling", "Comparison")
+LAST = ("Run", "Control", REST)
+
+
+def write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    """The options of a command in one section a subject, the same order of subjects in all commands."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        if (record := parameter.get_help_record(ctx)) is not None:
+            name = "Arguments" if parameter.param_type_name == "argument" else parameter.rich_help_panel or REST
+            sections.setdefault(name, []).append(record)
+    others = [name for name in sections if name not in (*FIRST, *LAST)]
+    for name in filter(sections.__contains__, (*FIRST, *others, *LAST)):
+        with formatter.section(name):
+            formatter.write_dl(sections[name])
+
+
+class Command(TyperCommand):
+    """A command whose help has a section for each subject."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        write_options(self, ctx, formatter)
+
+
+class Group(TyperGroup):
+    """A group of commands, whose help has its options by subject and then its commands."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
