@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mnemoscope.recovery.editing import edited_by
 
 import mnemoscope as mn
 from mnemoscope import demo

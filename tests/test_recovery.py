@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mnemoscope.recovery.editing import edited_by
 from PIL import Image
 
 import tiny
