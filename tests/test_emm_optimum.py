@@ -16,12 +16,12 @@ from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.optimum import certified
 from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
-from mnemoscope.emm.optimum.options import Sampling, read_seeds, written
 from mnemoscope.emm.optimum.products import IntegerProducts, digits, integers_are_exact
 from mnemoscope.emm.optimum.run import run_optimum
 from mnemoscope.emm.ratio.memorization import memorization
 from mnemoscope.emm.sampling.ablation_sampler import ablation_sample
 from mnemoscope.emm.sampling.drawing import sample_images
+from mnemoscope.emm.sampling.options import Sampling, read_seeds, written
 from mnemoscope.emm.sampling.samplers import edm_sample
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write

@@ -17,6 +17,7 @@ from mnemoscope.emm.ratio.generated_sets import Held, held_sets
 from mnemoscope.emm.ratio.memorization import memorization, usual_distance
 from mnemoscope.emm.ratio.references import ByFeatures, ByPixels
 from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
+from mnemoscope.emm.sampling.options import Sampling
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.run.run import read_json, read_rows
@@ -313,7 +314,7 @@ def test_images_drawn_from_the_snapshots_of_a_training(digits: Images, tmp_path:
         network = build(options, channels=1, resolution=8, seed=step)
         Snapshots(run).write(step, {"0.9": network.state_dict()})
     place = str(write_images(digits.take(range(50)), tmp_path / "train.npz"))
-    drawing = Drawing(samples=6, num_inference_steps=2, batch_size=4)
+    drawing = Drawing(samples=6, sampling=Sampling(2), batch_size=4)
     summary = measure_ratio(Asked(str(run), place), tmp_path / "ratio", RatioOptions(), drawing)
     rows = read_rows(tmp_path / "ratio")
     names = [f"step-{step:06d}" for step in (1, 12)]
@@ -322,6 +323,7 @@ def test_images_drawn_from_the_snapshots_of_a_training(digits: Images, tmp_path:
     assert [r["snapshot"] for r in rows] == [name for name in (*names, again) for _ in range(6)]
     assert [r["file"].split("-")[-1] for r in rows[-6:]] == [str(seed) for seed in range(6, 12)]
     assert summary["memorization_ratio_corrected_images"] == 6
+    assert summary["network_evaluations"] == 3 * (3 * 6 + len(summary["pairs"]))  # two steps of Heun: three evaluations
     once = replace(drawing, batch_size=1)
     (run / "data.zip").write_bytes(write_images(digits.take(range(50)), tmp_path / "data.zip").read_bytes())
     other = measure_ratio(Asked(str(run)), tmp_path / "other", RatioOptions(), once)

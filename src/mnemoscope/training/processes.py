@@ -1,5 +1,6 @@
 """Accelerate's processes, devices and trackers, opened for one training and closed behind it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -48,20 +49,35 @@ def accelerated(options: Placed, folder: Path) -> Iterator[Accelerator]:
         raise UsageError("fp16 needs an accelerator, and this trains on the CPU; use --mixed-precision no or bf16.")
     if place.type == "mps" and options.mixed_precision == "bf16":
         raise UsageError("bf16 is not to be had on this device; use --mixed-precision no or fp16.")
-    is_ours, state = not PartialState._shared_state, torch.get_rng_state()
+    state = torch.get_rng_state()
     if place.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
-        if is_ours and place.index is not None:
+        if not PartialState._shared_state and place.index is not None:
             torch.cuda.set_device(place)
+    with released():
+        try:
+            yield Accelerator(
+                mixed_precision=options.mixed_precision,
+                cpu=place.type == "cpu",
+                log_with=list(options.trackers) or None,
+                project_config=ProjectConfiguration(str(folder), str(folder / "trackers")),
+            )
+        finally:
+            torch.set_rng_state(state)
+
+
+def is_launched() -> bool:
+    """Whether this is one of several processes that a launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Accelerate's state, if it was made in the block, is gone behind it."""
+    is_ours = not PartialState._shared_state
     try:
-        yield Accelerator(
-            mixed_precision=options.mixed_precision,
-            cpu=place.type == "cpu",
-            log_with=list(options.trackers) or None,
-            project_config=ProjectConfiguration(str(folder), str(folder / "trackers")),
-        )
+        yield
     finally:
-        torch.set_rng_state(state)
         if is_ours:
             PartialState().destroy_process_group()
             AcceleratorState._reset_state(reset_partial_state=True)

@@ -41,12 +41,16 @@ def ratio(
     from mnemoscope.emm.ratio.command import Asked, measure_ratio
     from mnemoscope.emm.ratio.drawn_sets import Drawing
     from mnemoscope.emm.ratio.run import RatioOptions
+    from mnemoscope.emm.sampling.options import Sampling
+    from mnemoscope.emm.training.sources import Weights
 
+    sampling, own = Sampling(num_inference_steps), Weights(ema)
+    drawing = Drawing(samples, seed, batch_size=batch_size, sampling=sampling, weights=own, device=device)
     measure_ratio(
         Asked(generated, references, held_out, pool, resolution, limit, snapshots),
         out,
         RatioOptions(threshold, features, gallery),
-        Drawing(samples, seed, num_inference_steps, ema, batch_size, device),
+        drawing,
         preset=preset,
         weights=weights,
         overwrite=overwrite,

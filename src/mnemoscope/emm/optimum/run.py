@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from rich.progress import Progress
 
-from mnemoscope.emm.data.images import Images, picture
+from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.generation.run import save
 from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
-from mnemoscope.emm.optimum.options import Sampling, written
 from mnemoscope.emm.ratio.memorization import Memorization, Pixels
 from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.sampling.drawing import sample_images
+from mnemoscope.emm.sampling.options import Sampling, written
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import Run
 from mnemoscope.search.ray_runner import map_shards
-
-FOLDER = "images"
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,8 @@ class Drawing:
             device=self.device,
             sampler=self.sampling.sampler(),
         )
-        said = [None] * len(seeds) if labels is None else labels.tolist()
         evaluations, certified = denoiser.evaluations - before[0], denoiser.certified - before[1]
-        return Batch(seeds, pixels, said, evaluations, certified, time.monotonic() - began)
+        return Batch(seeds, pixels, labels, evaluations, certified, time.monotonic() - began)
 
     @cached_property
     def _denoiser(self) -> OptimalDenoiser:
@@ -62,22 +60,16 @@ class Batch:
 
     seeds: tuple[int, ...]
     pixels: UInt8[np.ndarray, "B C H W"]
-    labels: list[int] | list[None]
+    labels: Int[np.ndarray, " B"] | None
     evaluations: int
     certified: int
     seconds: float
 
     def save(self, folder: Path) -> list[dict[str, Any]]:
         """Write the images and give a row for each; the work of the batch is on its first row."""
-        (folder / FOLDER).mkdir(exist_ok=True)
-        rows: list[dict[str, Any]] = []
-        for seed, pixels, label in zip(self.seeds, self.pixels, self.labels, strict=True):
-            name = f"{seed:06d}"
-            picture(pixels).save(folder / FOLDER / f"{name}.png")
-            row = {"id": name, "status": "ok", "seed": seed, "file": f"{FOLDER}/{name}.png", "label": label}
-            work = {"evaluations": self.evaluations, "certified": self.certified}
-            rows.append(row | (dict.fromkeys(work, 0) if rows else work))
-        return rows
+        rows = save(folder, self.seeds, self.pixels, self.labels)
+        work = {"evaluations": self.evaluations, "certified": self.certified}
+        return [row | (work if place == 0 else dict.fromkeys(work, 0)) for place, row in enumerate(rows)]
 
 
 @dataclass(frozen=True)
@@ -86,6 +78,7 @@ class Drawn:
 
     images: Images
     name: str = "optimum"
+    evaluations: int = 0
 
     def __len__(self) -> int:
         return len(self.images)

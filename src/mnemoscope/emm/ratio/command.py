@@ -1,30 +1,39 @@
 """From the names of sources to a run that measures how much was copied."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
-from mnemoscope.emm.ratio.drawn_sets import Drawing, drawn_sets, is_training
+from mnemoscope.emm.generation.drawing import NetworkImages
+from mnemoscope.emm.ratio.drawn_sets import Drawing, drawn_sets
 from mnemoscope.emm.ratio.generated_sets import Generated, content, held_sets
 from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
+from mnemoscope.emm.sampling.crew import crew
+from mnemoscope.emm.training.sources import is_network, is_training
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.model.loading import pick_device, settle_threads
+
+
+def _of(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text, "panel": "Images"})
 
 
 @dataclass(frozen=True)
 class Asked:
     """The sources that are compared, by their names, and how they are read."""
 
-    generated: str
-    references: str | None = None
-    held_out: str | None = None
-    pool: str | None = None
-    resolution: int | None = None
-    limit: int | None = None
-    snapshots: bool = False
+    generated: str = field(metadata={"internal": True})
+    references: str | None = _of(None, "The training images, read alike; those of a run of emm train.")
+    held_out: str | None = _of(None, "Images the model never saw, as a control.")
+    pool: str | None = _of(None, "Images whose usual distance is the unit of the second criterion.")
+    resolution: int | None = _of(None, "Cut and resize all images to it.")
+    limit: int | None = _of(None, "Take only the first N generated images.")
+    snapshots: bool = _of(False, "Each folder or file in it is a snapshot.")
 
 
 def measure_ratio(
@@ -43,27 +52,39 @@ def measure_ratio(
     """
     settle_threads()
     drawing = replace(drawing, device=str(pick_device(drawing.device)))
-    sets, record = _sets(asked, drawing)
+    references = read_images(_references(asked), resolution=asked.resolution)
     by = None
     if options.features != "pixels":
         by = descriptor(options.features, preset=preset, weights=weights, device=drawing.device)
     elif preset or weights:
         raise UsageError("Pixels have no --preset and no --weights; leave them out, or give --features.")
-    references = read_images(_references(asked), resolution=asked.resolution)
-    known = Known(references, _read(asked.held_out, asked), _read(asked.pool, asked))
-    record |= asdict(asked) | {"preset": preset, "weights": weights}
-    return run_ratio(sets, known, out, options, descriptor=by, overwrite=overwrite, record=record)
+    with _sets(asked, drawing) as (sets, record):
+        if not sets:
+            return {}
+        known = Known(references, _read(asked.held_out, asked), _read(asked.pool, asked))
+        record |= asdict(asked) | {"preset": preset, "weights": weights}
+        return run_ratio(sets, known, out, options, descriptor=by, overwrite=overwrite, record=record)
 
 
-def _sets(asked: Asked, drawing: Drawing) -> tuple[list[Generated], dict[str, Any]]:
-    """What is scored, and what of it belongs to the settings of the run."""
-    if not is_training(asked.generated):
+@contextmanager
+def _sets(asked: Asked, drawing: Drawing) -> Iterator[tuple[list[Generated], dict[str, Any]]]:
+    """What is scored, and what of it belongs to the settings of the run; on all processes but the first nothing."""
+    if not is_network(asked.generated):
         sets = held_sets(asked.generated, snapshots=asked.snapshots, resolution=asked.resolution, limit=asked.limit)
-        return sets, {"content": content(asked.generated)}
+        yield sets, {"content": content(asked.generated)}
+        return
     if asked.limit is not None or asked.snapshots:
-        raise UsageError(f"{asked.generated} is a run of emm train, of which --samples says how many are drawn.")
-    free = ("batch_size", "device")
-    return drawn_sets(asked.generated, drawing), {k: v for k, v in asdict(drawing).items() if k not in free}
+        raise UsageError(f"{asked.generated} is a network, of which --samples says how many images are drawn.")
+
+    def drawer(device: str) -> NetworkImages:
+        return NetworkImages(drawing.weights, drawing.sampling, drawing.label, drawing.batch_size, device)
+
+    with crew(drawer, drawing.device) as together:
+        if together.is_first:
+            yield drawn_sets(asked.generated, drawing, together), drawing.record()
+        else:
+            together.serve()
+            yield [], {}
 
 
 def _read(source: str | None, asked: Asked) -> Images | None:

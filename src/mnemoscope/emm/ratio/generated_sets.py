@@ -22,6 +22,10 @@ class Generated(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def evaluations(self) -> int:
+        """How often a network was asked for images so far, once for each image; 0 where there is none."""
+
     def __len__(self) -> int: ...
 
     def take(self, places: Sequence[int]) -> Images:
@@ -39,6 +43,7 @@ class Held:
     source: str
     resolution: int | None = None
     limit: int | None = None
+    evaluations: int = 0
 
     def __len__(self) -> int:
         return len(self._images)

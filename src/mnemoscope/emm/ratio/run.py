@@ -76,7 +76,10 @@ def run_ratio(
         held_out = None if known.held_out is None else references(known.held_out)
         other = _read_back(run.rows(), [again], references, options.threshold)[again.name] if again else None
         summary = summarize(scored, Control(held_out, usual, pool, references.unit), other)
+        began, before = time.monotonic(), chosen.evaluations
         summary["pairs"] = keep_pairs(run.folder, chosen, scored[chosen.name], known.references, options.gallery)
+        if work := chosen.evaluations - before:
+            run.append((), evaluations=work, seconds=time.monotonic() - began)
         return run.finish(**summary)
 
 
@@ -93,11 +96,12 @@ def _score(each: Generated, references: References, names: tuple[str, ...], run:
     task = progress.add_task(each.name, total=len(todo))
     for start in range(0, len(todo), TOGETHER):
         places = todo[start : start + TOGETHER]
-        began = time.monotonic()
+        began, before = time.monotonic(), each.evaluations
         images = each.take(places)
         found = references(images)
         rows = _rows(each.name, places, images, found, names)
-        run.append(rows, seconds=time.monotonic() - began)
+        work = each.evaluations - before
+        run.append(rows, evaluations=work, seconds=time.monotonic() - began)
         progress.advance(task, len(places))
     progress.remove_task(task)
 
