@@ -18,7 +18,7 @@ from mnemoscope.emm.sampling.options import Sampling, asked_seeds, read_seeds
 from mnemoscope.emm.training.snapshots import Snapshots, description
 from mnemoscope.emm.training.sources import Weights, network_of
 from mnemoscope.errors import UsageError
-from mnemoscope.run import read_rows, write_json
+from mnemoscope.run.run import read_rows, write_json
 
 FIXTURES = Path(__file__).parent / "fixtures" / "edm_networks"
 FILE, LABELLED = str(FIXTURES / "ddpmpp.safetensors"), str(FIXTURES / "adm_labels.safetensors")

@@ -16,8 +16,8 @@ from mnemoscope.emm.sampling.crew import Crew, crew
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds, written
 from mnemoscope.emm.training.sources import Weights, fingerprint
 from mnemoscope.errors import UsageError
-from mnemoscope.loading import pick_device
-from mnemoscope.run import Run
+from mnemoscope.model.loading import pick_device
+from mnemoscope.run.run import Run
 
 FOLDER = "images"
 

@@ -7,8 +7,8 @@ from typing import Any
 from mnemoscope.emm.optimum.options import Subset
 from mnemoscope.emm.optimum.run import run_optimum
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds
-from mnemoscope.loading import pick_device
-from mnemoscope.settings import one_of
+from mnemoscope.model.loading import pick_device
+from mnemoscope.run.settings import one_of
 
 RUN = ("label", "batch_size", "gallery", "runner", "gpus", "overwrite")
 

@@ -34,7 +34,7 @@ class Weights:
 
 def is_training(source: str) -> bool:
     """Whether a source is a run of `emm train`."""
-    from mnemoscope.run import read_json
+    from mnemoscope.run.run import read_json
 
     run = Path(source) / "run.json"
     return run.is_file() and read_json(run).get("command") == "emm-train"
