@@ -53,8 +53,7 @@ def noise_difference(trajectory: Trajectory, second_timestep: bool = False) -> F
     (step,) = trajectory.first(1)
     eps = step.eps_cond
     if second_timestep:
-        scheduler = trajectory.model.pipe.scheduler
-        scheduler.set_timesteps(trajectory.num_inference_steps)
+        assert step.levels is not None
         with torch.no_grad():
-            eps = trajectory.model.predict_noise(step.x_t, scheduler.timesteps[1].to(step.x_t.device), step.cond)
+            eps = step.eps_at(step.x_t, t=trajectory.timesteps[1], level=step.levels[1])
     return stretched(eps - step.x_t.float())

@@ -14,6 +14,7 @@ from mnemoscope.model.ablation import Branch, Layers
 from mnemoscope.model.cond import rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import value_places
+from mnemoscope.model.schedule import Level
 from mnemoscope.model.step import Step, refuse_null_branch
 
 GRAPH = 4  # samples without a graph that take about as much memory as one with it
@@ -27,6 +28,7 @@ class State:
     index: int
     t: Tensor
     x_t: Float[Tensor, "P S C h w"]
+    levels: Sequence[Level]  # of the sampling's steps
 
 
 class Probe:
@@ -155,7 +157,8 @@ class Probe:
         else:
             null_branch = refuse_null_branch(model.source, model.family.unguided)
         native_cond = model.predict(x_t, state.t, cond)
-        step = model.step(state.index, state.t, x_t, cond, self.guidance_scale, native_cond, null_branch)
+        about = (state.index, state.t, x_t, cond, self.guidance_scale, native_cond, null_branch)
+        step = model.step(*about, levels=state.levels)
         step.null = null
         return step
 

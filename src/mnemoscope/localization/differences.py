@@ -82,7 +82,9 @@ class Differences:
         self.x_t: Tensor = start.x_t
         self.cond: Cond = start.cond
         self.null: Cond | None = start.null
-        self.t: Tensor = sampler.timesteps[1 if setting.compat else 0]
+        index = 1 if setting.compat else 0
+        self.t: Tensor = sampler.timesteps[index]
+        self.level = sampler.levels[index]
         self.plain = self.of(slice(None), None)
 
     def of(self, samples: Any, gain: Float[Tensor, "B N"] | None) -> Float[Tensor, "B C h w"]:
@@ -109,8 +111,7 @@ class Differences:
         model = self.model
         if model.prediction_type == "epsilon":
             return stretched(native.float() - x_t.float())
-        alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, self.t)
-        return stretched(-schedule.to_x0(native.float(), x_t.float(), alpha, sigma, model.prediction_type))
+        return stretched(-schedule.to_x0(native.float(), x_t.float(), *self.level, model.prediction_type))
 
 
 def _blocked(cond: Cond, gain: Tensor | None) -> Cond:

@@ -80,7 +80,7 @@ def sampled(
     found = []
     for index in steps:
         x_t, t = start.state(index)
-        found.append(State(index, t, x_t.unflatten(0, (len(prompts), len(seeds)))))
+        found.append(State(index, t, x_t.unflatten(0, (len(prompts), len(seeds))), sampler.levels))
     return found
 
 
@@ -93,12 +93,12 @@ def noised(
 ) -> list[State]:
     """Each prompt's training image with the noise of each seed, at the timesteps of these steps."""
     noise = model.initial_noise(seeds)
-    timesteps = Trajectory(model, "", num_inference_steps=num_inference_steps).timesteps
+    sampler = model.sampler(num_inference_steps, 1)
     found = []
     for index in steps:
-        alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, timesteps[index])
+        alpha, sigma = sampler.levels[index]
         x_t = alpha * latents[:, None] + sigma * noise[None]
-        found.append(State(index, timesteps[index], x_t.to(model.dtype)))
+        found.append(State(index, sampler.timesteps[index], x_t.to(model.dtype), sampler.levels))
     return found
 
 

@@ -10,7 +10,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.jacobian import Field
-from mnemoscope.model.schedule import alpha_sigma
+from mnemoscope.model.schedule import Level, alpha_sigma
 from mnemoscope.model.step import Step, refuse_null_branch
 from mnemoscope.model.trajectory import Trajectory
 
@@ -54,7 +54,8 @@ class Contrast:
             return step.eps_at(x, branch="uncond", samples=samples)
         cond = other.encode(self.trajectory.prompts, x.shape[1:])
         cond = rows(other.family.guided(cond, step.guidance_scale), samples.to(other.device))
-        return other.predict_noise(x.to(other.device, other.dtype), step.t.to(other.device), cond).to(x.device)
+        own = x.to(other.device, other.dtype), step.t.to(other.device), cond, Level(step.alpha, step.sigma)
+        return other.predict_noise(*own).to(x.device)
 
 
 @lru_cache(maxsize=1)

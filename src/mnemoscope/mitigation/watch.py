@@ -43,11 +43,14 @@ class Watch:
             network.register_forward_pre_hook(self._before, with_kwargs=True),
             network.register_forward_hook(self._after, with_kwargs=True),
         ]
+        before = vars(scheduler).get("step")  # the caller's own, where there is one
         scheduler.step = self._stepping(scheduler.step)
         try:
             yield
         finally:
             del scheduler.step
+            if before is not None:
+                scheduler.step = before
             for handle in handles:
                 handle.remove()
 

@@ -73,6 +73,11 @@ class Denoiser(Editable):
         return self.family.latent_shape
 
     @property
+    def units(self) -> schedule.Units:
+        """Unit of the text's push; see `mnemoscope.model.schedule.units`."""
+        return schedule.units(self.pipe.scheduler)
+
+    @property
     def device(self) -> torch.device:
         return self.network.device
 
@@ -86,7 +91,7 @@ class Denoiser(Editable):
         return weights_hash(self.modules)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the model in a run record: source, family, weights, scheduler, dtype, latent shape."""
+        """What identifies the model in a run record; see `mnemoscope.model.identity`."""
         return description(self)
 
     @torch.no_grad()
@@ -121,9 +126,14 @@ class Denoiser(Editable):
         self.network_evaluations += len(x_t)
         return steered(self.network, self.family.predict, x_t, t, cond)
 
-    def predict_noise(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
-        """Noise predicted at x_t, eps, whatever the network itself predicts; differentiable, in float32."""
-        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
+    def predict_noise(
+        self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond, level: schedule.Level | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Noise predicted at x_t, eps, whatever the network itself predicts; differentiable, in float32.
+
+        `level` is that of x_t, where it is not the training schedule's at t.
+        """
+        alpha, sigma = level or schedule.alpha_sigma(self.pipe.scheduler, t)
         native = self.predict(x_t, t, cond)
         return schedule.to_eps(native.float(), x_t.float(), alpha, sigma, self.prediction_type)
 
@@ -164,22 +174,12 @@ class Denoiser(Editable):
         native_cond: Tensor,
         null_branch: Any,
         timesteps: Tensor | None = None,
+        levels: Sequence[schedule.Level] | None = None,
     ) -> Step:
-        """A step of this model from its conditional prediction; the other branch is computed when it is asked for."""
-        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t)
-        return Step(
-            index=index,
-            t=t,
-            x_t=x_t,
-            cond=cond,
-            alpha=alpha,
-            sigma=sigma,
-            guidance_scale=guidance_scale,
-            model=self,
-            native_cond=native_cond,
-            null_branch=null_branch,
-            timesteps=timesteps,
-        )
+        """A step from its conditional prediction, at its solver's level, else the training schedule's."""
+        alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t) if levels is None else levels[index]
+        about = (index, t, x_t, cond, alpha, sigma, guidance_scale, self, native_cond, null_branch)
+        return Step(*about, timesteps=timesteps, levels=levels)
 
     def steps(
         self,

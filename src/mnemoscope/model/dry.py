@@ -1,6 +1,5 @@
 """Dry runs of a user's own pipeline: what its network would be given, and its solver then; nothing is drawn."""
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.schedule import copied
 
 
 class Recorded(NamedTuple):
@@ -46,7 +46,7 @@ def dry_run(
         nonlocal left
         left -= 1
         if not left:
-            found.append((_bound(module, args, kwargs), copy.deepcopy(pipe.scheduler)))
+            found.append((_bound(module, args, kwargs), copied(pipe.scheduler)))
             raise _Reached
 
     def at_encoder(name: str) -> Any:

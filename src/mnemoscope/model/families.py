@@ -1,6 +1,5 @@
 """What differs between model families: the conditioning, the network's other inputs, the null branch, decoding."""
 
-import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.model.cond import Cond
+from mnemoscope.model.schedule import copied
 
 
 class Family:
@@ -65,7 +65,7 @@ class Family:
 
     def solver(self, steps: int, shape: Sequence[int]) -> Any:
         """A solver of the pipeline's kind of our own, with the timesteps of so many steps at this size."""
-        solver = copy.deepcopy(self.pipe.scheduler)
+        solver = copied(self.pipe.scheduler)
         solver.set_timesteps(steps, device=self.network.device)
         return solver
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model import schedule
 from mnemoscope.model.cond import Cond, concatenate
 from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.step import Step, refuse_null_branch
@@ -45,6 +46,7 @@ class Sampler:
             raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
         self.scheduler = model.family.solver(num_inference_steps, shape or model.latent_shape)
         self.timesteps: Tensor = self.scheduler.timesteps
+        self.levels: Sequence[schedule.Level] = schedule.levels(self.scheduler)
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
         """The steps in order; no gradient is recorded unless `graph` is set."""
@@ -82,9 +84,10 @@ class Sampler:
         return x, Start(self, prompts, seeds, self._scaled(x, 0), cond), generators
 
     def _extra(self, generators: list[torch.Generator]) -> dict[str, Any]:
-        """What the solver takes beside the prediction: a generator for each sample, if it draws noise."""
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        return {"generator": generators} if takes_generator else {}
+        """What the solver takes beside the prediction: a generator for each sample, and the pipeline's own eta."""
+        takes, gives = (inspect.signature(f).parameters for f in (self.scheduler.step, self.model.pipe.__call__))
+        extra: dict[str, Any] = {"eta": gives["eta"].default} if "eta" in takes and "eta" in gives else {}
+        return extra | ({"generator": generators} if "generator" in takes else {})
 
     def _changes(self, point: str) -> list[Callable]:
         return [change for p, change in self.edits if p == point]
@@ -181,7 +184,7 @@ class Sampler:
     ) -> Step:
         """A step of this sampling from its conditional prediction; `null` is a conditioning in place of no prompt's."""
         scale, ts = self.guidance_scale, self.timesteps
-        step = self.model.step(index, t, x_t, cond, scale, native_cond, null_branch, ts)
+        step = self.model.step(index, t, x_t, cond, scale, native_cond, null_branch, ts, self.levels)
         step.progress, step.null = index / len(ts), null
         return step
 

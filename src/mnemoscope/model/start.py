@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, rows
+from mnemoscope.model.schedule import Level
 from mnemoscope.model.step import Step
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Solver(Protocol):
     guidance_scale: int | float
     num_inference_steps: int
     timesteps: Tensor
+    levels: Sequence[Level]
 
     def look(self, start: "Start") -> Step:
         """The first step as it stands, without a graph."""
@@ -127,7 +129,9 @@ class Start:
             else lambda: native_uncond
         )
         native_cond = model.predict(x_t, t, cond)
-        step = model.step(index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps)
+        step = model.step(
+            index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps, solver.levels
+        )
         step.null = own
         return step
 

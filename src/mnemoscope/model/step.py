@@ -1,6 +1,6 @@
 """One sampling step with its two branches named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -23,9 +23,9 @@ class Step:
     """What the network predicted at x_t, for the prompt and for no prompt, in noise units and in its own.
 
     `x_t` is the network's input, so that one more forward pass at it recomputes attention, activations or gradients;
-    `x_prev` is what the solver made of the step. `alpha` and `sigma` scale image and noise in x_t; `timesteps` are
-    those of the whole sampling, where the step is part of one; `null` conditions the unconditional branch elsewhere,
-    where it is not the model's own that does.
+    `x_prev` is what the solver made of the step. `alpha` and `sigma` scale image and noise in x_t, as the solver's own
+    table has them at `index`; `timesteps` and `levels` are those of the whole sampling, where the step is part of one;
+    `null` conditions the unconditional branch elsewhere, where it is not the model's own that does.
     """
 
     index: int
@@ -41,6 +41,7 @@ class Step:
     progress: float = 0.0  # share of the sampling steps done before this one
     x_prev: Float[Tensor, "B C h w"] | None = None
     timesteps: Tensor | None = None
+    levels: Sequence[schedule.Level] | None = None
     null: Cond | None = None
 
     @property
@@ -84,6 +85,38 @@ class Step:
         self.native = native.to(self.native_cond.dtype)
 
     @property
+    def push(self) -> Float[Tensor, "B C h w"]:
+        """What the text changes in the predicted clean image, x0_cond - x0_uncond, in float32.
+
+        Straight from the network's own predictions, so that it is finite at pure noise too. Raises `UsageError` where
+        the model has no unconditional branch, and for predicted noise at pure noise.
+        """
+        difference = self.native_cond.float() - self.native_uncond.float()
+        return schedule.to_push(difference, self.alpha, self.sigma, self.model.prediction_type)
+
+    def pushed(self, units: schedule.Units | None = None) -> Float[Tensor, "B C h w"]:
+        """The text's push in the unit of the model's schedule, or in another: `push`, or eps_cond - eps_uncond.
+
+        Raises `UsageError` for the unit of noise at pure noise, where it is zero whatever the prompt.
+        """
+        if (units or self.model.units) == "x0":
+            return self.push
+        if self.pure_noise:
+            raise UsageError("At pure noise the push is zero in units of eps, whatever the prompt; ask for units=x0.")
+        return self.eps_cond - self.eps_uncond
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether x_t holds nothing of the image, so that the predicted noise is x_t itself, whatever the prompt."""
+        return self.alpha <= schedule.PURE_NOISE and self.model.prediction_type != "epsilon"
+
+    def require_image(self, name: str) -> None:
+        """Raise `UsageError` at pure noise, for a method that is undefined there."""
+        if self.pure_noise:
+            later = "a later one, as by steps=[1]"
+            raise UsageError(f"{name} is undefined at step {self.index}, where x_t is pure noise; look at {later}.")
+
+    @property
     def x0_hat(self) -> Float[Tensor, "B C h w"]:
         """Clean latents that the solver's prediction implies, in float32."""
         native, x_t = self.native.float(), self.x_t.float()
@@ -94,22 +127,26 @@ class Step:
         x: Float[Tensor, "N C h w"],
         *,
         t: Tensor | None = None,
+        level: schedule.Level | None = None,
         branch: Branch = "cond",
         samples: Int[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "N C h w"]:
         """Noise that the network predicts at other latents, or at another time, with a graph to all that wants one.
 
         `samples` says which sample's prompt each of the N latents belongs to; without it there is one for each sample.
+        `level` is that of another time `t`, where it is not the training schedule's.
         """
+        level = schedule.Level(self.alpha, self.sigma) if t is None else level
         t = self.t if t is None else t
         cond = self.cond if samples is None else rows(self.cond, samples)
         if branch == "cond" or (branch == "guided" and not self.guided):
-            return self.model.predict_noise(x, t, cond)
+            return self.model.predict_noise(x, t, cond, level)
         own = self.null if self.null is None or samples is None else rows(self.null, samples)
-        eps_uncond = self.model.predict_noise(x, t, own or self.model.null(len(x), x.shape[1:], self.guidance_scale))
+        own = own or self.model.null(len(x), x.shape[1:], self.guidance_scale)
+        eps_uncond = self.model.predict_noise(x, t, own, level)
         if branch == "uncond":
             return eps_uncond
-        return eps_uncond + self.guidance_scale * (self.model.predict_noise(x, t, cond) - eps_uncond)
+        return eps_uncond + self.guidance_scale * (self.model.predict_noise(x, t, cond, level) - eps_uncond)
 
     def select(self, index: Int[Tensor, " N"]) -> "Step":
         """The step of some of its samples."""

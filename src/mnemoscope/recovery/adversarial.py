@@ -68,7 +68,7 @@ def _noised(model: Denoiser, x0: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor
     alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, t)
     clean = x0.to(model.device).float()
     x_t = alpha * clean + sigma * eps
-    return x_t, schedule.from_eps(eps.expand_as(clean), x_t, alpha, sigma, model.prediction_type)
+    return x_t, schedule.target(clean, eps.expand_as(clean), alpha, sigma, model.prediction_type)
 
 
 def overlap(sets: Sequence[Sequence[int]]) -> float | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.schedule import Level
 from mnemoscope.model.start import Start
 from mnemoscope.model.step import Step
 
@@ -113,7 +114,8 @@ def _base_prediction(
     base: Denoiser, conds: tuple[Cond | None, Cond | None], reference: Reference, step: Step
 ) -> Float[Tensor, "B C h w"]:
     x_t = step.x_t.to(base.device, base.dtype)
-    cond, null = (None if c is None else base.predict_noise(x_t, step.t, c) for c in conds)
+    level = Level(step.alpha, step.sigma)
+    cond, null = (None if c is None else base.predict_noise(x_t, step.t, c, level) for c in conds)
     if cond is None or null is None:
         found = null if cond is None else cond
         assert found is not None
