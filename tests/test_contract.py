@@ -8,9 +8,9 @@ import torch
 
 import mnemoscope as mn
 import tiny
-from mnemoscope import planted, registry, stats
+from mnemoscope import registry
+from mnemoscope.methods import contract
 from mnemoscope.model import ablation
-from mnemoscope.registry import Method
 
 CONTROLS = {"random", "uncond_norm"}  # they say by their docstring that they do not detect
 SILENT = {"last_step_difference"}  # the planted model knows its images without a prompt too: at t = 1 nothing is left
@@ -29,32 +29,13 @@ def values(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "name"), METHODS)
-def test_values_are_finite_and_one_a_sample(planted: mn.Denoiser, kind: str, name: str) -> None:
-    found = values(planted, ["memorized 0", "ordinary 1", ""], name)
-    assert found.shape == (6,) and found.isfinite().all() and not found.requires_grad
+def test_detectors_keep_the_contract_that_strangers_are_told_of(kind: str, name: str) -> None:
+    contract.check(name, kind, is_control=name in CONTROLS | SILENT, **GIVEN.get(name, {}))
 
 
 @pytest.mark.parametrize(("kind", "name"), METHODS)
-def test_values_are_the_same_twice_and_in_any_batch(planted: mn.Denoiser, kind: str, name: str) -> None:
-    prompts = ["memorized 0", "ordinary 1", "memorized 2", "a photo"]
-    whole = values(planted, prompts, name)
-    assert torch.equal(whole, values(planted, prompts, name))
-    alone = torch.cat([values(planted, [p], name) for p in prompts])
-    torch.testing.assert_close(whole, alone, rtol=1e-5, atol=1e-6)
-    turned = values(planted, prompts[::-1], name).reshape(4, 2).flip(0).flatten()
-    torch.testing.assert_close(whole, turned, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(("kind", "name"), [m for m in METHODS if m.values[1] not in CONTROLS | SILENT])
-def test_memorized_prompts_score_higher(planted: mn.Denoiser, kind: str, name: str) -> None:
-    found = registry.detection(name)
-    memorized, ordinary = (_per_prompt(planted, found, said) for said in (True, False))
-    assert stats.auc(memorized, ordinary) == 1
-
-
-def _per_prompt(model: mn.Denoiser, found: Method, memorized: bool):
-    per_seed = values(model, planted.prompts(memorized), found.name).reshape(-1, len(SEEDS)).double()
-    return (per_seed.amax(1) if found.over_seeds == "max" else per_seed.mean(1)).numpy()
+def test_values_of_no_prompt_are_finite(planted: mn.Denoiser, kind: str, name: str) -> None:
+    assert values(planted, [""], name).isfinite().all()
 
 
 @pytest.mark.parametrize("name", registry.names("score"))

@@ -79,11 +79,16 @@ def run_detection(
     }
     where = detection.conditions(model)
     fixed = stored_threshold(threshold, where) if threshold else None
-    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
     known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
     size = max(1, batch_size(model, batch) // detection.seeds)
     with Run(
-        out, "detect", settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+        out,
+        "detect",
+        settings,
+        overwrite=overwrite,
+        model=model.describe(),
+        method=found.about,
+        device=str(model.device),
     ) as run:
 
         def work(batch: list[Prompt]) -> list[Row]:

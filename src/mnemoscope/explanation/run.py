@@ -55,12 +55,11 @@ def run_explanation(
         "params": explanation.parameters,
         "content": content_id or content_hash([p.id for p in prompts]),
     }
-    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
     room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1)
     known = {p.id: {"label": p.label, "kind": p.kind} for p in prompts}
     kind = "regions" if maps else "explain"
     with Run(
-        out, kind, settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+        out, kind, settings, overwrite=overwrite, model=model.describe(), method=found.about, device=str(model.device)
     ) as run:
 
         def work(batch: list[Prompt]) -> list[Row]:

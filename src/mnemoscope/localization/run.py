@@ -59,9 +59,14 @@ def run_localization(
         "params": given,
         "content": content_hash([p.id for p in listed] + [f"n-{p.id}" for p in negatives]),
     }
-    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": found.cost}
     with Run(
-        out, "localize", settings, overwrite=overwrite, model=model.describe(), method=about, device=str(model.device)
+        out,
+        "localize",
+        settings,
+        overwrite=overwrite,
+        model=model.describe(),
+        method=found.about,
+        device=str(model.device),
     ) as run:
         more = {"batch": batch} if "batch" in found.parameters else {}
         ready = prepare(run, model, [p.text for p in negatives], found, {**more, **given})

@@ -29,7 +29,7 @@ class Measurement:
     how many references are kept for each image, `gallery` how many images a report shows.
     """
 
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[registry.Name, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     threshold: int | float | None = None
     top: int = 10
@@ -49,7 +49,10 @@ def run_measurement(
 ) -> dict[str, Any]:
     """Measure all images into a run and return its summary; an image that cannot be read is a failed row."""
     given = parameters(measurement)
+    origins = {name: dict(method.origin) for name, method in methods(measurement).items() if method.origin}
     settings = {**asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
+    settings |= {"metrics": [m if isinstance(m, str) else m.__name__ for m in measurement.metrics]}
+    settings |= {"origins": origins} if origins else {}
     identity = asdict(descriptor.identity)
     there = listed(sources, descriptor, measurement.threshold)
     with Run(out, "measure", settings, overwrite=overwrite, features=identity) as run:
@@ -74,27 +77,34 @@ def run_measurement(
 
 def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:
     """The parameters of each measure, given as `measure.parameter`; raises `UsageError` for what there is not."""
-    known = registry.names("measure")
-    given: dict[str, dict[str, Any]] = {name: {} for name in measurement.metrics or known}
+    found = methods(measurement)
+    given: dict[str, dict[str, Any]] = {name: {} for name in found}
     for key, value in measurement.params.items():
         name, dot, own = key.partition(".")
         if not dot or name not in given:
             raise UsageError(f"--param {key} names no measure that is taken; write MEASURE.PARAMETER=value.")
         given[name][own] = value
-    return {name: registry.checked(registry.get("measure", name), own) for name, own in given.items()}
+    return {name: registry.checked(found[name], own) for name, own in given.items()}
+
+
+def methods(measurement: Measurement) -> dict[str, registry.Method]:
+    """The measures by their names: those asked for, by name, file or function, or else all that there are."""
+    asked = measurement.metrics or registry.names("measure")
+    found = [registry.get("measure", each) for each in asked]
+    return {method.name: method for method in found}
 
 
 def measured(
     comparison: Comparison, measurement: Measurement, given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Measured]:
     """What each measure says; measures that were not asked for by name are left out where something they need lacks."""
-    there, said = comparison.known, {}
+    there, said, all_methods = comparison.known, {}, methods(measurement)
     for name, own in given.items():
-        found = registry.get("measure", name)
+        found = all_methods[name]
         lacking = [need for need in found.needs if need not in there]
         if not lacking:
             said[name] = found.function(comparison, **own)
-        elif name in measurement.metrics:
+        elif measurement.metrics:
             raise UsageError(f"The measure {name} needs {' and '.join(lacking)}; give them, or leave it out.")
     return said
 

@@ -19,7 +19,7 @@ from mnemoscope.model.trajectory import Steps, Trajectory
 
 
 def detect(
-    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+    trajectory: Trajectory, method: registry.Name, *, steps: Steps | None = None, **parameters: Any
 ) -> Float[Tensor, " B"]:
     """Score of each sample by a method's name, higher = more memorized; a score is averaged over the chosen steps.
 
@@ -31,12 +31,12 @@ def detect(
     if found.kind == "score":
         return series(trajectory, method, steps=steps, **parameters).mean(dim=0)
     if steps is not None:
-        raise UsageError(f"detect method '{method}' chooses its steps itself; leave out steps.")
+        raise UsageError(f"detect method '{found.name}' chooses its steps itself; leave out steps.")
     return found.function(trajectory, **registry.checked(found, parameters))
 
 
 def series(
-    trajectory: Trajectory, method: str, *, steps: Steps | None = None, **parameters: Any
+    trajectory: Trajectory, method: registry.Name, *, steps: Steps | None = None, **parameters: Any
 ) -> Float[Tensor, "steps B"]:
     """A score's value at each of the chosen steps, for each sample."""
     found = registry.get("score", method)
@@ -47,7 +47,7 @@ def series(
 
 
 def explain(
-    trajectory: Trajectory, method: str, *, score: registry.Score | None = None, **parameters: Any
+    trajectory: Trajectory, method: registry.Name, *, score: registry.Score | None = None, **parameters: Any
 ) -> Float[Tensor, "B L"] | Float[Tensor, "B h w"]:
     """What each token contributes to a score, or each latent pixel to what was memorized; one row or map a sample.
 
@@ -62,7 +62,7 @@ def explain(
 
 
 def localize(
-    model: Denoiser, prompts: Sequence[str] | str, method: str = "neurons", **parameters: Any
+    model: Denoiser, prompts: Sequence[str] | str, method: registry.Name = "neurons", **parameters: Any
 ) -> list[Located]:
     """Neurons that each prompt's memorization needs, one entry a prompt; see `mnemoscope.localizers`.
 
@@ -75,7 +75,7 @@ def localize(
 
 @contextmanager
 def mitigate(
-    model: Denoiser, method: str, *, threshold: int | float | str | Path | None = None, **parameters: Any
+    model: Denoiser, method: registry.Name, *, threshold: int | float | str | Path | None = None, **parameters: Any
 ) -> Iterator[list[dict[str, Any]]]:
     """Mitigate every sampling that begins while the block is open; yields a list of what was seen and done.
 

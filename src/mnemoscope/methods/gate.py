@@ -44,9 +44,10 @@ class Gate:
         if not isinstance(known, dict) or "method" not in known:
             raise UsageError(f"{file} is no summary of a detection: it has no conditions that its threshold holds for.")
         params = dict(known.get("params") or {})
-        if known["method"] not in registry.names("score") or params.pop("steps", 1) != 1:
+        found = registry.detection(known["method"])
+        if found.kind != "score" or params.pop("steps", 1) != 1:
             raise UsageError(f"{file} was calibrated on more than the first step; calibrate a score with steps=1.")
-        usual = registry.get("score", known["method"]).parameters
+        usual = found.parameters
         own = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
         return cls(stored_threshold(file, known), known["method"], own, int(known.get("seeds", 1)), file)
 

@@ -42,6 +42,7 @@ def conditions(
     return {
         **{k: about[k] for k in MODEL_KEYS},
         "method": method,
+        **({"origin": dict(found.origin)} if found.origin else {}),
         "params": json.loads(json.dumps(known)),
         "seeds": seeds,
         "num_inference_steps": num_inference_steps,

@@ -30,7 +30,7 @@ class Guard:
         pipe: DiffusionPipeline,
         *,
         threshold: int | float | str | Path,
-        mitigation: str = "embedding_descent",
+        mitigation: registry.Name = "embedding_descent",
         **parameters: Any,
     ) -> None:
         self.model = Denoiser(pipe)

@@ -93,8 +93,7 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
 
 def _measure(name: str, summary: Row) -> Row:
     """A measure with its numbers, each with its interval, as the table shows them."""
-    known = name in registry.names("measure")
-    found = registry.get("measure", name) if known else None
+    found = registry.get("measure", name) if name in registry.names("measure") else None  # one from outside may be gone
     numbers = [
         (key.replace("_", " "), _said(value), _ends(summary.get(f"{key}_interval")))
         for key, value in summary.items()

@@ -1,0 +1,140 @@
+"""The contract of each kind of method, as a function that the author of a method calls in a test of their own."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnemoscope import planted, registry, stats
+from mnemoscope.errors import UsageError
+from mnemoscope.methods import by_name
+from mnemoscope.model import ablation
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.registry import Method
+
+SEEDS = [3, 4]
+STEPS = 20  # of a sampling of the planted model
+
+
+def check(method: registry.Name, kind: str, *, is_control: bool = False, **given: Any) -> None:
+    """Raise `AssertionError` with what is wrong if a method breaks the contract of its kind; takes a few seconds.
+
+    `kind` is score, detect, explain, mitigate, caption, localize or measure. Scores, detectors, explanations and
+    mitigations are tried on the planted model; `is_control` exempts a detector from telling memorized prompts from
+    ordinary ones. A localizer needs `model=`, a measure `comparison=`. Other keywords are the method's parameters.
+    """
+    if kind not in CHECKS:
+        raise UsageError(f"There is no contract for '{kind}'; there is one for {', '.join(CHECKS)}.")
+    found = registry.detection(method) if kind in ("score", "detect") else registry.get(kind, method)
+    assert found.summary or found.origin, f"{found.name} says nothing of itself; give it a docstring"
+    CHECKS[kind](method, found, is_control, given)
+
+
+def _sampled(method: registry.Name, prompts: Sequence[str], given: Mapping[str, Any]) -> Tensor:
+    texts = [p for p in prompts for _ in SEEDS]
+    trajectory = Trajectory(planted.model(), texts, SEEDS * len(prompts), num_inference_steps=STEPS)
+    return by_name.detect(trajectory, method, **given)
+
+
+def _detects(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    prompts = ["memorized 0", "ordinary 1", "memorized 2", "a photo"]
+    whole = _sampled(method, prompts, given)
+    assert whole.shape == (len(prompts) * len(SEEDS),), f"{found.name} gives {tuple(whole.shape)}, not one a sample"
+    assert bool(whole.isfinite().all()), f"{found.name} is not finite everywhere: {whole.tolist()}"
+    assert not whole.requires_grad, f"{found.name} keeps a graph under detect"
+    assert torch.equal(whole, _sampled(method, prompts, given)), f"{found.name} is not the same twice"
+    alone = torch.cat([_sampled(method, [p], given) for p in prompts])
+    _same(found, whole, alone, "depends on the batch")
+    turned = _sampled(method, prompts[::-1], given).reshape(len(prompts), -1).flip(0).flatten()
+    _same(found, whole, turned, "depends on the order of the batch")
+    if not is_control:
+        memorized, ordinary = (_per_prompt(method, found, said, given) for said in (True, False))
+        auc = stats.auc(memorized, ordinary)
+        assert auc == 1, f"{found.name} does not score memorized prompts of the planted model higher: AUC {auc:.3f}"
+
+
+def _per_prompt(method: registry.Name, found: Method, is_memorized: bool, given: Mapping[str, Any]) -> np.ndarray:
+    values = _sampled(method, planted.prompts(is_memorized), given).reshape(-1, len(SEEDS)).double()
+    return (values.amax(1) if found.over_seeds == "max" else values.mean(1)).numpy()
+
+
+def _same(found: Method, one: Tensor, other: Tensor, how: str) -> None:
+    is_close = one.shape == other.shape and torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert is_close, f"{found.name} {how}: {one.flatten()[:4].tolist()} and {other.flatten()[:4].tolist()}"
+
+
+def _explains(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    def values(prompts: list[str]) -> Tensor:
+        return by_name.explain(Trajectory(planted.model(), prompts, SEEDS[0], num_inference_steps=3), method, **given)
+
+    prompts = ["memorized 0", "a photo of ordinary 1"]
+    whole = values(prompts)
+    dimensions = 2 if found.gives == "tokens" else 3
+    assert whole.ndim == dimensions and len(whole) == 2, f"{found.name} gives {tuple(whole.shape)}"
+    assert bool(whole.isfinite().all()), f"{found.name} is not finite everywhere"
+    _same(found, whole, torch.cat([values([p]) for p in prompts]), "depends on the batch")
+
+
+def _mitigates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    model = planted.model()
+
+    def drawn() -> Tensor:
+        steps = list(model.steps(["memorized 0", "ordinary 1"], SEEDS, num_inference_steps=5, guidance_scale=3.0))
+        return torch.stack([step.x_t for step in steps])
+
+    weights, before = _weights(model), drawn()
+    with by_name.mitigate(model, method, **given):
+        inside = drawn()
+    assert bool(inside.isfinite().all()), f"{found.name} gives samples that are not finite"
+    assert not torch.equal(inside, before), f"{found.name} changes no sample"
+    assert _weights(model) == weights, f"{found.name} leaves other weights behind"
+    assert torch.equal(drawn(), before), f"{found.name} leaves other samples behind"
+
+
+def _weights(model: Denoiser) -> str:
+    state = model.network.state_dict()
+    return hashlib.sha256(b"".join(v.detach().cpu().contiguous().numpy().tobytes() for v in state.values())).hexdigest()
+
+
+def _transforms(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    caption = "a red fox in front of two blue doors"
+    one, again = (found.function(caption, np.random.default_rng(0), **given) for _ in range(2))
+    assert isinstance(one, str), f"{found.name} gives {type(one).__name__}, not a text"
+    assert one == again, f"{found.name} is not the same for the same generator"
+
+
+def _locates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    own = dict(given)
+    model = own.pop("model")
+    prompts = ["a cat", "a red bicycle"]
+    whole = by_name.localize(model, prompts, method, **own)
+    assert [each.prompt for each in whole] == prompts, f"{found.name} does not give one entry a prompt"
+    for each in whole:
+        assert ablation.checked(model, each.neurons) == each.neurons, f"{found.name} names neurons that are none"
+    turned = by_name.localize(model, prompts[::-1], method, **own)[::-1]
+    assert [e.neurons for e in turned] == [e.neurons for e in whole], f"{found.name} depends on the order of the batch"
+
+
+def _measures(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    own = dict(given)
+    comparison = own.pop("comparison")
+    one, again = (found.function(comparison, **own) for _ in range(2))
+    for name, values in one.columns.items():
+        assert len(values) == len(comparison.generated), f"{found.name} has not one {name} an image"
+        assert np.array_equal(values, again.columns[name], equal_nan=True), f"{found.name} is not the same twice"
+    assert one.columns or one.summary, f"{found.name} says nothing"
+
+
+CHECKS: dict[str, Callable[[registry.Name, Method, bool, Mapping[str, Any]], None]] = {
+    "score": _detects,
+    "detect": _detects,
+    "explain": _explains,
+    "mitigate": _mitigates,
+    "caption": _transforms,
+    "localize": _locates,
+    "measure": _measures,
+}
