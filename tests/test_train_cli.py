@@ -1,7 +1,6 @@
 """The train command: every option, its files and report, wrong settings in one sentence, several processes."""
 
 import dataclasses
-import inspect
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 import mnemoscope as mn
 import tiny
 from mnemoscope import cli
+from mnemoscope.cli.command import COMMON
 from mnemoscope.report import train as shown
 from mnemoscope.report.command import command_line
 from mnemoscope.report.reading import headline, read
@@ -61,7 +61,7 @@ def test_every_field_is_an_option_with_the_same_default() -> None:
                 assert option.default == field.default, field.name
             assert option.multiple == str(field.type).startswith("tuple"), field.name
     names = {field.name for kind in KINDS for field in dataclasses.fields(kind)}
-    assert set(OPTIONS) - names == {"model", "out", "unet", "overwrite", "config", "help"} & set(OPTIONS)
+    assert set(OPTIONS) - names - set(COMMON) == {"model", "out", "unet", "overwrite"}
 
 
 EVERY = """
@@ -221,8 +221,3 @@ def test_ctrl_c_leaves_130_and_the_same_command_goes_on(base: Path, source: Path
     assert err == "mnemoscope: interrupted; the same command goes on where it was.\n"
     (checkpoint,) = tmp_path.glob("run/checkpoints/step-*")
     assert len(read_rows(tmp_path / "run")) == int(checkpoint.name[5:]) < 500
-
-
-def test_the_signature_is_complete() -> None:
-    signature = inspect.signature(cli.training.train).parameters
-    assert {name for name in OPTIONS if name != "help"} == set(signature)

@@ -182,14 +182,14 @@ def test_wrong_data_get_one_sentence(files: dict, options: dict, said: str, tmp_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"conditioning": "blip"}, "--conditioning blip is not known; give original or nolevel"),
+        ({"conditioning": "blip"}, "--conditioning blip is not known; give original, nolevel"),
         ({"duplication": "dup_both"}, "--duplication dup_both is not known"),
-        ({"repeats": 0}, "--repeats is 0; give 1 or more"),
+        ({"repeats": 0}, "--repeats 0 was given; give 1 or more"),
         ({"base_ratio": 1}, "--base and --base-ratio go together"),
         ({"base": "x"}, "--base and --base-ratio go together"),
-        ({"duplicated": 1.5}, "--duplicated is 1.5; give a number from 0 to 1"),
-        ({"probability": -0.1}, "--probability is -0.1; give a number from 0 to 1"),
-        ({"subset": 1.5}, "--subset is 1.5; give a number from 0 to 1"),
+        ({"duplicated": 1.5}, "--duplicated 1.5 was given; give a number from 0 to 1"),
+        ({"probability": -0.1}, "--probability -0.1 was given; give a number from 0 to 1"),
+        ({"subset": 1.5}, "--subset 1.5 was given; give a whole number, or a share"),
         ({"subset": 0}, "--subset 0 leaves no picture"),
         ({"captions": "nowhere.json"}, "There is no captions file nowhere.json"),
         ({"duplication": "image", "conditioning": "multiple"}, "multiple draws from all captions anyway; use"),
@@ -197,7 +197,7 @@ def test_wrong_data_get_one_sentence(files: dict, options: dict, said: str, tmp_
         ({"transform": ("shuffle",)}, "There is no caption method 'shuffle'"),
         ({"transform": ("random_words:size=2",)}, "has no parameter 'size'; it takes: count, tokenizer"),
         ({"transform": ("random_words:count=0",)}, "random_words got count=0; give 1 or more"),
-        ({"resolution": 4}, "--resolution is 4; give a number from 8 to 8192"),
+        ({"resolution": 4}, "--resolution 4 was given; give a number from 8 to 8192"),
     ],
 )
 def test_wrong_options_get_one_sentence(options: dict, said: str) -> None:

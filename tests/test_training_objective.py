@@ -401,8 +401,8 @@ def test_the_text_encoder_gets_a_gradient_through_the_noise():
     [
         ({"snr_gamma": 0}, "--snr-gamma 0 was given; give a number above 0, or leave it out."),
         ({"hard_threshold": math.nan}, "--hard-threshold nan was given; give a number above 0, or leave it out."),
-        ({"noise_offset": -0.1}, "--noise-offset -0.1 was given; give a number from 0 up, where 0 is none."),
-        ({"embedding_mixup": math.inf}, "--embedding-mixup inf was given; give a number from 0 up, where 0 is none."),
+        ({"noise_offset": -0.1}, "--noise-offset -0.1 was given; give 0 or more."),
+        ({"embedding_mixup": math.inf}, "--embedding-mixup inf was given; give 0 or more."),
         ({"threshold_form": "mean"}, "--threshold-form mean is not known; give joint or element."),
         ({"mixup": "pair"}, "--mixup pair is not known; give batch or sample."),
         (

@@ -27,6 +27,9 @@ def methods(*kinds: str) -> Any:
     return lambda incomplete: [n for kind in kinds for n in registry.names(kind) if n.startswith(incomplete)]
 
 
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")
+]
 Device = Annotated[str, of(RUN, "auto, cpu, cuda, cuda:1, mps.")]
 Detector = Annotated[
     str, of(METHOD, "Detection method; see mnemoscope list detect.", autocompletion=methods("score", "detect"))
@@ -68,7 +71,7 @@ class Model:
     """A model, what is put into it, and where it runs."""
 
     PANEL: ClassVar = MODEL
-    model: Annotated[str, typer.Argument(help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")]
+    model: ModelName
     unet: Annotated[Path | None, of(MODEL, "Folder of a U-Net to put in the place of the model's own.")] = None
     lora: Annotated[Path | None, of(MODEL, "LoRA weights to load into the model.")] = None
     scheduler: Annotated[str, of(MODEL, "own, ddim, ddpm, dpm++, euler, pndm or unipc.")] = "own"

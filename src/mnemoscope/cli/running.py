@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -52,7 +53,12 @@ def _run(asked: Asked, values: Mapping[str, Any], call: Call) -> Any:
 
 
 def default_folder(asked: Asked) -> Path:
-    """Where a run goes that was not told: runs/COMMAND-MODEL-TIME."""
+    """Where a run goes that was not told: runs/COMMAND-MODEL-TIME.
+
+    Raises `UsageError` where several processes make one run, which would each name another folder.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("No --out was given to several processes of one run; give the folder of the run.")
     first = next((p.name for p in asked.context.command.params if p.param_type_name == "argument"), "")
     subject = asked.values.get("model") or asked.values.get(first) or asked.values.get("data")
     name = re.sub(r"[^\w.-]+", "-", Path(str(subject)).stem if subject else "").strip("-.")

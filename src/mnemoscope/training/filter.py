@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Form = Literal["joint", "element"]
+from mnemoscope.training.options import Form
+
 GROUPS = ("memorized", "base")
 
 

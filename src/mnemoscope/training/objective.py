@@ -1,9 +1,8 @@
 """The training objective: what one batch costs, as a pure function of it and of keyed random numbers."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,53 +10,13 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.schedule import PREDICTION_TYPES
 from mnemoscope.training.embedding_noise import mixed, noisy
-from mnemoscope.training.filter import Form, Tally, below, text_push
+from mnemoscope.training.filter import Tally, below, text_push
 from mnemoscope.training.noise import Draws, noised, trained_prediction
+from mnemoscope.training.options import ObjectiveOptions
 from mnemoscope.training.weights import min_snr
 
 Predict = Callable[[Tensor, Tensor, Cond], Tensor]  # (x_t, one timestep a sample, conditioning) -> native prediction
-Mixup = Literal["batch", "sample"]
-
-
-@dataclass(frozen=True)
-class ObjectiveOptions:
-    """What the network has to predict, from which noise, and which samples count how much.
-
-    `prediction_type` replaces the scheduler's own, and is then to be saved with it. Raises `UsageError` for a value
-    that is out of range.
-    """
-
-    prediction_type: str | None = None
-    snr_gamma: int | float | None = None
-    noise_offset: int | float = 0
-    input_perturbation: int | float = 0
-    embedding_noise: int | float = 0
-    embedding_mixup: int | float = 0
-    mixup: Mixup = "batch"
-    hard_threshold: int | float | None = None
-    threshold_form: Form = "joint"
-
-    def __post_init__(self) -> None:
-        for name in ("snr_gamma", "hard_threshold"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{_option(name)} {value} was given; give a number above 0, or leave it out.")
-        for name in ("noise_offset", "input_perturbation", "embedding_noise", "embedding_mixup"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{_option(name)} {value} was given; give a number from 0 up, where 0 is none.")
-        known = {"mixup": get_args(Mixup), "threshold_form": get_args(Form)}
-        known |= {} if self.prediction_type is None else {"prediction_type": PREDICTION_TYPES}
-        for name, values in known.items():
-            if (value := getattr(self, name)) not in values:
-                said = f"{', '.join(values[:-1])} or {values[-1]}"
-                raise UsageError(f"{_option(name)} {value} is not known; give {said}.")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,54 @@
 """What a training is asked for: networks, steps, optimizer, averages, checkpoints, previews."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.options import check, option, require_known
 
 TRAIN = ("unet", "unet+text", "lora", "scratch")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adamw", "adamw8bit")
-POSITIVE = (
-    *("steps", "batch_size", "accumulation", "learning_rate", "adam_epsilon", "max_grad_norm", "lora_rank"),
-    *("checkpoint_every", "keep", "preview_images", "preview_inference_steps"),
-)
-NOT_NEGATIVE = ("warmup", "weight_decay", "preview_every", "seed")
+Mixup = Literal["batch", "sample"]
+Form = Literal["joint", "element"]
+DATA, OBJECTIVE, NETWORK = "Data", "Objective", "Network and optimizer"
+RUNNING, WATCHING = "Run", "Watching"
 # what may differ from one session of a training to the next: it changes no weight
 FREE = (
     *("checkpoint_every", "keep", "trackers", "project", "resume", "device"),
     *("preview_every", "preview_prompts", "preview_images", "preview_inference_steps", "preview_guidance"),
 )
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """What the network has to predict, from which noise, and which samples count how much.
+
+    `prediction_type` replaces the scheduler's own, and is then to be saved with it. Raises `UsageError` for a value
+    that is out of range.
+    """
+
+    prediction_type: str | None = option(None, "What is to be predicted, if not the model's own.", OBJECTIVE)
+    snr_gamma: int | float | None = option(None, "Min-SNR weights with this gamma.", OBJECTIVE, above=0)
+    noise_offset: int | float = option(0, "Noise that is constant over a channel.", OBJECTIVE, least=0)
+    input_perturbation: int | float = option(0, "Further noise that is not predicted.", OBJECTIVE, least=0)
+    embedding_noise: int | float = option(0, "Gaussian noise on the text embedding.", OBJECTIVE, least=0)
+    embedding_mixup: int | float = option(0, "Mix captions' embeddings, Beta(value, 1).", OBJECTIVE, least=0)
+    mixup: Mixup = option("batch", "One share a batch, or one a sample.", OBJECTIVE)
+    hard_threshold: int | float | None = option(
+        None, "Leave samples out whose text changes the prediction by this or more.", OBJECTIVE, above=0
+    )
+    threshold_form: Form = option("joint", "joint, or element for a size-free threshold.", OBJECTIVE)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.prediction_type is not None:
+            from mnemoscope.model.schedule import PREDICTION_TYPES
+
+            require_known("prediction_type", self.prediction_type, PREDICTION_TYPES)
 
 
 @dataclass(frozen=True)
@@ -31,50 +59,50 @@ class TrainOptions:
     the weights, whatever the number of processes. `ema` is one decay for each average that is kept of the weights.
     """
 
-    train: str = "unet"
-    steps: int = 1000
-    batch_size: int = 4
-    accumulation: int = 1
-    learning_rate: int | float = 1e-5
-    scale_lr: bool = False
-    lr_scheduler: str = "constant"
-    warmup: int = 0
-    optimizer: str = "adamw"
-    adam_beta1: int | float = 0.9
-    adam_beta2: int | float = 0.999
-    adam_epsilon: int | float = 1e-8
-    weight_decay: int | float = 1e-2
-    max_grad_norm: int | float = 1.0
-    ema: tuple[float, ...] = ()
-    mixed_precision: str = "no"
-    gradient_checkpointing: bool = False
-    tf32: bool = False
-    compile: bool = False
-    lora_rank: int = 4
-    lora_alpha: int | float | None = None
-    unet_config: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    checkpoint_every: int = 500
-    keep: int | None = None
-    resume: str = "auto"
-    preview_every: int = 0
-    preview_prompts: tuple[str, ...] = ()
-    preview_images: int = 4
-    preview_inference_steps: int = 50
-    preview_guidance: int | float = 7.5
-    trackers: tuple[str, ...] = ()
-    project: str = "mnemoscope"
+    train: str = option("unet", "unet, unet+text, lora or scratch.", NETWORK, known=TRAIN)
+    steps: int = option(1000, "Updates of the weights.", NETWORK, above=0)
+    batch_size: int = option(4, "Samples of a process in one pass.", NETWORK, above=0)
+    accumulation: int = option(1, "Passes of a process in one update.", NETWORK, above=0)
+    learning_rate: int | float = option(1e-5, "Of the weights.", NETWORK, above=0)
+    scale_lr: bool = option(False, "Times the samples of an update.", NETWORK, "--scale-lr/--no-scale-lr")
+    lr_scheduler: str = option(
+        "constant",
+        "constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial.",
+        NETWORK,
+        known=SCHEDULES,
+    )
+    warmup: int = option(0, "Updates in which the learning rate rises.", NETWORK, least=0)
+    optimizer: str = option("adamw", "adamw or adamw8bit.", NETWORK, known=OPTIMIZERS)
+    adam_beta1: int | float = option(0.9, "Decay of the mean gradient.", NETWORK, least=0, below=1)
+    adam_beta2: int | float = option(0.999, "Decay of the mean squared gradient.", NETWORK, least=0, below=1)
+    adam_epsilon: int | float = option(1e-8, "Added to the divisor.", NETWORK, above=0)
+    weight_decay: int | float = option(1e-2, "Of the weights.", NETWORK, least=0)
+    max_grad_norm: int | float = option(1.0, "Gradients are clipped at this norm.", NETWORK, above=0)
+    ema: tuple[float, ...] = option((), "Decay of an average of the weights; repeat it.", NETWORK)
+    mixed_precision: str = option("no", "no, fp16 or bf16.", RUNNING, known=PRECISIONS)
+    gradient_checkpointing: bool = option(
+        False, "Less memory for more time.", RUNNING, "--gradient-checkpointing/--no-gradient-checkpointing"
+    )
+    tf32: bool = option(False, "TF32 on an NVIDIA GPU.", RUNNING, "--tf32/--no-tf32")
+    compile: bool = option(False, "Compile the U-Net.", RUNNING, "--compile/--no-compile")
+    lora_rank: int = option(4, "Rank of the LoRA.", NETWORK, above=0)
+    lora_alpha: int | float | None = option(None, "Scale of the LoRA; its rank if not given.", NETWORK)
+    unet_config: str | None = option(None, "JSON file of the U-Net from scratch.", NETWORK)
+    seed: int = option(0, "Of all that is drawn at random.", RUNNING, least=0)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", RUNNING)
+    checkpoint_every: int = option(500, "Steps from checkpoint to checkpoint.", RUNNING, above=0)
+    keep: int | None = option(None, "Checkpoints that are kept; all if not given.", RUNNING, above=0)
+    resume: str = option("auto", "auto, or a checkpoint of another run to begin from.", RUNNING)
+    preview_every: int = option(0, "Steps from preview to preview; 0 for none.", WATCHING, least=0)
+    preview_prompts: tuple[str, ...] = option((), "A prompt to draw; repeat it.", WATCHING)
+    preview_images: int = option(4, "Images of each prompt.", WATCHING, above=0)
+    preview_inference_steps: int = option(50, "Sampling steps of a preview.", WATCHING, above=0)
+    preview_guidance: int | float = option(7.5, "Guidance of a preview.", WATCHING)
+    trackers: tuple[str, ...] = option((), "tensorboard, wandb, trackio ...; repeat it.", WATCHING)
+    project: str = option("mnemoscope", "Name of the project in the trackers.", WATCHING)
 
     def __post_init__(self) -> None:
-        for name, known in (("train", TRAIN), ("lr_scheduler", SCHEDULES), ("mixed_precision", PRECISIONS)):
-            require_known(name, getattr(self, name), known)
-        require_known("optimizer", self.optimizer, OPTIMIZERS)
-        require_positive(self, POSITIVE)
-        require_not_negative(self, NOT_NEGATIVE)
-        for name in ("adam_beta1", "adam_beta2"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise UsageError(f"{_option(name)} {value} was given; give a number from 0 to below 1.")
+        check(self)
         for decay in self.ema:
             if not 0 < decay < 1:
                 raise UsageError(f"--ema {decay} is no decay; give a number between 0 and 1, for instance 0.9999.")
@@ -120,27 +148,3 @@ def checkpoint_path(resume: str) -> Path | None:
     if not (Path(resume) / "state.json").is_file():
         raise UsageError(f"{resume} is no checkpoint; give auto, or a folder step-N that a training wrote.")
     return Path(resume)
-
-
-def require_positive(options: Any, names: Iterable[str]) -> None:
-    """Raises `UsageError` unless each of these fields is None or above 0."""
-    for name in names:
-        if (value := getattr(options, name)) is not None and not value > 0:
-            raise UsageError(f"{_option(name)} {value} was given; give a number above 0.")
-
-
-def require_not_negative(options: Any, names: Iterable[str]) -> None:
-    """Raises `UsageError` unless each of these fields is None, or 0 or more."""
-    for name in names:
-        if (value := getattr(options, name)) is not None and not value >= 0:
-            raise UsageError(f"{_option(name)} {value} was given; give 0 or more.")
-
-
-def require_known(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raises `UsageError` unless a field has one of the known values."""
-    if value not in known:
-        raise UsageError(f"{_option(name)} {value} is not known; give {', '.join(known[:-1])} or {known[-1]}.")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

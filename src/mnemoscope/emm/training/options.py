@@ -5,7 +5,8 @@ from typing import Any
 
 from mnemoscope.emm.training.averaging import Average
 from mnemoscope.errors import UsageError
-from mnemoscope.training.options import PRECISIONS, require_known, require_not_negative, require_positive
+from mnemoscope.run.options import require_known, require_not_negative, require_positive
+from mnemoscope.training.options import PRECISIONS
 
 STEPS = 3000
 OPTIMIZERS = ("adam", "sgd")

@@ -8,7 +8,9 @@ from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.run.settings import one_of, parameters
+from mnemoscope.run.options import REQUIRED, check, option
+from mnemoscope.run.settings import parameters
+from mnemoscope.training.options import DATA, RUNNING
 
 CONDITIONINGS = ("original", "nolevel", "class", "instance", "random", "multiple")
 DUPLICATIONS = ("none", "both", "image")
@@ -37,46 +39,37 @@ class DataOptions:
     or anywhere, and flipped at half of their views with `random_flip`. Raises `UsageError`.
     """
 
-    data: str
-    base: str | None = None
-    base_ratio: int | float = 0
-    repeats: int = 1
-    subset: int | float | None = None
-    subset_by: str = "first"
-    captions: str | None = None
-    column: str | None = None
-    duplication: str = "none"
-    duplicated: int | float = 0.05
-    factor: int = 5
-    duplication_by: str = "weights"
-    conditioning: str = "original"
-    transform: tuple[str, ...] = ()
-    probability: int | float = 1.0
-    resolution: int | None = None
-    center_crop: bool = True
-    random_flip: bool = False
-    seed: int = 0
+    data: str = option(REQUIRED, "Images with captions: folder, zip, tars, parquet, jpg+txt pairs, hub:.", DATA)
+    base: str | None = option(None, "A further set, mixed with the data.", DATA)
+    base_ratio: int | float = option(0, "Pictures of the base set for each of the data's.", DATA, least=0)
+    repeats: int = option(1, "How often the data is listed.", DATA, least=1)
+    subset: int | float | None = option(None, "The first N pictures, or a share below 1.", DATA)
+    subset_by: str = option("first", "first, or random (as many of each class).", DATA, known=SUBSETS)
+    captions: str | None = option(None, "A further file of captions of the data.", DATA)
+    column: str | None = option(None, "Column of the caption, where its name is not a usual one.", DATA)
+    duplication: str = option("none", "none, both (image and caption) or image.", DATA, known=DUPLICATIONS)
+    duplicated: int | float = option(0.05, "Share of the pictures that is duplicated.", DATA, least=0, most=1)
+    factor: int = option(5, "How many times as often those are shown.", DATA, least=1)
+    duplication_by: str = option("weights", "weights, or repeat for literal copies.", DATA, known=WAYS)
+    conditioning: str = option(
+        "original", "original, instance, multiple, nolevel, class or random captions.", DATA, known=CONDITIONINGS
+    )
+    transform: tuple[str, ...] = option((), "A caption transform, name:count=2; repeat it.", DATA)
+    probability: int | float = option(1.0, "How likely a transform is at each view.", DATA, least=0, most=1)
+    resolution: int | None = option(None, "Pixels of a side; the model's own if not given.", DATA, least=8, most=8192)
+    center_crop: bool = option(True, "Crop in the middle, or anywhere.", DATA, "--center-crop/--random-crop")
+    random_flip: bool = option(False, "Flip half of the views.", DATA, "--random-flip/--no-flip")
+    seed: int = option(0, "Of all that is drawn at random.", RUNNING, least=0, most=LARGEST_SEED)
 
     def __post_init__(self) -> None:
-        one_of("--conditioning", self.conditioning, CONDITIONINGS)
-        one_of("--duplication", self.duplication, DUPLICATIONS)
-        one_of("--duplication-by", self.duplication_by, WAYS)
-        one_of("--subset-by", self.subset_by, SUBSETS)
-        _within("--repeats", self.repeats, 1, math.inf)
-        _within("--base-ratio", self.base_ratio, 0, math.inf)
-        _within("--duplicated", self.duplicated, 0, 1)
-        _within("--factor", self.factor, 1, math.inf)
-        _within("--probability", self.probability, 0, 1)
-        _within("--seed", self.seed, 0, LARGEST_SEED)
-        if self.resolution is not None:
-            _within("--resolution", self.resolution, 8, 8192)
+        check(self)
         self._check_subset()
         self._check_sets()
         chosen_transforms(self.transform)
 
     def _check_subset(self) -> None:
-        if self.subset is not None and not (self.subset >= 1 and self.subset == int(self.subset)):
-            _within("--subset", self.subset, 0, 1)
+        if self.subset is not None and not (0 <= self.subset <= 1 or self.subset == math.floor(self.subset) > 1):
+            raise UsageError(f"--subset {self.subset} was given; give a whole number, or a share from 0 to 1.")
         if self.subset == 0:
             raise UsageError("--subset 0 leaves no picture; give a number from 1 up or a share below 1.")
 
@@ -107,9 +100,3 @@ def _try(method: registry.Method, given: dict[str, Any]) -> None:
     import random
 
     method.function("a caption", random.Random(0), **given)
-
-
-def _within(option: str, value: int | float, low: int | float, high: int | float) -> None:
-    if not low <= value <= high or math.isinf(value):
-        limits = f"{low} or more" if math.isinf(high) else f"a number from {low} to {high}"
-        raise UsageError(f"{option} is {value}; give {limits}.")

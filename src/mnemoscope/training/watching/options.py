@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.run.probe_rows import OWN
+from mnemoscope.run.options import check, option
+from mnemoscope.training.options import WATCHING
 
 Statistic = Literal["mean", "max"]
 
@@ -23,34 +24,32 @@ class ProbeOptions:
     out of range.
     """
 
-    probe_every: int = 0
-    probe_prompts: str | None = None
-    probe_count: int = 8
-    probe_detectors: tuple[str, ...] = ("noise_norm",)
-    probe_images: int = 1
-    probe_inference_steps: int = 20
-    probe_guidance: int | float = 7.5
-    probe_features: str = "pixels"
-    probe_seed: int = 0
-    stop_above: tuple[str, ...] = ()
-    stop_by: Statistic = "mean"
+    probe_every: int = option(0, "Steps from probe to probe; 0 for none.", WATCHING, least=0)
+    probe_prompts: str | None = option(None, "Prompts to probe, if not the data's.", WATCHING)
+    probe_count: int = option(8, "Pictures of each group whose captions are probed.", WATCHING, least=1)
+    probe_detectors: tuple[str, ...] = option(("noise_norm",), "A detector; repeat it. noise_norm if none.", WATCHING)
+    probe_images: int = option(1, "Images of each probe; 0 for scores alone.", WATCHING, least=0)
+    probe_inference_steps: int = option(20, "Sampling steps of a probe.", WATCHING, least=1)
+    probe_guidance: int | float = option(7.5, "Guidance of a probe.", WATCHING)
+    probe_features: str = option("pixels", "What a probe's images are compared by.", WATCHING)
+    probe_seed: int = option(0, "First seed of the probes.", WATCHING, least=0)
+    stop_above: tuple[str, ...] = option((), "Stop above own_similarity=0.8; repeat it.", WATCHING)
+    stop_by: Statistic = option("mean", "The mean or the max of a group's probes.", WATCHING)
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 0), ("count", 1), ("images", 0), ("inference_steps", 1), ("seed", 0)):
-            if (value := getattr(self, f"probe_{name}")) < least:
-                raise UsageError(f"--probe-{name.replace('_', '-')} {value} was given; give {least} or more.")
+        check(self)
         for name in self.probe_detectors:
             registry.checked(registry.detection(name), {})
         if not (self.probe_detectors or self.probe_images):
             raise UsageError("Probes need something to look at; give --probe-detectors, or --probe-images 1.")
-        if self.stop_by not in get_args(Statistic):
-            raise UsageError(f"--stop-by {self.stop_by} is not known; give mean or max.")
         if self.limits and not self.probe_every:
             raise UsageError("--stop-above needs probes to look at; give --probe-every with it.")
 
     @property
     def limits(self) -> dict[str, float]:
         """What training stops above, by the name of a detector or `own_similarity`."""
+        from mnemoscope.run.probe_rows import OWN
+
         known = [*self.probe_detectors, *([OWN] if self.probe_images else [])]
         return dict(_limit(text, known) for text in self.stop_above)
 
