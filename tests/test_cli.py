@@ -326,15 +326,37 @@ def test_audit_writes_one_report_of_both_parts(mnemoscope, prompts: Path, tmp_pa
     assert (tmp_path / "page.html").is_file()
 
 
-def test_list_shows_every_method_with_its_paper_cost_and_parameters(mnemoscope) -> None:
-    code, out, _ = mnemoscope("list")
-    assert code == 0
-    for kind in registry.PACKAGES:
-        for name in registry.names(kind):
-            found = registry.get(kind, name)
-            lines = [line for line in out.splitlines() if f" {name} " in line]  # a detector and an explanation: random
-            assert any(found.summary in line for line in lines) and found.paper in out and found.cost in out
-            assert all(f"{parameter}=" in out for parameter in found.parameters)
+def test_list_says_of_every_method_what_it_registers(mnemoscope) -> None:
+    code, out, _ = mnemoscope("list", "--json")
+    listed = {(each["kind"], each["name"]): each for each in json.loads(out)}
+    assert code == 0 and set(listed) == {(kind, name) for kind in registry.PACKAGES for name in registry.names(kind)}
+    for (kind, name), said in listed.items():
+        found = registry.get(kind, name)
+        assert (said["summary"], said["paper"], said["cost"]) == (found.summary, found.paper, found.cost)
+        own = {k: "..." if p.default is p.empty else p.default for k, p in found.parameters.items()}
+        steps = {"steps": found.steps} if kind == "score" else {}
+        assert said["parameters"] == json.loads(json.dumps({**steps, **own}, default=str)), name
+        assert said["strength"] == (found.strength and json.loads(json.dumps(found.strength)))
+
+
+def test_list_fits_a_screen_imports_nothing_heavy_and_tells_near_misses(mnemoscope) -> None:
+    done = python(f"""
+import sys
+from mnemoscope import cli
+sys.argv = ["mnemoscope", "list"]
+try:
+    cli.main()
+except SystemExit:
+    print([m for m in {HEAVY} if m in sys.modules])
+""")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[]" and len(lines) < 40 and max(map(len, lines)) <= 90
+    code, out, _ = mnemoscope("list", "measure")
+    assert code == 0 and len(out.splitlines()) == len(registry.names("measure"))
+    code, out, _ = mnemoscope("list", "random")
+    assert code == 0 and "random (detect)" in out and "random (explain)" in out and "random (localize)" in out
+    code, _, err = mnemoscope("list", "flipdd")
+    assert one_sentence(code, err).endswith("Did you mean flipd?")
 
 
 @pytest.mark.parametrize("words", [["--limit", "2", "--param", "steps=1"], ["--method", "random"]])
@@ -402,7 +424,7 @@ def test_settings_are_read_as_the_command_line_would_give_them(tmp_path: Path) -
         "seeds": "3",
         "overwrite": True,
         "limit": None,
-        "param": ["p=1.5", 'steps="all"'],
+        "param": ["p=1.5", "steps=all"],
     }
 
 

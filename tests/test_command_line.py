@@ -1,15 +1,27 @@
 """The command line as one mechanism: what every command records, prints again, takes from a file and tries in turn."""
 
+import html
+import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import typer
+import yaml
 
-from mnemoscope import cli
+import mnemoscope as mn
+from mnemoscope import cli, planted
 from mnemoscope.cli import running
 from mnemoscope.cli.asking import RUNNING, Asked
+from mnemoscope.cli.sweeping import strengths_of
+from mnemoscope.errors import UsageError
+from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.report.command import command_lines
+from mnemoscope.run.run import read_rows
+from mnemoscope.sweep.curves import points
 
 
 def leaves(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -22,6 +34,7 @@ def leaves(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[t
         yield from leaves(each, (*words, name))
 
 
+PROMPTS = ["memorized 0", "memorized 1", "ordinary 0"]
 LEAVES = dict(leaves())
 NAMES = [" ".join(words) for words in LEAVES]
 
@@ -80,3 +93,187 @@ def test_the_words_of_a_record_parse_to_the_same_parameters(asked, name: str, ki
     assert first.given == {p.name for p in command.params if given(p, kind)}  # nothing is forgotten
     second = asked(*first.record()["words"])
     assert second.values == first.values and second.record() == first.record()
+
+
+# Settings files
+
+
+def test_parameters_of_a_file_and_of_the_command_line_are_merged_name_by_name(asked, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("param: {score: noise_norm, steps: 2}\nseeds: 3\n")
+    merged = asked(
+        "explain", "m", "--prompts", "p", "--config", file, "--param", "steps=[0, 1]", "--param", "score.p=1"
+    )
+    assert merged.values["param"] == ["score=noise_norm", "steps=[0, 1]", "score.p=1"] and merged.values["seeds"] == 3
+    assert "--config" not in merged.words() and merged.record()["parameters"]["seeds"] == 3
+    assert asked(*merged.record()["words"]).values["param"] == merged.values["param"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_takes_a_settings_file_and_a_dry_run_prints_one(mnemoscope, asked, tmp_path, name: str) -> None:
+    command = LEAVES[tuple(name.split())]
+    words = [word for p in command.params if p.param_type_name == "option" for word in given(p, 0)]
+    words += [example(p, 0) for p in command.params if p.param_type_name == "argument"]
+    first = asked(*name.split(), *words)
+    file = tmp_path / "settings.yaml"
+    file.write_text(first.settings())
+    assert set(yaml.safe_load(first.settings())) <= {p.name for p in command.params}
+    again = asked(*name.split(), "--config", file)
+    same = {k: v for k, v in again.values.items() if k != "config"}
+    assert same == {k: v for k, v in first.values.items() if k != "config"}
+
+
+def test_a_dry_run_prints_the_settings_that_hold_and_makes_nothing(mnemoscope, tmp_path: Path) -> None:
+    words = ["detect", "no-such-model", "--prompts", "p.txt", "--param", "steps=[0, 1]", "--out", tmp_path / "run"]
+    code, out, _ = mnemoscope(*words, "--dry-run")
+    assert code == 0 and not (tmp_path / "run").exists()
+    settings = yaml.safe_load(out)
+    assert settings["param"] == {"steps": [0, 1]} and settings["num_inference_steps"] == 50
+    assert "seeds: 1  # default" in out and 'prompts: "p.txt"\n' in out
+    code, out, _ = mnemoscope(*words, "--dry-run", "--json")
+    assert json.loads(out)["parameters"]["seeds"] == 1
+
+
+# Runs
+
+
+@pytest.fixture
+def run(mnemoscope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A command in a folder with `prompts.txt`, where every model is the planted one."""
+    monkeypatch.setattr(mn.Denoiser, "from_pretrained", lambda *_, **__: planted.model())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+    return mnemoscope
+
+
+PLANTED = ["planted", "--prompts", "prompts.txt"]
+SHORT = ["--num-inference-steps", "3", "--images", "1"]
+KINDS = {
+    "detect": ["detect", *PLANTED, "--param", "p=1.0", "--seeds", "2", "--scheduler", "own", "--device", "cpu"],
+    "explain": ["explain", *PLANTED, "--param", "score=score_norm", "--start", "1"],
+    "generate": ["generate", *PLANTED, *SHORT, "--mitigate", "pad_fix", "--mitigate", "embedding_noise", "--baseline"],
+    "audit": ["audit", *PLANTED, *SHORT, "--seeds", "1", "--most", "1", "--explain", "none", "--mitigate", "none"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_a_report_prints_repeats_its_run(run, kind: str) -> None:
+    code, _, err = run(*KINDS[kind], "--out", "a")
+    assert code == 0, err
+    page = Path("a/report.html").read_text()
+    (line,) = command_lines(Path("a"), [])
+    assert html.escape(line, quote=False) in page or html.escape(line) in page
+    code, _, err = run(*shlex.split(line)[1:-1], "b")
+    assert code == 0, err
+    records = [json.loads(Path(out, "run.json").read_text()) for out in "ab"]
+    assert records[0]["asked"] == records[1]["asked"] and records[0]["asked"]["words"] == shlex.split(line)[1:-2]
+    assert records[0]["settings"] == records[1]["settings"]
+    parts = ["detect", "generate"] if kind == "audit" else ["."]
+    for part in parts:
+        assert read_rows(Path("a", part)) == read_rows(Path("b", part)) != []
+        assert json.loads(Path("a", part, "run.json").read_text())["asked"] == records[0]["asked"]
+
+
+def test_a_run_goes_on_with_other_ways_but_not_with_another_source(run) -> None:
+    assert run("detect", *PLANTED, "--out", "a")[0] == 0
+    assert run("detect", *PLANTED, "--batch-size", 2, "--out", "a")[0] == 0
+    Path("other.txt").write_text("\n".join(PROMPTS))
+    code, _, err = run("detect", "planted", "--prompts", "other.txt", "--out", "a")
+    assert code == 2 and 'asked: prompts "prompts.txt" there, "other.txt" here' in err
+
+
+def test_without_out_a_run_has_a_folder_of_its_own(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run("detect", *PLANTED)
+    (folder,) = Path("runs").iterdir()
+    assert code == 0 and re.fullmatch(r"detect-planted-\d{8}-\d{6}", folder.name)
+    assert f"Folder of the run: {folder}" in out and (folder / "report.html").is_file()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = run("detect", *PLANTED)
+    assert code == 2 and err.startswith("mnemoscope: No --out was given to several processes")
+
+
+def test_json_is_all_that_is_printed_and_quiet_prints_nothing(run) -> None:
+    code, out, _ = run("detect", *PLANTED, "--out", "a", "--json")
+    summary = json.loads(out)
+    assert code == 0 and summary["run"] == "a" and summary["rows"] == 3
+    assert run("detect", *PLANTED, "--out", "a", "--quiet")[:2] == (0, "")
+
+
+def test_values_of_any_option_or_parameter_are_runs_of_their_own(run) -> None:
+    code, out, err = run("detect", *PLANTED, "--sweep", "p=1,2", "--sweep", "seeds=1,2", "--out", "a", "--json")
+    assert code == 0, err
+    names = ["p=1,seeds=1", "p=1,seeds=2", "p=2,seeds=1", "p=2,seeds=2"]
+    assert sorted(p.name for p in Path("a").iterdir() if p.is_dir()) == names
+    assert json.loads(out)[2] == {"run": "a/p=2,seeds=1", "p": 2, "seeds": 1}
+    found = {name: read_rows(Path("a", name)) for name in names}
+    assert [len(row["seeds"]) for row in found["p=1,seeds=2"]] == [2, 2, 2]
+    assert found["p=1,seeds=1"][0]["params"]["p"] == 1 and found["p=2,seeds=1"][0]["params"]["p"] == 2
+    assert "p=1,seeds=2" in Path("a/report.html").read_text()
+    Path("s.yaml").write_text("method: [noise_norm, random]\n")
+    assert run("detect", *PLANTED, "--config", "s.yaml", "--out", "b")[0] == 0
+    assert {p.name for p in Path("b").iterdir() if p.is_dir()} == {"method=noise_norm", "method=random"}
+    for words, said in ((["p"], "names no values"), (["nosuch=1"], "has no parameter 'nosuch'")):
+        code, _, err = run("detect", *PLANTED, "--sweep", *words, "--out", "c")
+        assert code == 2 and said in err
+    code, _, err = run("list", "--sweep", "name=a,b")
+    assert code == 2 and "list makes none" in err
+
+
+def test_strengths_belong_to_their_mitigation() -> None:
+    names = ["embedding_descent", "pad_fix", "embedding_noise"]
+    own = strengths_of(["embedding_descent=2,1", "embedding_noise=0.1", "embedding_descent=0.5"], names)
+    assert own == {"embedding_descent": [2, 1, 0.5], "embedding_noise": [0.1]}
+    assert strengths_of(["1,2"], ["pad_fix", "embedding_noise"]) == {"embedding_noise": [1, 2]}
+    for texts, tried, said in (
+        (["1"], names, "does not say whose it is"),
+        (["pad_fix=1"], names, "pad_fix is not tried, or has no strength"),
+        (["[1"], names[:1], "has no readable values"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            strengths_of(texts, tried)
+    tried = points([Mitigation("embedding_descent"), Mitigation("embedding_noise")], own)
+    assert [(p.method, p.strength) for p in tried[1:]] == [
+        ("embedding_descent", 2),
+        ("embedding_descent", 1),
+        ("embedding_descent", 0.5),
+        ("embedding_noise", 0.1),
+    ]
+
+
+# Manners
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_help_cuts_no_name_whatever_the_width(mnemoscope, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words, command in LEAVES.items():
+        text = command.get_help(command.make_context(words[-1], [], resilient_parsing=True))
+        assert all(name in text for p in command.params for name in p.opts if name.startswith("--"))
+    text = mnemoscope("localize", "--help")[1]
+    assert "--statistics" in text and "threshold" in text and "--negatives-limit" in text
+
+
+def test_options_of_one_subject_are_the_same_in_all_commands() -> None:
+    models = [own for own in LEAVES.values() if {"unet", "scheduler"} <= {p.name for p in own.params}]
+    assert len(models) >= 8
+    for own in models:
+        by_name = {p.name: p for p in own.params}
+        for name in ("model", "unet", "lora", "scheduler", "device", "dtype", "prompts", "column", "start", "limit"):
+            first = {p.name: p for p in models[0].params}[name]
+            assert (by_name[name].help, getattr(by_name[name], "rich_help_panel", None)) == (
+                first.help,
+                getattr(first, "rich_help_panel", None),
+            )
+
+
+def test_what_is_nearly_right_is_named(run) -> None:
+    for words, said in (
+        (["detect", "planted", "--prompts", "promps.txt"], "Did you mean prompts.txt?"),
+        (["detect", *PLANTED, "--method", "nosie_norm"], "Did you mean noise_norm?"),
+    ):
+        code, _, err = run(*words, "--out", "a")
+        assert code == 2 and err.rstrip().endswith(said) and err.count("\n") == 1
+    code, _, err = run("detect", *PLANTED, "--sedes", "3")
+    assert code == 2 and "--seed" in err
+    code, out, _ = run("--version")
+    assert code == 0 and re.fullmatch(r"mnemoscope \d+\.\d+\.\d+\S*\n", out)

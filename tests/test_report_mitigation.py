@@ -1,6 +1,5 @@
 """Rewrites, mitigated images and sweeps in a report: what was done, what it cost, and what is not claimed."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -8,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from mnemoscope import plots
-from mnemoscope.cli.listing import methods_table
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.report.reading import headline, read
@@ -293,14 +290,6 @@ def test_a_failed_run_of_each_kind_still_reports(tmp_path: Path) -> None:
     for command in ("rewrite", "sweep"):
         folder = save(tmp_path / command, {"command": command}, rows, {})
         assert "2 rows failed." in Page(write([folder])).text and "2 rows failed." in printed(folder)
-
-
-def test_the_list_shows_every_kind_with_its_strength() -> None:
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(methods_table())
-    text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-    assert "embedding_descent" in text and "strength: target = 2.5, 2.0, 1.5, 1.0, 0.7, 0.5" in text
-    assert "mitigate" in text and "target=None" in text
 
 
 def test_rows_of_a_sweep_keep_their_files_inside_the_run(tmp_path: Path) -> None:

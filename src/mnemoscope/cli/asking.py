@@ -65,9 +65,8 @@ class Asked:
             value = self.values.get(parameter.name)
             if value is not None and parameter.name not in ("config", "dry_run", "as_json", "quiet"):
                 shown = _mapping(value) if is_pairs(parameter) else _plain(value)
-                entry = {parameter.name: shown}
-                text = yaml.safe_dump(entry, default_flow_style=None, width=10_000, allow_unicode=True)
-                lines.append(text.rstrip() + ("" if parameter.name in self.given else "  # default"))
+                mark = "" if parameter.name in self.given else "  # default"
+                lines.append(f"{parameter.name}: {json.dumps(shown, ensure_ascii=False)}{mark}")
         return "\n".join(lines)
 
     def line(self) -> str:

@@ -1,35 +1,115 @@
-"""The table of all methods."""
+"""What there is to choose from: every method by kind, read from the methods' files without running them."""
 
-from rich.box import SIMPLE
-from rich.markup import escape
-from rich.table import Table
+import ast
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.registry import Method
+from mnemoscope.errors import UsageError, likely
 
 
-def all_methods() -> list[Method]:
-    """Every registered method, by kind and name."""
-    return [registry.get(kind, name) for kind in registry.PACKAGES for name in registry.names(kind)]
+@dataclass(frozen=True)
+class Listed:
+    """A method as its file describes it."""
+
+    kind: str
+    name: str
+    summary: str
+    paper: str
+    cost: str
+    parameters: dict[str, Any]
+    strength: tuple[str, tuple[Any, ...]] | None = None
+
+    def lines(self) -> Iterator[str]:
+        """All that is known of it, one line each."""
+        yield f"{self.name} ({self.kind})"
+        yield f"  {self.summary}"
+        own = ", ".join(f"{name}={value}" for name, value in self.parameters.items()) or "none"
+        yield f"  parameters: {own}"
+        if self.strength is not None:
+            yield f"  strength: {self.strength[0]} = {', '.join(map(str, self.strength[1]))}"
+        yield f"  cost: {self.cost}"
+        if self.paper:
+            yield f"  paper: {self.paper}"
 
 
-def methods_table() -> Table:
-    """Name, quantity, parameters, strength, cost and paper of every method, by kind."""
-    table = Table(box=SIMPLE, expand=False)
-    table.add_column("method", no_wrap=True)
-    table.add_column("what it says")
-    for m in all_methods():
-        own = ", ".join(f"{k}={p.default}" for k, p in m.parameters.items())
-        given = ", ".join(filter(None, [f"steps={m.steps}" if m.kind == "score" else "", own])) or "none"
-        about = "; ".join(filter(None, [m.paper, m.cost, f"parameters: {given}", _strength(m)]))
-        said = f"{escape(m.summary)}\n[dim]{escape(about)}[/dim]"
-        table.add_row(f"{m.name}\n[dim]{m.kind}[/dim]", said)
-    return table
+def listing(name: str | None = None) -> tuple[list[Listed], str]:
+    """The methods of a kind, or of a name, or all, and them as text that fits one screen.
+
+    Raises `UsageError` for a name that is neither.
+    """
+    kinds = [name] if name in registry.PACKAGES else list(registry.PACKAGES)
+    own = [(kind, each) for kind in kinds for each in registry.names(kind) if name in (None, kind, each)]
+    if not own:
+        known = [*registry.PACKAGES, *(each for kind in kinds for each in registry.names(kind))]
+        has = f"the kinds are {', '.join(registry.PACKAGES)}.{likely(str(name), known)}"
+        raise UsageError(f"There is no kind of methods and no method '{name}'; {has}")
+    found = [described(kind, each) for kind, each in own]
+    if name is None:
+        return found, _names(found)
+    if name in registry.PACKAGES:
+        width = max(len(each.name) for each in found)
+        return found, "\n".join(f"{each.name:<{width}}  {each.summary}" for each in found)
+    return found, "\n".join(line for each in found for line in each.lines())
 
 
-def _strength(m: Method) -> str:
-    """What makes a mitigation stronger, and the values that a sweep takes unless it is told."""
-    if m.strength is None:
-        return ""
-    name, values = m.strength
-    return f"strength: {name} = {', '.join(map(str, values))}"
+def plain(found: list[Listed]) -> list[dict[str, Any]]:
+    """Methods as JSON takes them."""
+    return [asdict(each) for each in found]
+
+
+def _names(found: list[Listed]) -> str:
+    lines = []
+    for kind in registry.PACKAGES:
+        names = "  ".join(each.name for each in found if each.kind == kind)
+        lines.append(textwrap.fill(names, 78, initial_indent=f"{kind:<10}", subsequent_indent=" " * 10))
+    return "\n".join(
+        [*lines, "", "mnemoscope list KIND says what each one computes, and mnemoscope list NAME all of one."]
+    )
+
+
+def described(kind: str, name: str) -> Listed:
+    """A method, from its file alone where it is one of the package's own; others are imported."""
+    file = Path(registry.__file__).parent / registry.PACKAGES[kind] / f"{name}.py"
+    if not file.is_file():
+        return _imported(registry.get(kind, name))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    about = _decorator(function, constants)
+    own = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    steps = {"steps": about.get("steps", 1)} if kind == "score" else {}
+    parameters = {each.arg: "..." if default is None else _value(default, constants) for each, default in own}
+    summary = (ast.get_docstring(function) or "").partition("\n")[0]
+    cost = about.get("cost", "no evaluation")
+    return Listed(kind, name, summary, about["paper"], cost, {**steps, **parameters}, about.get("strength"))
+
+
+def _decorator(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> dict[str, Any]:
+    calls = [each for each in function.decorator_list if isinstance(each, ast.Call)]
+    return {k.arg: _value(k.value, constants) for call in calls for k in call.keywords if k.arg is not None}
+
+
+def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
+    """A value that is written out, or the name of a constant that is; its text where it is neither."""
+    node = constants.get(node.id, node) if isinstance(node, ast.Name) else node
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _imported(method: registry.Method) -> Listed:
+    parameters = {name: "..." if p.default is p.empty else p.default for name, p in method.parameters.items()}
+    steps = {"steps": method.steps} if method.kind == "score" else {}
+    about = (method.summary, method.paper, method.cost, {**steps, **parameters}, method.strength)
+    return Listed(method.kind, method.name, *about)

@@ -40,7 +40,9 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
             values["out"] = default_folder(asked)
             typer.echo(f"Folder of the run: {values['out']}")
         result.append(values["out"])
-        return _run(asked, values, call)
+        made = _run(asked, values, call)
+        result += [made] if values["sweep"] else []
+        return made
 
 
 def _run(asked: Asked, values: Mapping[str, Any], call: Call) -> Any:

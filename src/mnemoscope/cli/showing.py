@@ -1,13 +1,19 @@
 """The commands that only read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from mnemoscope import registry
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
+
+
+def _known(incomplete: str) -> list[str]:
+    names = [*registry.PACKAGES, *(name for kind in registry.PACKAGES for name in registry.names(kind))]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 @command(app)
@@ -28,10 +34,15 @@ def report(
 
 
 @command(app, "list")
-def list_() -> None:
-    """Show every method with its parameters, its cost and the paper that it comes from."""
-    from rich.console import Console
+def list_(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[KIND|NAME]", help="A kind of methods, or a method.", autocompletion=_known),
+    ] = None,
+) -> "list[dict[str, Any]]":
+    """Show the methods there are, those of a kind, or one with its parameters, its cost and its paper."""
+    from mnemoscope.cli.listing import listing, plain
 
-    from mnemoscope.cli.listing import methods_table
-
-    Console().print(methods_table())
+    found, text = listing(name)
+    typer.echo(text)
+    return plain(found)

@@ -52,7 +52,17 @@ def _option(file: Path, name: str, value: Any, is_listed: bool, is_flag: bool) -
 
 def _pair(option: str, value: Any) -> str:
     """The value of a name=value pair; several values of anything but a parameter stand with commas between."""
-    return ",".join(map(json.dumps, value)) if isinstance(value, list) and option != "param" else json.dumps(value)
+    if isinstance(value, list) and option != "param":
+        return ",".join(_pair(option, each) for each in value)
+    is_plain = isinstance(value, str) and "," not in value and _reads_as_itself(value)
+    return value if is_plain else json.dumps(value)
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == text)
+    except yaml.YAMLError:
+        return False
 
 
 def _is_plain(value: Any) -> bool:
