@@ -23,10 +23,11 @@ from mnemoscope.report.command import command_lines
 from mnemoscope.run.run import read_rows
 from mnemoscope.sweep.curves import points
 
+ROOT = typer.main.get_command(cli.app)
 
-def leaves(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+
+def leaves(command: Any = ROOT, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command that does something, with the words that call it."""
-    command = command or typer.main.get_command(cli.app)
     if not hasattr(command, "commands"):
         yield words, command
         return
@@ -40,15 +41,14 @@ NAMES = [" ".join(words) for words in LEAVES]
 
 
 @pytest.fixture
-def asked(mnemoscope, monkeypatch: pytest.MonkeyPatch):
+def asked(monkeypatch: pytest.MonkeyPatch):
     """What a command line is understood to ask for; nothing is done."""
 
     def parse(*words: object) -> Asked:
         caught: list[Asked] = []
         with monkeypatch.context() as patch:
             patch.setattr(running, "carry_out", lambda asked, *_, **__: caught.append(asked))
-            code, _, err = mnemoscope(*words)
-        assert code == 0, err
+            ROOT(args=list(map(str, words)), prog_name="mnemoscope", standalone_mode=False)
         return caught[0]
 
     return parse
