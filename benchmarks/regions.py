@@ -18,7 +18,6 @@ import argparse
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 import mnemoscope as mn
@@ -102,8 +101,7 @@ def layout(prompt: str) -> str | None:
 def distance(prompt: str, image: np.ndarray) -> float:
     """Root mean squared difference to a training image of the same template, outside the changing object."""
     own = next(r for r in demo.references() if r.kind == "template" and layout(r.caption or "") == layout(prompt))
-    with Image.open(own.file) as reference:
-        wanted = np.asarray(reference.convert("RGB"), float).transpose(2, 0, 1) / 255
+    wanted = np.asarray(own.image(), float).transpose(2, 0, 1) / 255
     return float(np.sqrt(((image - wanted) ** 2)[:, demo.mask(prompt)].mean()))
 
 

@@ -16,7 +16,7 @@ import typer
 
 from mnemoscope import cli, registry
 from mnemoscope.detection.run import Detection, run_detection
-from mnemoscope.features.references import Reference, References
+from mnemoscope.features.references import read_references
 from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
@@ -155,7 +155,7 @@ def test_every_field_is_documented(planted: Denoiser, tmp_path: Path) -> None:
     reference = tmp_path / "reference.png"
     planted.generate(["memorized 1"], [0], **sampling)[0].save(reference)
     drawn = Generation(1, **sampling)
-    references = References([Reference(reference)])
+    references = read_references(reference)
     run_generation(planted, prompts, tmp_path / "g", drawn, references=references, scores=rows)
     assert documented("runs.md") >= {key for row in read_rows(tmp_path / "g") for key in row}
     assert documented("runs.md") >= {path.name for path in (tmp_path / "g").iterdir() if path.name != ".lock"}

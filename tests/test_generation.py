@@ -130,7 +130,7 @@ def test_own_similarity_is_with_the_reference_of_the_same_caption(planted, tmp_p
 
 def test_unread_references_are_counted(planted: Denoiser, tmp_path: Path, references: Path) -> None:
     summary = run_generation(planted, PROMPTS[:1], tmp_path / "run", FEW, references=read_references(references))
-    assert summary["unread_references"] == ["broken.jpg"]
+    assert summary["unread_references"] == ["broken.jpg: text, not an image"]
 
 
 def test_scores_of_a_detection_stand_beside_its_images(planted: Denoiser, tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 import io
 import json
+import os
 import random
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mnemoscope import features
 from mnemoscope.errors import UsageError
-from mnemoscope.features.references import Reference, read_references
+from mnemoscope.features.references import read_references
+from mnemoscope.pictures import read_pictures
+from mnemoscope.pictures.counting import sentences
+from mnemoscope.search.build import build_index
 
 
 def noise(seed: int, size: int = 32) -> Image.Image:
@@ -106,7 +114,7 @@ def test_transparent_images_lie_on_white_also_when_read_from_a_file(tmp_path: Pa
     expected.paste((255, 255, 255), (16, 0, 32, 32))
     wrong.paste((0, 0, 0), (16, 0, 32, 32))
     clear.save(tmp_path / "a.png")
-    assert cosine(Reference(tmp_path / "a.png").image(), expected) == pytest.approx(1, abs=1e-5)
+    assert cosine(read_references(tmp_path).items[0].image(), expected) == pytest.approx(1, abs=1e-5)
     with Image.open(tmp_path / "a.png") as read:
         assert cosine(read, expected) == pytest.approx(1, abs=1e-5)
     assert cosine(clear, wrong) < 0.5
@@ -124,10 +132,10 @@ def test_other_colour_modes_are_compared_as_rgb(mode: str) -> None:
 
 def test_a_folder_is_read_with_its_sub_folders_and_captions(folder: Path) -> None:
     read = read_references(folder)
-    assert [(r.file.name, r.caption, r.kind) for r in read.items] == [
+    assert [(r.key, r.caption, r.kind) for r in read.items] == [
         ("a.png", "first\u2028image", "verbatim"),
         ("b.PNG", None, None),
-        ("c.webp", "third", None),
+        ("deep/c.webp", "third", None),
     ]
     assert read.unread == [] and read.vectors.shape == (3, 32 * 32 * 3)
 
@@ -140,22 +148,98 @@ def test_the_nearest_reference_is_the_copy(folder: Path) -> None:
 
 def test_the_reference_of_the_same_caption_is_found_however_unlike_it_is(folder: Path) -> None:
     read = read_references(folder)
-    assert read.own(noise(2), "third") == pytest.approx(1)
-    assert abs(read.own(noise(2), "first\u2028image") or 1) < 0.2
+    assert read.own(noise(2), " third ") == pytest.approx(1)
+    assert abs(read.own(noise(2), "first image") or 1) < 0.2  # spaces of any kind are one
     assert read.own(noise(2), "second") is None
 
 
-def test_unread_files_are_listed_and_the_others_kept(folder: Path) -> None:
+def test_a_caption_of_two_pictures_is_compared_with_both(folder: Path) -> None:
+    """The nearer one counts, whichever comes first, in any normal form of Unicode; and any caption of a picture."""
+    rows = [{"file": "a.png", "caption": ["the cafe\u0301", "a view"]}, {"file": "b.PNG", "caption": "the caf\u00e9"}]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_references(folder)
+    for k in (0, 1):
+        assert read.own(noise(k), "the caf\u00e9") == pytest.approx(1)
+    assert read.own(noise(0), "a view") == pytest.approx(1) and abs(read.own(noise(1), "a view")) < 0.2
+
+
+def test_captions_are_counted(folder: Path) -> None:
+    rows = [{"file": "a.png", "caption": "x"}, {"file": "b.PNG", "caption": None}, {"file": "gone.png", "caption": "y"}]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_references(folder).summary()["reference_captions"]
+    assert (found["with_caption"], found["without_caption"], found["unmatched"], found["empty"]) == (1, 2, 1, 1)
+    assert found["unmatched_names"] == ["captions.jsonl: gone.png"]
+    (said,) = sentences({"reference_captions": found, "captions": 5})
+    assert said == (
+        "1 of 3 references have a caption; 1 captions or texts fit no picture (captions.jsonl: gone.png); "
+        "1 rows of captions files have no text."
+    )
+
+
+def test_a_turned_and_a_deep_reference_are_what_they_show(tmp_path: Path) -> None:
+    """A phone's file, stored turned, and one of 16 bits a channel are compared upright and in their own grey."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(0).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    grey = noise(1).convert("L")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "scan.png")
+    best, similarity = read_references(tmp_path).nearest([noise(0), grey.convert("RGB")])
+    assert best.tolist() == [0, 1] and similarity == pytest.approx(1)
+
+
+def source_of(folder: Path, kind: str, tmp_path: Path) -> Path:
+    """The pictures and captions of the folder in another kind of source."""
+    names, out = ["a.png", "b.PNG", "deep/c.webp"], tmp_path / f"out.{kind}"
+    if kind == "tar":
+        with tarfile.open(out, "w") as archive:
+            archive.add(folder, ".", filter=lambda m: None if "out." in m.name else m)
+    elif kind == "zip":
+        with zipfile.ZipFile(out, "w") as archive:
+            for name in (*names, "captions.jsonl"):
+                archive.write(folder / name, name)
+    elif kind == "parquet":
+        said = {p.key: p.caption for p in read_pictures(folder)}
+        rows = [{"image": (folder / n).read_bytes(), "caption": said[n], "kind": "verbatim"} for n in names]
+        pq.write_table(pa.Table.from_pylist(rows), out)
+    elif kind == "index":
+        build_index(folder, out, features.descriptor("pixels"))
+    return out
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip", "parquet", "index"])
+def test_references_come_from_any_source(folder: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    read = read_references(source_of(folder, kind, tmp_path_factory.mktemp("other")))
+    assert [r.caption for r in read.items] == ["first\u2028image", None, "third"]
+    assert read.nearest([noise(k) for k in (2, 0, 1)])[0].tolist() == [2, 0, 1]
+    assert read.own(noise(2), "third") == pytest.approx(1) and read.captions["with_caption"] == 2
+
+
+def test_an_index_whose_pictures_have_changed_is_no_reference(folder: Path, tmp_path: Path) -> None:
+    index = source_of(folder, "index", tmp_path.parent / "indexes")
+    noise(5).save(folder / "a.png")
+    (folder / "new.png").write_bytes((folder / "a.png").read_bytes())
+    with pytest.raises(UsageError, match="has changed since"):
+        read_references(index)
+
+
+def test_unread_files_are_listed_with_their_reason_and_the_others_kept(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:500])
     (folder / "empty.jpg").touch()
+    (folder / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # for no program
+    info = PngImagePlugin.PngInfo()
+    info.add_text("x", "a" * 80_000_000, zip=True)
+    noise(3).save(folder / "text.png", pnginfo=info)
+    os.mkfifo(folder / "pipe.png")
     read = read_references(folder)
-    assert read.unread == ["broken.png", "cut.png", "empty.jpg"] and len(read.items) == len(read.vectors) == 3
-    assert read.nearest([noise(2)])[0].tolist() == [2]
+    assert [each.partition(":")[0] for each in read.unread] == [
+        "broken.png", "cut.png", "empty.jpg", "page.png", "pipe.png", "text.png",
+    ]  # fmt: skip
+    assert "pipe.png: not a regular file" in read.unread and "page.png: text, not an image" in read.unread
+    assert len(read.items) == len(read.vectors) == 3 and read.nearest([noise(2)])[0].tolist() == [2]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-@pytest.mark.filterwarnings("ignore")  # what Pillow says of damaged files
 def test_a_damaged_file_is_either_read_or_listed_and_never_a_crash(tmp_path: Path, kind: str) -> None:
     rng, buffer = random.Random(0), io.BytesIO()
     noise(0).save(buffer, kind)
@@ -169,26 +253,24 @@ def test_a_damaged_file_is_either_read_or_listed_and_never_a_crash(tmp_path: Pat
     assert len(read.items) + len(read.unread) == 151 and len(read.unread) > 10
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There is no folder .*nowhere; give a folder of images"):
-        read_references(tmp_path / "nowhere")
-
-
-def test_a_folder_without_images_is_refused_with_the_suffixes(tmp_path: Path) -> None:
-    (tmp_path / "readme.txt").write_text("no image")
-    with pytest.raises(UsageError, match=r"holds no image \(\.png, \.jpg"):
-        read_references(tmp_path)
-
-
-def test_a_folder_of_broken_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(UsageError, match="None of the references is a readable image"):
-        read_references(tmp_path)
-
-
-@pytest.mark.parametrize("line", ["{", "5", '{"caption": "a"}', '["a.png"]', '{"file": ["a.png"]}'])
-def test_broken_captions_are_refused(folder: Path, line: str) -> None:
-    (folder / "captions.jsonl").write_text(line)
-    with pytest.raises(UsageError, match=r"captions\.jsonl needs one object a line") as refused:
-        read_references(folder)
-    assert "\n" not in str(refused.value)
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nowhere", None, "There is nothing at .*nowhere; give a folder"),
+        ("none", ("readme.md", "no image"), "holds no image"),
+        ("broken", ("a.png", "no image"), r"None of the references is a readable image \(a.png: text, not an image\)"),
+        *(
+            ("bad", ("captions.jsonl", line), r"captions\.jsonl")
+            for line in ("{", "5", '{"caption": "a"}', "[" * 20_000)
+        ),
+    ],
+)
+def test_what_is_no_source_of_references_is_refused(tmp_path: Path, name: str, text: tuple | None, said: str) -> None:
+    if text:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / text[0]).write_text(text[1])
+    if name == "bad":
+        noise(0).save(tmp_path / name / "a.png")
+    with pytest.raises(UsageError, match=said) as refused:
+        read_references(tmp_path / name)
+    assert "\n" not in str(refused.value) and "NoneType" not in str(refused.value)

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import mnemoscope as mn
 import tiny
@@ -395,8 +394,7 @@ def test_masks_of_templates_are_what_their_training_images_share() -> None:
     by_end = {text.partition("{name}")[2]: [] for text in captions.TEMPLATES}
     for reference in references:
         end = next(end for end in by_end if reference.caption.endswith(end))
-        with Image.open(reference.file) as image:
-            by_end[end].append(np.asarray(image.convert("RGB"), int))
+        by_end[end].append(np.asarray(reference.image(), int))
     for prompt in demo.prompts("template"):
         one, other = by_end[next(end for end in by_end if prompt.endswith(end))]
         mask = demo.mask(prompt)

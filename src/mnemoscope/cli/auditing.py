@@ -76,7 +76,7 @@ def audit(
         **afterwards,
         negatives=prompts.read_negatives(loaded, sampling.seed),
         references=read_references(references) if references else None,
-        copying=Copying(str(references), features.descriptor(model.device)) if references else None,
+        copying=Copying(references, features.descriptor(model.device)) if references else None,
         most=most,
         fpr=fpr,
         batch=batch_size,

@@ -45,7 +45,9 @@ Mitigate = Annotated[
 Limit = Annotated[int | None, of(INPUT, "Read only the first N.", min=1)]
 Column = Annotated[str | None, of(INPUT, "Column of the caption, where its name is not a usual one.")]
 Captions = Annotated[Path | None, of(INPUT, "File with the captions of a folder or zip: json, jsonl or csv.")]
-References = Annotated[Path | None, of(COMPARISON, "Training images, with their captions, to compare with.")]
+References = Annotated[
+    str | None, of(COMPARISON, "Training images with captions: folder, zip, tars, parquet, an index, hub:owner/name.")
+]
 Alignment = Annotated[str | None, of(COMPARISON, "concepts (bundled model), or CLIP weights.")]
 Threshold = Annotated[
     str | None,

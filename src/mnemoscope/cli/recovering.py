@@ -39,7 +39,7 @@ def recover(
 
     loaded = model.load()
     listed, neutral = prompts.read(loaded, sampling.seed), prompts.read_negatives(loaded, sampling.seed)
-    found = targets_of(listed, references, controls)
+    found, told = targets_of(listed, references, controls)
     recovery = Recovery(
         images=images,
         seed=sampling.seed,
@@ -60,5 +60,6 @@ def recover(
         edited=model.load(unet=edited_unet) if edited_unet else None,
         batch=batch_size,
         overwrite=overwrite,
+        told=told,
     )
     opt.show(out, summary["failed"])

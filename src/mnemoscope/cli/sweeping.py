@@ -15,7 +15,7 @@ def sweep(
     model: opt.Model,
     prompts: opt.Prompts,
     sampling: opt.Sampling,
-    references: Annotated[Path, opt.of(opt.COMPARISON, "Training images, with their captions, to compare with.")],
+    references: Annotated[str, opt.of(opt.COMPARISON, "Training images with captions, from any source.")],
     out: opt.Out,
     mitigate: opt.Mitigate = None,
     param: opt.Param = None,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool
 
-    from mnemoscope.features.references import Reference
+    from mnemoscope.pictures import Picture
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -33,13 +33,11 @@ def truth() -> list[dict]:
     return [json.loads(line) for line in (HERE / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def references() -> "list[Reference]":
+def references() -> "list[Picture]":
     """Training images with their captions and kinds: all verbatim ones, some of each template, some ordinary ones."""
-    from mnemoscope.features.references import Reference
+    from mnemoscope.pictures import read_pictures
 
-    lines = (HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Reference(HERE / "references" / r["file"], r["caption"], r["kind"]) for r in rows]
+    return list(read_pictures(HERE / "references"))
 
 
 def mask(prompt: str) -> "Bool[np.ndarray, '64 64']":

@@ -1,50 +1,47 @@
-"""Training images to compare with: a folder of images, with captions where `captions.jsonl` gives them."""
+"""Training images to compare what is drawn with, by their pixels: any source of pictures, with its captions."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mnemoscope import features
 from mnemoscope.errors import UsageError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A training image: its file, and its caption and kind where they are known."""
-
-    file: Path
-    caption: str | None = None
-    kind: str | None = None
-
-    def image(self) -> Image.Image:
-        with Image.open(self.file) as picture:
-            return picture.convert("RGBA" if features.transparent(picture) else "RGB")
+from mnemoscope.pictures import Picture, Source, Unreadable, open_source
+from mnemoscope.pictures.columns import folded
+from mnemoscope.pictures.counting import caption_counts
 
 
 class References:
-    """Reference images with their pixel vectors; files that are not readable images are listed in `unread`."""
+    """Reference images with their pixel vectors; pictures that cannot be read are listed in `unread`, with why not.
 
-    def __init__(self, references: Sequence[Reference]) -> None:
-        self.items: list[Reference] = []
+    `captions` counts those with and without a caption, and captions of their source that fit none. A caption may be
+    that of several.
+    """
+
+    def __init__(self, pictures: Iterable[Picture], source: Source | None = None) -> None:
+        self.items: list[Picture] = []
         self.unread: list[str] = []
-        vectors = []
-        for reference in references:
+        vectors, captioned = [], []
+        for picture in pictures:
+            captioned.append(bool(picture.captions))
             try:
-                vectors.append(features.pixels([reference.image()]))
-                self.items.append(reference)
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-                self.unread.append(reference.file.name)
+                vectors.append(features.pixels([picture.image()]))
+                self.items.append(picture)
+            except Unreadable as e:
+                self.unread.append(f"{picture.key}: {e.reason}")
         if not vectors:
-            raise UsageError("None of the references is a readable image; give a folder of images as --references.")
+            why = f" ({self.unread[0]})" if self.unread else ""
+            raise UsageError(f"None of the references is a readable image{why}; give images as --references.")
         self.vectors = np.concatenate(vectors)
-        self.by_caption = {r.caption: i for i, r in enumerate(self.items) if r.caption}
+        self.captions: dict[str, Any] = caption_counts(captioned, source)
+        self.by_caption: dict[str, list[int]] = {}
+        for place, picture in enumerate(self.items):
+            for caption in dict.fromkeys(map(folded, picture.captions)):
+                self.by_caption.setdefault(caption, []).append(place)
 
     def nearest(self, images: Sequence[Image.Image]) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
         """Index of the most similar reference of each image, and the cosine of their pixel vectors."""
@@ -53,27 +50,16 @@ class References:
         return best, similarity[np.arange(len(best)), best]
 
     def own(self, image: Image.Image, caption: str) -> float | None:
-        """Cosine with the reference that has the same caption, if there is one."""
-        index = self.by_caption.get(caption)
-        return None if index is None else float((features.pixels([image]) @ self.vectors[index])[0])
+        """Cosine with the most similar of the references that have the same caption, if there is one."""
+        places = self.by_caption.get(folded(caption))
+        return None if places is None else float((self.vectors[places] @ features.pixels([image])[0]).max())
+
+    def summary(self) -> dict[str, Any]:
+        """What a run says of them: pictures that could not be read, and captions."""
+        return {"unread_references": self.unread, "reference_captions": self.captions}
 
 
-def read_references(folder: Path) -> References:
-    """The images of a folder and of its sub-folders; raises `UsageError` if there is none."""
-    if not folder.is_dir():
-        raise UsageError(f"There is no folder {folder}; give a folder of images as --references.")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise UsageError(f"{folder} holds no image ({', '.join(SUFFIXES)}); give a folder of images as --references.")
-    said = _captions(folder / "captions.jsonl")
-    return References([Reference(f, **said.get(f.relative_to(folder).as_posix(), {})) for f in files])
-
-
-def _captions(file: Path) -> dict[str, dict[str, str]]:
-    if not file.is_file():
-        return {}
-    try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-        return {r["file"]: {k: r[k] for k in ("caption", "kind") if r.get(k)} for r in rows}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UsageError(f"{file} needs one object a line, with file and caption; it could not be read: {e}") from e
+def read_references(source: str | Path, *, captions: Path | None = None, column: str | None = None) -> References:
+    """The references of a source, as `read_pictures` takes it; raises `UsageError` if none can be read."""
+    opened = open_source(source, captions=captions, column=column)
+    return References(opened, opened)

@@ -66,8 +66,8 @@ def run_generation(
         run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
         run.replace_rows(in_order(run.rows(), [row_id(p, s) for p in prompts for s in seeds]))
         rows = [r for r in run.rows() if r["status"] == "ok"]
-        unread = {"unread_references": references.unread} if references else {}
-        return run.finish(prompts=len(prompts), images=len(rows), **unread)
+        told = references.summary() if references else {}
+        return run.finish(prompts=len(prompts), images=len(rows), **told)
 
 
 def row_id(prompt: Prompt, seed: int) -> str:
@@ -140,7 +140,7 @@ def match(image: Image.Image, prompt: Prompt, references: References, folder: Pa
         save_png(match.image(), folder / file, {"caption": match.caption or ""})
     return {
         "match": file,
-        "match_file": match.file.name,
+        "match_file": match.key,
         "match_caption": match.caption,
         "similarity": float(similarity[0]),
         "own_similarity": references.own(image, prompt.text),

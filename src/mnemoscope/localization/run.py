@@ -13,6 +13,8 @@ from mnemoscope.localization.tables import read_nemo
 from mnemoscope.methods import by_name as api
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.pictures import open_source
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.batching import Row, content_hash, in_order, run_batches
 from mnemoscope.run.run import Run
@@ -77,7 +79,16 @@ def run_localization(
         run_batches(run, model, listed, 1, work, lambda p: [p.id], "localize")
         known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
         run.replace_rows({**r, **known[r["id"]]} for r in in_order(run.rows(), known))
-        return run.finish(**summarised(model, run.rows(), ready), left_out=len(prompts) - len(listed))
+        told = caption_summary(given.get("references"))
+        return run.finish(**summarised(model, run.rows(), ready), **told, left_out=len(prompts) - len(listed))
+
+
+def caption_summary(references: object) -> dict[str, Any]:
+    """How many of the training images that a method compares with have a caption, where it was given a source."""
+    if not isinstance(references, str | Path):
+        return {}
+    source = open_source(references)
+    return {"reference_captions": caption_counts([bool(picture.captions) for picture in source], source)}
 
 
 def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]) -> list[Row]:

@@ -86,52 +86,64 @@ def sampled(
 
 def noised(
     model: Denoiser,
-    latents: Float[Tensor, "P C h w"],
+    latents: Float[Tensor, "P R C h w"],
     seeds: Sequence[int],
     steps: Sequence[int],
     num_inference_steps: int,
 ) -> list[State]:
-    """Each prompt's training image with the noise of each seed, at the timesteps of these steps."""
+    """Each prompt's first training image with the noise of each seed, at the timesteps of these steps."""
     noise = model.initial_noise(seeds)
     sampler = model.sampler(num_inference_steps, 1)
     found = []
     for index in steps:
         alpha, sigma = sampler.levels[index]
-        x_t = alpha * latents[:, None] + sigma * noise[None]
+        x_t = alpha * latents[:, :1] + sigma * noise[None]
         found.append(State(index, sampler.timesteps[index], x_t.to(model.dtype), sampler.levels))
     return found
 
 
-def closeness(latents: Float[Tensor, "P C h w"]) -> Value:
-    """Minus the mean squared distance of the predicted clean latents to each prompt's training image; 0 is a copy."""
+def closeness(latents: Float[Tensor, "P R C h w"]) -> Value:
+    """Minus the mean squared distance of the predicted clean latents to each prompt's training image; 0 is a copy.
+
+    Of several training images of a prompt it is the one that is nearest.
+    """
 
     def value(step: Step, prompts: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         kind = step.model.prediction_type
         clean = schedule.to_x0(step.native_cond.float(), step.x_t.float(), step.alpha, step.sigma, kind)
-        return -(clean - latents[prompts].to(clean)).flatten(1).square().mean(1)
+        return -(clean[:, None] - latents[prompts].to(clean)).flatten(2).square().mean(2).amin(1)
 
     return value
 
 
 def latents_of(
     model: Denoiser, prompts: Sequence[str], references: Mapping[str, Image.Image] | str | Path
-) -> Float[Tensor, "P C h w"]:
-    """Clean latents of each prompt's training image, from images by prompt or from a folder with captions.
+) -> Float[Tensor, "P R C h w"]:
+    """Clean latents of each prompt's training images, from one by prompt or from a source of images with captions.
 
-    Raises `UsageError` for a prompt that has none.
+    Where a prompt has fewer than another, its first stands in the place of those that lack. Raises `UsageError` for a
+    prompt that has none.
     """
-    images = references if isinstance(references, Mapping) else _by_caption(Path(references))
-    if missing := [prompt for prompt in prompts if prompt not in images]:
+    is_given = isinstance(references, Mapping)
+    images = {p: [image] for p, image in references.items()} if is_given else _by_caption(references, prompts)  # type: ignore[union-attr,arg-type]
+    if missing := [prompt for prompt in prompts if not images.get(prompt)]:
         wanted = "each prompt must be the caption of one"
         raise UsageError(f"There is no training image of '{missing[0][:60]}' among the references; {wanted}.")
     own: dict[str, Tensor] = {}
     for prompt in prompts:  # one by one, so that a result does not depend on the batch
-        own[prompt] = own[prompt] if prompt in own else encode_images(model.pipe, [images[prompt]], model.latent_shape)
-    return torch.cat([own[prompt] for prompt in prompts]).float()
+        if prompt not in own:
+            own[prompt] = torch.cat([encode_images(model.pipe, [i], model.latent_shape) for i in images[prompt]])
+    most = max(map(len, own.values()))
+    several = {prompt: torch.cat([each, each[:1].expand(most - len(each), -1, -1, -1)]) for prompt, each in own.items()}
+    return torch.stack([several[prompt] for prompt in prompts]).float()
 
 
-def _by_caption(folder: Path) -> dict[str, Image.Image]:
-    from mnemoscope.features.references import read_references
+def _by_caption(references: str | Path, prompts: Sequence[str]) -> dict[str, list[Image.Image]]:
+    from mnemoscope.pictures import read_pictures, required
+    from mnemoscope.pictures.columns import folded
 
-    found = read_references(folder)
-    return {caption: found.items[k].image() for caption, k in found.by_caption.items()}
+    asked: dict[str, list[Image.Image]] = {folded(prompt): [] for prompt in prompts}
+    for picture in read_pictures(references):
+        for caption in {folded(text) for text in picture.captions} & set(asked):
+            asked[caption].append(required(picture))
+    return {prompt: asked[folded(prompt)] for prompt in prompts}

@@ -14,7 +14,8 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
-from mnemoscope.measuring.sides import Sides, Sources, compared, listed
+from mnemoscope.measuring.sides import Listed, Sides, Sources, compared, listed
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.batching import content_hash
 from mnemoscope.run.run import Run
 
@@ -72,7 +73,7 @@ def run_measurement(
         rows |= {key: {"id": key, "file": key, "status": "failed", "error": why} for key, why in sides.unread.items()}
         run.append([], seconds=time.perf_counter() - began)
         run.replace_rows(rows[g.picture.key] for g in generated)
-        return run.finish(**summarised(sides, said), **identity)
+        return run.finish(**summarised(sides, said), **caption_summary(generated, there, sides), **identity)
 
 
 def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:
@@ -129,6 +130,16 @@ def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
             f"{enlarged} are smaller than what the network sees: enlarged, they score too low against sharp ones."
         )
     return whole | {"measures": {name: dict(each.summary) for name, each in said.items()}, "notes": notes}
+
+
+def caption_summary(generated: Sequence[Generated], there: Listed, sides: Sides) -> dict[str, Any]:
+    """How many references have a caption, and how many images a prompt where any lacks one."""
+    found, corpus = {}, sides.comparison.corpus
+    if corpus is not None:
+        found["reference_captions"] = there.captions or caption_counts(map(bool, corpus.captions))
+    if any(g.prompt is None for g in generated):
+        found["image_captions"] = caption_counts([g.prompt is not None for g in generated])
+    return found
 
 
 def _save_arrays(folder: Path, said: Mapping[str, Measured]) -> None:

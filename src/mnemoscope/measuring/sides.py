@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +16,8 @@ from mnemoscope.features import Cache, Descriptor, comparable
 from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.dino import Dino
 from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
-from mnemoscope.pictures import Picture, read_pictures
+from mnemoscope.pictures import Picture, open_source
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.search.shards import Index
 
 BLOCK = 4096  # vectors at a time
@@ -41,6 +43,7 @@ class Listed:
     references: Index | list[Picture] | None
     held_out: list[Picture]
     threshold: float
+    captions: dict[str, Any] | None = None  # how many references have one, and which have no reference
 
 
 def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | None) -> Listed:
@@ -56,12 +59,16 @@ def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | No
             f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
         )
     references: Index | list[Picture] | None = None
+    captions = None
     if sources.references and (Path(sources.references) / "meta.json").is_file():
         references = Index.open(sources.references)
         comparable(references.identity, descriptor.identity)
     elif sources.references:
-        references = list(read_pictures(sources.references, captions=sources.captions, column=sources.column))
-    return Listed(references, list(read_pictures(sources.held_out)) if sources.held_out else [], float(limit))
+        opened = open_source(sources.references, captions=sources.captions, column=sources.column)
+        references = list(opened)
+        captions = caption_counts([bool(picture.captions) for picture in references], opened)
+    held_out = list(open_source(sources.held_out)) if sources.held_out else []
+    return Listed(references, held_out, float(limit), captions)
 
 
 class Folder:

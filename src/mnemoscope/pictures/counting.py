@@ -31,7 +31,12 @@ def sentence(counts: Mapping[str, Any], what: str) -> str:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """A line for each of the counts in the summary of a run, which are called `reference_captions` and the like."""
-    counted = {key: value for key, value in summary.items() if key.endswith(SUFFIX) and isinstance(value, dict)}
-    whole = {key: value for key, value in counted.items() if {"with_caption", "without_caption"} <= set(value)}
-    return [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in whole.items()]
+    """A line for each of the counts in the summary of a run, called `reference_captions` and the like.
+
+    Those of a training are in its `data`.
+    """
+    data = summary.get("data")
+    whole = {**summary, **(data if isinstance(data, dict) else {})}
+    counted = {key: value for key, value in whole.items() if key.endswith(SUFFIX) and isinstance(value, dict)}
+    told = {key: value for key, value in counted.items() if {"with_caption", "without_caption"} <= set(value)}
+    return [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in told.items()]

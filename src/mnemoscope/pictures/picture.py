@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from PIL import Image
 
+from mnemoscope.errors import UsageError
 from mnemoscope.pictures.decoding import Missing, Unreadable, decoded
 from mnemoscope.pictures.files import LARGEST
 
@@ -50,6 +51,14 @@ class Picture:
     def sha256(self) -> str:
         """Hash of the encoded image; raises `Unreadable`."""
         return hashlib.sha256(self.data()).hexdigest()
+
+
+def required(picture: Picture) -> Image.Image:
+    """The picture where nothing can be done without it; raises `UsageError` if it cannot be read."""
+    try:
+        return picture.image()
+    except Unreadable as e:
+        raise UsageError(f"The image {picture.key} cannot be read: {e}; mend it, or leave it out.") from e
 
 
 def missing(reason: str) -> Callable[[], NoReturn]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, count
 from pathlib import Path
+from posixpath import normpath
 
 from mnemoscope.pictures.beside import SIDECARS, described, problem_of
 from mnemoscope.pictures.captions import Said, is_captions
@@ -85,13 +86,13 @@ class Tar:
         images = [m for m in found if suffix(m.name) in SUFFIXES]
         names = [m.name for m in images]
         others = list(dict.fromkeys(m.name for m in found if suffix(m.name) not in SUFFIXES))
-        told = Read.of(self._read, captions_files(others), names, self.column)
+        told = Read.of(self._read, captions_files(map(normpath, others)), list(map(normpath, names)), self.column)
         texts, left = paired(names, [n for n in others if suffix(n) in SIDECARS and not is_captions(n)])
         alone, unmatched = without_image(names, left)
         samples: dict[str, Sample] = {}
         for image in images:
             key = _free(image.name, samples)
-            samples[key] = Sample(key, image, texts.get(image.name, ()), told.said.get(image.name, Said()))
+            samples[key] = Sample(key, image, texts.get(image.name, ()), told.said.get(normpath(image.name), Said()))
         places = {member.name: place for place, member in reversed(list(enumerate(found)))}
         lacking = {key: Sample(key, None, several) for key, several in alone.items()}
         whole = dict(sorted({**samples, **lacking}.items(), key=lambda item: _place(item[1], places)))
@@ -130,7 +131,7 @@ class Tar:
 
     @cached_property
     def _by_name(self) -> dict[str, Member]:
-        return {member.name: member for member in self._members[0]}
+        return {name: member for member in self._members[0] for name in (member.name, normpath(member.name))}
 
 
 def _free(name: str, taken: Container[str]) -> str:

@@ -73,11 +73,12 @@ def run_recovery(
     edited: Denoiser | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Draw every target's prompt before and after an edit and from adversarial embeddings after it; rows and a summary.
 
-    The edit is a context on the model, or another model in its place. An image is memorized if its similarity to the
-    target is above the threshold.
+    The edit is a context on the model, or another model in its place; `told` goes into the summary. An image is
+    memorized if its similarity to the target is above the threshold.
     """
     known = {t.prompt.id: t for t in targets}
     settings = {**asdict(recovery), "content": content_hash(known)}
@@ -94,7 +95,7 @@ def run_recovery(
         prompts = [t.prompt for t in targets]
         run_batches(run, model, prompts, max(1, room), work, lambda p: [p.id], "recover")
         run.replace_rows(in_order(run.rows(), known))
-        return run.finish(**summary([r for r in run.rows() if r["status"] == "ok"], recovery.threshold))
+        return run.finish(**summary([r for r in run.rows() if r["status"] == "ok"], recovery.threshold), **(told or {}))
 
 
 def target_rows(

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.tables import table
 from mnemoscope.report.text import counted, plain
 from mnemoscope.search.shards import Damaged, Index
@@ -26,6 +27,8 @@ def print_index(folder: Path, console: Console) -> int:
     _say(
         console, f"Shards: {len(index.shards):,} of up to {meta['shard_size']:,} images, {width}, {size / 1e6:,.1f} MB"
     )
+    for line in sentences(meta):
+        _say(console, line)
     for status, said in MISSING.items():
         if number := meta.get("statuses", {}).get(status):
             _say(console, f"{status.capitalize()}: {counted(number, 'image')} {said}")

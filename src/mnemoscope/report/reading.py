@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted
@@ -55,7 +56,8 @@ def headline(record: Record) -> str:
 def notes(record: Record) -> list[str]:
     """What was wrong with a run's files, and what its summary notes."""
     said = record.summary.get("notes")
-    return [str(note) for note in [*record.notes, *(said if isinstance(said, list) else [])]]
+    counted = sentences(record.summary)
+    return [str(note) for note in [*record.notes, *counted, *(said if isinstance(said, list) else [])]]
 
 
 def _rows(path: Path) -> tuple[list[Row], list[str]]:

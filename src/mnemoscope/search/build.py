@@ -1,7 +1,7 @@
 """Building an index: the source is cut into shards, each is written whole or not at all, finished ones are kept."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.environment import environment
 from mnemoscope.run.run import differing, read_json, write_json
 from mnemoscope.search.ray_runner import map_shards
@@ -60,7 +61,7 @@ def build_index(
             write_json(folder / "meta.json", meta)
         given = made if runner == "local" else descriptor
         _build(folder, opened, given, batch, runner, gpus)
-        return _finish(folder)
+        return _finish(folder, opened)
 
 
 def _build(
@@ -122,8 +123,8 @@ def _planned(
     return {"format": FORMAT, "dtype": DTYPE.name, **where, "listed": len(opened), "counts": opened.counts} | asked
 
 
-def _finish(folder: Path) -> dict[str, Any]:
-    """Enter the finished shards in `meta.json`."""
+def _finish(folder: Path, opened: Source) -> dict[str, Any]:
+    """Enter the finished shards in `meta.json`, and how many pictures have a caption, where all shards say so."""
     index = Index.open(folder)
     records = [read_json(shard.record) for shard in index.shards]
     statuses: Counter[str] = Counter()
@@ -136,12 +137,21 @@ def _finish(folder: Path) -> dict[str, Any]:
         "count": sum(record["count"] for record in records),
         "statuses": dict(sorted(statuses.items())),
         "reasons": dict(reasons.most_common(REASONS)),
+        "picture_captions": _captions(records, opened),
         "shards": [{key: record[key] for key in kept} for record in records],
     }
     write_json(folder / "meta.json", meta)
     for left in (folder / "shards").glob(".emb-*.partial"):  # of a process that was killed
         left.unlink()
     return meta
+
+
+def _captions(records: Sequence[dict[str, Any]], opened: Source) -> dict[str, Any] | None:
+    if not all("captioned" in record for record in records):
+        return None  # built by an earlier version
+    has = sum(record["captioned"] for record in records)
+    lacks = sum(record["listed"] for record in records) - has
+    return caption_counts([True] * has + [False] * lacks, opened)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.run import Run
 from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
@@ -81,7 +82,9 @@ def run_search(
         run.done.clear()
         run.append(rows, seconds=time.perf_counter() - began)
         _write_matches(run.folder / "matches.parquet", rows)
-        return run.finish(**_summary(index, descriptor, done, found, rows), **recall, notes=notes)
+        told = {"query_picture_captions": caption_counts([bool(q.picture.captions) for q in done], source)}
+        told = told if told["query_picture_captions"]["with_caption"] or source.unmatched else {}
+        return run.finish(**_summary(index, descriptor, done, found, rows), **recall, **told, notes=notes)
 
 
 def _queries(

@@ -55,7 +55,8 @@ def write_shard(
         shard.rows.name: write_whole(shard.rows, lambda f: pq.write_table(table, f, compression="zstd")),
     }
     counts = {"statuses": Counter(columns["status"]), "reasons": Counter(filter(None, columns["reason"]))}
-    record = {"count": len(array), "listed": len(table), "files": files, **counts}
+    told = {"captioned": sum(text is not None for text in columns["caption"])}
+    record = {"count": len(array), "listed": len(table), "files": files, **counts, **told}
     write_whole(shard.record, lambda f: f.write(json.dumps(record, ensure_ascii=False).encode()))
 
 

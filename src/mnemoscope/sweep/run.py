@@ -65,7 +65,7 @@ def run_sweep(
             )
         curves = [curve(run.rows(), point, replication_threshold) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
-        said = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY}
+        said = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY, **references.summary()}
         return run.finish(prompts=len(prompts), curves=curves, replication_threshold=replication_threshold, **said)
 
 

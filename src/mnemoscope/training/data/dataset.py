@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.tokens import over_limit
+from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.training.data.conditioning import Captions
 from mnemoscope.training.data.duplication import Shares, shares
 from mnemoscope.training.data.framing import Framing
 from mnemoscope.training.data.options import DataOptions
-from mnemoscope.training.data.rows import Row, base_rows, image_of, memorized_rows
+from mnemoscope.training.data.rows import Row, base_rows, image_of, memorized_rows, memorized_source
 from mnemoscope.training.data.spool import Spool
 
 TOKENIZED = 1000  # captions at once
@@ -45,14 +46,21 @@ class Example:
 class TrainingSet:
     """Rows of the data, "memorized" before "base"; every view of one is a function of (seed, epoch, index).
 
-    Pictures that cannot be used are in `left_out`, each with its reason. `shares` says how often rows are shown.
+    Pictures that cannot be used are in `left_out`, each with its reason. `shares` says how often rows are shown, `told`
+    what a summary says of captions.
     """
 
     def __init__(
-        self, options: DataOptions, rows: Sequence[Row], left_out: Sequence[Row], tokenizer: Any, resolution: int
+        self,
+        options: DataOptions,
+        rows: Sequence[Row],
+        left_out: Sequence[Row],
+        tokenizer: Any,
+        resolution: int,
+        told: Mapping[str, Any] | None = None,
     ) -> None:
         self.options, self.rows, self.left_out = options, list(rows), list(left_out)
-        self.tokenizer, self.resolution = tokenizer, resolution
+        self.tokenizer, self.resolution, self.told = tokenizer, resolution, dict(told or {})
         self.captions = Captions(options, tokenizer)
         self.framing = Framing(resolution, options.center_crop, options.random_flip, options.seed)
         memorized = sum(row.group == "memorized" for row in self.rows)
@@ -75,10 +83,12 @@ class TrainingSet:
         if side is None:
             raise UsageError("No resolution is known; give --resolution.")
         spool, captions = Spool(folder), Captions(options, tokenizer)
-        rows, left_out = _usable(memorized_rows(options, spool), captions.lacking, None)
+        source = memorized_source(options)
+        rows, left_out = _usable(memorized_rows(options, spool, source), captions.lacking, None)
         if not rows:
             first = f"{left_out[0].file}: {left_out[0].status}"
             raise UsageError(f"None of the {len(left_out)} pictures of {options.data} can be trained on ({first}).")
+        told = caption_counts([bool(row.captions) for row in (*rows, *left_out)], source)
         if options.base is not None:
             wanted = round(options.repeats * len(rows) * options.base_ratio)
             more, unusable = _usable(base_rows(options, spool), captions.lacking, wanted)
@@ -87,7 +97,7 @@ class TrainingSet:
                 has = f"{options.base} has {len(more)} usable pictures, and --base-ratio {options.base_ratio:g} asks"
                 raise UsageError(f"{has} for {wanted}; give more pictures, or a ratio of {most}.")
             rows, left_out = [*rows, *more], [*left_out, *unusable]
-        return cls(options, rows, left_out, tokenizer, side)
+        return cls(options, rows, left_out, tokenizer, side, {"picture_captions": told})
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,6 +157,7 @@ class TrainingSet:
             "captions_cut_off": sum(n > 0 for n in cut),
             "most_tokens_cut_off": max(cut),
             **self.shares.report(),
+            **self.told,
             "data_hash": self.content,
         }
 

@@ -62,10 +62,14 @@ class Row:
         return {**said, "group": self.group, "sha256": self.sha256, "status": self.status}
 
 
-def memorized_rows(options: DataOptions, spool: Spool) -> Iterator[Row]:
-    """Rows of the set that may be memorized, those of the subset."""
+def memorized_source(options: DataOptions) -> Source:
+    """The set that may be memorized, with the captions that the options name."""
     captions = None if options.captions is None else Path(options.captions)
-    source = open_source(options.data, captions=captions, column=options.column)
+    return open_source(options.data, captions=captions, column=options.column)
+
+
+def memorized_rows(options: DataOptions, spool: Spool, source: Source) -> Iterator[Row]:
+    """Rows of the set that may be memorized, those of the subset."""
     return _rows(_subset(options, source), _own_captions(options), "memorized", spool)
 
 

@@ -13,7 +13,7 @@ from mnemoscope.training.options import TrainOptions
 from mnemoscope.training.watching.observing import observed
 
 FOLDER = "previews"
-LOOKED_AT, DRAWN = 50, 3  # rows for their captions, captions
+DRAWN = 3  # captions
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,24 @@ class Previews:
 
 def previews(data: TrainingSet, options: TrainOptions) -> Previews:
     """The previews that the options ask for, of the first three captions where they name no prompt."""
-    firsts = dict.fromkeys(text for k in range(min(len(data), LOOKED_AT)) for text in data.possible(k)[:1])
     return Previews(
-        options.preview_prompts or list(firsts)[:DRAWN],
+        options.preview_prompts or first_captions(data),
         options.preview_every,
         options.preview_images,
         options.seed,
         options.preview_inference_steps,
         options.preview_guidance,
     )
+
+
+def first_captions(data: TrainingSet) -> list[str]:
+    """The first captions that differ, in the order of the rows: of a set that is sorted by class, of three classes."""
+    found: dict[str, None] = {}
+    for place in range(len(data)):
+        found |= dict.fromkeys(data.possible(place)[:1])
+        if len(found) == DRAWN:
+            break
+    return list(found)
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
