@@ -223,14 +223,21 @@ def test_another_network_stands_in_for_an_edit(model: Denoiser, tmp_path: Path) 
 def test_targets_are_the_references_with_the_prompts_as_captions(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("text 0")
-    (target,) = targets_of(as_prompts(["text 0"]), str(tmp_path), str(tmp_path))[:1]
-    assert np.array_equal(np.asarray(target.image), np.asarray(picture(0)))
-    assert [t.is_control for t in targets_of(as_prompts(["text 0"]), str(tmp_path), str(tmp_path))] == [False, True]
+    found, told = targets_of(as_prompts(["text 0"]), str(tmp_path), str(tmp_path))
+    assert np.array_equal(np.asarray(found[0].image), np.asarray(picture(0)))
+    assert [t.is_control for t in found] == [False, True] and told["reference_captions"]["with_caption"] == 1
     with pytest.raises(UsageError, match="no image for 1 of the 2 prompts"):
         targets_of(as_prompts(["text 0", "text 1"]), str(tmp_path))
     picture(1).save(tmp_path / "b.png")
     with pytest.raises(UsageError, match="b.png in .* has no caption"):
         targets_of(as_prompts(["text 0"]), str(tmp_path), str(tmp_path))
+    (tmp_path / "b.txt").write_text("text  0")
+    both, _ = targets_of(as_prompts(["text 0"]), str(tmp_path))  # two pictures of one caption are brought back each
+    assert [t.prompt.id for t in both] == [as_prompts(["text 0"])[0].id + end for end in ("", "-image2")]
+    assert np.array_equal(np.asarray(both[1].image), np.asarray(picture(1)))
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(UsageError, match="The image b.png cannot be read: text, not an image"):
+        targets_of(as_prompts(["text 0"]), str(tmp_path))
 
 
 def test_edits_by_name(model: Denoiser) -> None:

@@ -1,7 +1,6 @@
 """The command that compares mitigations."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from mnemoscope.cli import options as opt
