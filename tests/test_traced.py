@@ -3,12 +3,18 @@
 import functools
 from dataclasses import replace
 
+import diffusers
 import pytest
 import torch
 
+import mnemoscope as mn
 import tiny
 import tiny_families
+from mnemoscope.errors import UsageError
+from mnemoscope.explanation.run import special
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.scores.noise_norm import noise_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the pipelines say about optional packages
 OPTIONS = ("height", "width", "max_sequence_length", "text_encoder_out_layers")
@@ -17,8 +23,13 @@ SPATIAL = ("flux2", "flux2 klein", "zimage")  # take latents as they draw them, 
 STEPS = 3
 
 
-@functools.cache
 def pipeline(name, dtype=torch.float32):
+    """The one pipeline of a name and dtype: another with the same weights elsewhere in memory may round otherwise."""
+    return _pipeline(name, dtype)
+
+
+@functools.cache
+def _pipeline(name, dtype):
     if name == "kolors":
         pytest.importorskip("sentencepiece")
     build, _ = tiny_families.PIPES[name]
@@ -93,3 +104,154 @@ def test_a_row_with_one_fact_spoilt_is_found_out(name, fact):
     spoilt = {"sign": -model.family.row.sign} if fact == "sign" else SPOILT[fact]
     model.family.row = replace(model.family.row, **spoilt)
     assert max(differences(name, model)) > 0
+
+
+PROMPT = "A red Dog, sitting"
+SMALL = ("sd3", "flux", "qwenimage", "hunyuandit", "zimage", "cogview4")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_are_found_and_spell_the_prompt_without_template_and_padding(name):
+    family = model_of(name).family
+    (own,), (texts,) = family.spans([PROMPT]), family.tokens([PROMPT])
+    assert {t.start for t in own if t.text} == {k for k, char in enumerate(PROMPT) if char != " "}
+    if name not in ("sd3", "hunyuandit"):  # where two encoders have tokens of their own
+        assert "".join(PROMPT[t.start : t.end] for t in own) == PROMPT.replace(" ", "")
+    assert len({t.place for t in own}) == len(own) >= len(PROMPT.replace(" ", ""))
+    assert all(texts[t.place] == t.text for t in own)
+    assert family.spans([""]) == [[]]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_token_gradients_are_plain_autograds_at_the_places_of_the_tokens(name):
+    model = model_of(name)
+    trajectory = Trajectory(model, [PROMPT, "two"], [0, 1], num_inference_steps=STEPS)
+    found = mn.explain(trajectory, "token_gradients", score="noise_norm", steps=[1])
+    step = trajectory.with_graph(1)
+    size = noise_norm(step).sum()
+    names = [n for n in (*model.family.texts, *model.family.pooled) if n in step.cond]
+    parts = [g.norm(dim=-1) for g in torch.autograd.grad(size, [step.cond[n] for n in names])]
+    plain = torch.cat([g if g.ndim == 2 else g[:, None] for g in parts], 1)
+    assert torch.allclose(found, plain, rtol=1e-3, atol=1e-6)
+    (own, _), (texts, _) = model.family.spans([PROMPT, "two"]), model.family.tokens([PROMPT, "two"])
+    assert all(found[0, t.place] > 0 for t in own)
+    apart = special(model.family, PROMPT, found[0].tolist(), own)
+    assert ("pooled_share" in apart) == any(n in model.family.pooled for n in texts)
+    assert 0 < apart.get("pooled_share", 0.5) < 1
+
+
+def test_token_occlusion_cuts_a_word_for_both_encoders_at_once():
+    model = model_of("sd3")
+    trajectory = Trajectory(model, ["a cat"], [0], num_inference_steps=STEPS, guidance_scale=5.0)
+    drops = mn.explain(trajectory, "token_occlusion", score="noise_norm", steps=[1], unit="word")
+    (own,) = model.family.spans(["a cat"])
+    whole, step = noise_norm(trajectory.chosen([1])[0]), trajectory.chosen([1])[0]
+    cut = noise_norm(model.observe(step.x_t, step.t, model.encode(["a "]), index=1, guidance_scale=5.0))
+    assert len(own) == 9 and drops[0, [t.place for t in own if t.start > 1]].sum().item() == pytest.approx(
+        (whole - cut).item(), rel=1e-3
+    )
+
+
+def test_a_prompt_is_encoded_once_and_depends_on_no_neighbour():
+    model, runs = model_of("sd3"), []
+    model.pipe.text_encoder_3.register_forward_pre_hook(lambda *_: runs.append(1))
+    alone, together = model.encode(["a cat"]), model.encode(["two very long dogs", "a cat", "a cat"])
+    assert len(runs) == 3  # of the size, and of two prompts
+    assert all(torch.equal(v[0], together[k][1]) for k, v in alone.items())
+    with torch.no_grad():
+        next(model.pipe.text_encoder_3.parameters()).mul_(1.5)
+    try:
+        assert not torch.equal(model.encode(["a cat"])["encoder_hidden_states"], alone["encoder_hidden_states"])
+    finally:
+        with torch.no_grad():
+            next(model.pipe.text_encoder_3.parameters()).div_(1.5)
+        model.pipe.text_encoder_3._forward_pre_hooks.clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_of_unequal_lengths_equal_each_prompt_alone(name):
+    model, prompts = model_of(name), ["a cat", "two very long dogs that sit on a mat, in the sun"]
+    options = {"num_inference_steps": STEPS, "guidance_scale": guidance(model, name)}
+    together = [*model.steps(prompts, [3, 4], **options)][-1].x_prev
+    for k, prompt in enumerate(prompts):
+        alone = [*model.steps([prompt], [3 + k], **options)][-1].x_prev
+        assert torch.allclose(together[k], alone[0], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_equal_the_pipelines(name):
+    model, call = model_of(name), dict(tiny_families.PIPES[name][1])
+    noise = model.initial_noise([3])
+    given = {"latents": noise if name in SPATIAL else model.family.row.packing.pack(noise), "num_inference_steps": 2}
+    found = pipeline(name)(prompt=["a cat"], generator=tiny.generators([3])[0], output_type="pt", **given, **call)
+    images = (found.images if hasattr(found, "images") else found.frames[:, 0]).float()
+    latents = [*model.steps(["a cat"], [3], latents=noise, num_inference_steps=2, guidance_scale=guidance(model, name))]
+    assert torch.equal(model.decode(latents[-1].x_prev), images)
+
+
+@pytest.mark.parametrize("name", ["sana", "lumina2", "qwenimage"])
+def test_the_null_is_not_the_encoding_of_the_empty_prompt(name):
+    model = model_of(name)
+    null, empty = model.null(2), model.encode(["", ""])
+    assert any(not torch.equal(v, empty[k]) for k, v in null.items() if v.is_floating_point())
+
+
+def test_the_null_of_a_guidance_distilled_model_is_the_empty_prompt_under_the_same_guidance():
+    model = model_of("flux")
+    step = Trajectory(model, ["a cat"], [3], num_inference_steps=2, guidance_scale=6.0).first(1)[0]
+    empty = {**model.encode([""]), "guidance": torch.tensor([6.0])}
+    assert not step.guided and torch.equal(step.native_uncond, model.predict(step.x_t, step.t, empty))
+    other = {**empty, "guidance": torch.tensor([1.0])}
+    assert not torch.allclose(step.native_uncond, model.predict(step.x_t, step.t, other), atol=1e-4)
+
+
+@pytest.mark.parametrize("name, spent", [("sd3", 4), ("lumina2", 5), ("flux schnell", 4)])
+def test_evaluations_of_samples_that_share_their_noise(name, spent):
+    model = model_of(name)
+    step = Trajectory(model, ["a cat", "two", "dogs"], [3, 3, 3], num_inference_steps=2).first(1)[0]
+    noise_norm(step)
+    # a prediction each and one without a prompt; where two calls are made, one more to see the second
+    assert model.network_evaluations == spent
+
+
+def test_a_dry_run_leaves_no_trace():
+    pipe, prompts = pipeline("zimage"), ["a cat"]
+    before = torch.random.get_rng_state()
+    Denoiser(pipe, call={"height": 16, "width": 16}).encode(prompts)
+    assert prompts == ["a cat"] and torch.equal(before, torch.random.get_rng_state())
+    assert not pipe.transformer._forward_pre_hooks and not pipe.text_encoder._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (lambda: diffusers.StableDiffusion3Img2ImgPipeline(**pipeline("sd3").components), "an image to begin from"),
+        (lambda: diffusers.StableDiffusion3InpaintPipeline(**pipeline("sd3").components), "an image and a mask"),
+        (lambda: diffusers.FluxKontextPipeline(**pipeline("flux").components), "an image to edit"),
+        (
+            lambda: diffusers.PixArtSigmaPAGPipeline(**pipeline("pixart").components, pag_applied_layers=["blocks.1"]),
+            "a third branch",
+        ),
+        (lambda: type("MyPipeline", (diffusers.StableDiffusion3Pipeline,), {})(**pipeline("sd3").components), "a row"),
+    ],
+    ids=["img2img", "inpaint", "kontext", "pag", "a class of its own"],
+)
+def test_a_class_without_a_row_is_refused_and_says_what_it_would_need(make, sentence):
+    with pytest.raises(UsageError, match=f"needs {sentence}|would need {sentence}") as refused:
+        Denoiser(make())
+    assert str(refused.value).count(". ") == 0
+
+
+def test_a_network_whose_steps_are_cached_is_refused():
+    pipe = tiny_families.flux()
+    pipe.transformer.enable_cache(diffusers.FasterCacheConfig(current_timestep_callback=lambda: 1))
+    with pytest.raises(UsageError, match="has a cache enabled, which skips steps; call disable_cache"):
+        Denoiser(pipe, call={"height": 16, "width": 16}).encode(["a cat"])
+
+
+def test_the_guidance_scale_is_the_pipelines_own_where_none_is_given():
+    for name, scale in (("sd3", 7.0), ("flux", 3.5), ("qwenimage", 4.0), ("kolors", 5.0)):
+        if name in NAMES:
+            assert Trajectory(model_of(name), ["a"], [0], num_inference_steps=2).guidance_scale == scale
+    assert Trajectory(Denoiser(tiny.stable_diffusion()), ["a"], [0]).guidance_scale == 7.5
+    assert Trajectory(Denoiser(tiny.stable_diffusion_xl()), ["a"], [0]).guidance_scale == 5.0

@@ -658,10 +658,10 @@ def kolors(scheduler=None):
 
     class T:
         def __init__(s):
-            s.t = byte_tokenizer("glm", side="left", max_length=256)
+            s.tokenizer = byte_tokenizer("glm", side="left", max_length=256)
 
         def __call__(s, *a, **k):
-            r = s.t(*a, **k)
+            r = s.tokenizer(*a, **k)
             r["position_ids"] = (r["attention_mask"].cumsum(1) - 1).clamp(0)
             return r
 

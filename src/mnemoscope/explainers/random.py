@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.model.words import content
 from mnemoscope.registry import explainer
 
 
@@ -18,9 +19,9 @@ def random(trajectory: Trajectory, *, salt: str = "") -> Float[Tensor, "B L"]:
     Raises `UsageError` for a model without tokens.
     """
     family, pairs = trajectory.model.family, zip(trajectory.prompts, trajectory.seeds, strict=True)
-    ends = family.ends(trajectory.prompts)
+    own = content(family, trajectory.prompts)
     values = torch.zeros(len(trajectory), len(family.tokens(trajectory.prompts[:1])[0]))
-    for row, (prompt, seed), end in zip(values, pairs, ends, strict=True):
+    for row, (prompt, seed), tokens in zip(values, pairs, own, strict=True):
         draw = Random(f"{salt}|{seed}|{prompt}")
-        row[1:end] = torch.tensor([draw.random() for _ in range(end - 1)])
+        row[[token.place for token in tokens]] = torch.tensor([draw.random() for _ in tokens])
     return values

@@ -12,7 +12,6 @@ from mnemoscope.model.step import Step
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import Score, explainer, scoring, usual_steps
 
-KEY = "encoder_hidden_states"
 Value = Literal["norm", "signed"]
 
 
@@ -30,7 +29,8 @@ def token_gradients(
     The mean over the chosen steps of the true sampling, without `steps` the score's own, in units of the score over
     units of the embedding, from 0 upwards; `value="signed"` gives the inner product of gradient and embedding instead.
     Values compare within one prompt and one score. The embedding is the text that cross-attention reads (SDXL: both
-    encoders' side by side); the pooled embedding of SDXL is not covered. The unconditional branch has no graph.
+    encoders' side by side); the pooled embedding of SDXL is not covered, that of families known by a row comes after
+    the last token, as one position. The unconditional branch has no graph.
     `compat="wen"` is the gradient of the joint norm of a score over all samples of the same prompt, divided by twice
     their number; it sees and, at the chosen steps, follows the prediction that the released code takes for guided,
     eps_cond + w (eps_uncond - eps_cond), in a sampling of its own if there are several steps. Raises `UsageError` for a
@@ -48,7 +48,7 @@ def per_step(
     compat: Literal["wen"] | None = None,
 ) -> Float[Tensor, "steps B L"]:
     """`token_gradients` at each of the chosen steps."""
-    trajectory.model.family.ends(trajectory.prompts[:1])  # refuses models without tokens
+    trajectory.model.family.tokens(trajectory.prompts[:1])  # refuses models without tokens
     function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
     wen = compat == "wen"
     path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
@@ -60,7 +60,9 @@ def per_step(
 def _of_step(
     step: Step, function: Callable[..., Tensor], value: Value, group: Int[Tensor, " B"], wen: bool
 ) -> Float[Tensor, "B L"]:
-    leaf = step.cond[KEY]
+    family = step.model.family
+    names = family.texts if family.has_ends else [n for n in (*family.texts, *family.pooled) if n in step.cond]
+    leaves = [step.cond[name] for name in names]
     if wen:
         _turn(step)
     with torch.enable_grad():
@@ -68,12 +70,18 @@ def _of_step(
         scores = torch.stack([scores[group == g].norm() for g in group.unique()]) if wen else scores
     if not scores.requires_grad:
         raise UsageError("The score does not depend on the prompt there, so that it has no gradient to explain it.")
-    (gradient,) = torch.autograd.grad(scores.sum(), leaf)  # of each sample's own score: samples do not mix
-    gradient = gradient.float()
+    gradients = torch.autograd.grad(scores.sum(), leaves)  # of each sample's own score: samples do not mix
+    parts = zip(gradients, leaves, strict=True)
+    return torch.cat([_valued(g.float(), leaf.detach().float(), value, group, wen) for g, leaf in parts], dim=1)
+
+
+def _valued(gradient: Tensor, leaf: Tensor, value: Value, group: Int[Tensor, " B"], wen: bool) -> Float[Tensor, "B L"]:
+    """The value of each position of a text, or of a pooled vector as one position."""
     if wen:
-        samples = torch.bincount(group)[group].to(gradient)[:, None, None]
+        samples = torch.bincount(group)[group].to(gradient).view(-1, *[1] * (gradient.ndim - 1))
         gradient = torch.zeros_like(gradient).index_add(0, group, gradient)[group] / (2 * samples)
-    return gradient.norm(dim=2) if value == "norm" else (gradient * leaf.detach().float()).sum(2)
+    found = gradient.norm(dim=-1) if value == "norm" else (gradient * leaf).sum(-1)
+    return found[:, None] if found.ndim == 1 else found
 
 
 def _same_prompt(trajectory: Trajectory) -> Int[Tensor, " B"]:

@@ -76,9 +76,15 @@ def per_step(
 
 def _cuts(prompt: str, tokens: Sequence[Token], unit: Unit) -> list[tuple[list[int], str]]:
     """Positions of each token or word, and the prompt without it and without what the tokenizer had truncated."""
-    spans = word_spans(prompt, tokens) if unit == "word" else [(t.start, t.end, k) for k, t in enumerate(tokens)]
-    last = tokens[-1].end if tokens else 0
+    places = [t.place for t in tokens]
+    single = places == sorted(places)  # else several encoders have tokens of the same characters
+    spans: list[tuple[int, ...]] = [(t.start, t.end, k if single else 0) for k, t in enumerate(tokens)]
+    spans = [*word_spans(prompt, tokens)] if unit == "word" else spans
+    last = max((t.end for t in tokens), default=0)
     return [
-        ([1 + k for k, other in enumerate(spans) if other == span], prompt[: span[0]] + prompt[span[1] : last])
+        (
+            [place for place, other in zip(places, spans, strict=True) if other == span],
+            prompt[: span[0]] + prompt[span[1] : last],
+        )
         for span in dict.fromkeys(spans)
     ]

@@ -18,6 +18,8 @@ from mnemoscope.explanation.region_run import finished, region_rows
 from mnemoscope.generation.run import row_id
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.families import Family
+from mnemoscope.model.spans import Token
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.model.words import content, merged
 from mnemoscope.prompts.prompt import Prompt
@@ -96,7 +98,7 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
         if not own.isfinite().all():
             raise ValueError("the explanation is not finite")
         found = tokens[prompt.text]
-        inner = own[:, 1 : 1 + len(found)]
+        inner = own[:, [token.place for token in found]]
         scores = inner.mean(0).tolist()
         row = {
             "id": prompt.id,
@@ -104,7 +106,7 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
             "tokens": [token.text for token in found],
             "scores": scores,
             "words": merged(prompt.text, found, scores),
-            "special": _special(own.mean(0).tolist(), 1 + len(found)),
+            "special": special(model.family, prompt.text, own.mean(0).tolist(), found),
             **about,
             "label": prompt.label,
             "kind": prompt.kind,
@@ -130,9 +132,17 @@ def along(trajectory: Trajectory, method: str, **parameters: Any) -> tuple[Tenso
     return values, [float(trajectory.timesteps[i]) for i in trajectory.indices(steps)]
 
 
-def _special(values: Sequence[float], end: int) -> dict[str, float]:
-    """Sums over the positions that are not of the prompt's own tokens."""
-    return {"bos": values[0], "eos": values[end], "padding": math.fsum(values[end + 1 :])}
+def special(family: Family, prompt: str, values: Sequence[float], own: Sequence[Token]) -> dict[str, float]:
+    """Sums over the positions that are not of the prompt's own tokens, and the share of pooled vectors of the whole."""
+    if family.has_ends:
+        end = 1 + len(own)
+        return {"bos": values[0], "eos": values[end], "padding": math.fsum(values[end + 1 :])}
+    (names,), places = family.tokens([prompt]), {token.place for token in own}
+    pooled = [v for v, name in zip(values, names, strict=True) if name in family.pooled]
+    around = [v for k, v in enumerate(values) if k not in places and names[k] not in family.pooled]
+    whole = math.fsum(map(abs, values))
+    share = {"pooled_share": math.fsum(map(abs, pooled)) / whole} if pooled and whole else {}
+    return {"other": math.fsum(around), **share}
 
 
 def import_explanation(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:

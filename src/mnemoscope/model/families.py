@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.schedule import copied
+from mnemoscope.model.spans import Token
 
 
 class Family:
@@ -18,6 +19,7 @@ class Family:
 
     name = "stable-diffusion"
     has_tokens = True
+    has_ends = True  # whether the prompt's own tokens are those from position 1 to an end token
     null_first = True  # the order in which the family's pipeline concatenates its two branches
     joined = True  # whether it concatenates them at all: otherwise two calls, the conditional one first
     texts: tuple[str, ...] = ("encoder_hidden_states",)  # what the tokens of a prompt become
@@ -107,6 +109,18 @@ class Family:
         tokenizer = self.pipe.tokenizer
         ids = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
         return [tokenizer.convert_ids_to_tokens(row) for row in ids.input_ids]
+
+    def spans(self, prompts: Sequence[str]) -> list[list[Token]]:
+        """Tokens of each prompt's own words; raises `UsageError` for a model without tokens."""
+        ends, tokenizer = self.ends(prompts), self.pipe.tokenizer
+        found = tokenizer(
+            list(prompts), max_length=tokenizer.model_max_length, truncation=True, return_offsets_mapping=True
+        )
+        rows = zip(found.input_ids, found.offset_mapping, ends, strict=True)
+        return [
+            [Token(tokenizer.decode([i]).strip(), spans[k][0], spans[k][1], k) for k, i in enumerate(ids[:end]) if k]
+            for ids, spans, end in rows
+        ]
 
     def ends(self, prompts: Sequence[str]) -> list[int]:
         """Position of the end token of each prompt; what follows it is padding."""

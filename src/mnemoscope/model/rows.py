@@ -68,13 +68,39 @@ def _scale_factor(pipe: Any) -> int:
     return pipe.vae_scale_factor
 
 
+def _as_it_is(position: int, given: int, kept: int, pipe: Any) -> int:
+    return position
+
+
+def _after_template(position: int, given: int, kept: int, pipe: Any) -> int:
+    return position - pipe.prompt_template_encode_start_idx
+
+
+def _last(position: int, given: int, kept: int, pipe: Any) -> int:
+    """The first one, then the last that there is room for."""
+    return position if position == 0 or given == kept else position - (given - kept)
+
+
+def _after_clip(position: int, given: int, kept: int, pipe: Any) -> int:
+    return position + pipe.tokenizer.model_max_length
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Where the tokens of one text encoder are: the embedding's name, and the position there of one of its input."""
+
+    encoder: str = "text_encoder"
+    tokenizer: str = "tokenizer"
+    text: str = "encoder_hidden_states"
+    place: Callable[[int, int, int, Any], int] = _as_it_is  # of a position, ids given, embeddings kept, the pipeline
+
+
 @dataclass(frozen=True)
 class Row:
     """Facts of one pipeline class.
 
     `texts` are the embeddings that tokens become, `pooled` the vectors of whole prompts, `samples` what else of the
-    network's arguments has a row for each sample; the rest is shared. `encoders` says for each text where its tokens
-    come from: the encoder's name, and what position in the embedding a position of the encoder's input has.
+    network's arguments has a row for each sample; the rest is shared. `encoded` says where a text's tokens come from.
     """
 
     name: str
@@ -84,6 +110,7 @@ class Row:
     x: str = "hidden_states"
     t: str = "timestep"
     texts: tuple[str, ...] = ("encoder_hidden_states",)
+    encoded: tuple[Encoded, ...] = (Encoded(),)
     pooled: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()  # lists with an entry for each sample
@@ -106,6 +133,7 @@ _FLUX = Row(
     name="flux",
     calls="one",
     time=_thousandth,
+    encoded=(Encoded("text_encoder_2", "tokenizer_2"),),
     pooled=("pooled_projections",),
     samples=("guidance",),
     packing=pk.SQUARES,
@@ -127,7 +155,12 @@ _PIXART = Row(
 )
 
 ROWS: dict[str, Row] = {
-    "StableDiffusion3Pipeline": Row(name="stable-diffusion-3", calls="null first", pooled=("pooled_projections",)),
+    "StableDiffusion3Pipeline": Row(
+        name="stable-diffusion-3",
+        calls="null first",
+        pooled=("pooled_projections",),
+        encoded=(Encoded(), Encoded("text_encoder_3", "tokenizer_3", place=_after_clip)),
+    ),
     "FluxPipeline": _FLUX,
     "Flux2Pipeline": _FLUX_2,
     "Flux2KleinPipeline": replace(
@@ -137,6 +170,7 @@ ROWS: dict[str, Row] = {
         name="qwen-image",
         calls="apart",
         time=_thousandth,
+        encoded=(Encoded(place=_after_template),),
         repeated=("img_shapes",),
         packing=pk.SHAPED,
         combine=_renormed,
@@ -152,6 +186,7 @@ ROWS: dict[str, Row] = {
         x="x",
         t="t",
         texts=("cap_feats",),
+        encoded=(Encoded(text="cap_feats"),),
         packing=pk.FRAMES,
         float_state=True,
         floats=True,
@@ -166,6 +201,7 @@ ROWS: dict[str, Row] = {
         name="sana",
         calls="null first",
         time=_scaled,
+        encoded=(Encoded(place=_last),),
         samples=("encoder_attention_mask",),
         float_state=True,
         floats=True,
@@ -188,6 +224,7 @@ ROWS: dict[str, Row] = {
         calls="null first",
         time=_typed,
         texts=("encoder_hidden_states", "encoder_hidden_states_t5"),
+        encoded=(Encoded(), Encoded("text_encoder_2", "tokenizer_2", "encoder_hidden_states_t5")),
         samples=("text_embedding_mask", "text_embedding_mask_t5", "image_meta_size", "style"),
         call={"use_resolution_binning": False},
     ),

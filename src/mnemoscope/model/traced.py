@@ -1,10 +1,9 @@
 """Families that are known by a row: the user's own pipeline says what its network is given, in a dry run of it."""
 
-import copy
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +12,13 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, concatenate, rows
 from mnemoscope.model.dry import Recorded, dry_run
 from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS, Row
+from mnemoscope.model.schedule import copied
+from mnemoscope.model.spans import Token, tokens_of
 
 NESTED = "added_cond_kwargs"
 LENGTHS = "text_lengths"  # [B], how many positions of a padded text are there
@@ -31,6 +33,8 @@ class Traced(Family):
     `max_sequence_length`, `height` and `width`. `evaluations` counts the network's evaluations in dry runs.
     """
 
+    has_ends = False
+
     def __init__(self, pipe: DiffusionPipeline, call: Mapping[str, Any] | None = None) -> None:
         super().__init__(pipe)
         self.row: Row = ROWS[type(pipe).__name__]
@@ -38,7 +42,7 @@ class Traced(Family):
         self.null_first = self.row.calls == "null first"
         self.joined = self.branches and self.row.calls != "apart"
         self.call, self.evaluations = {**self.row.call, **(call or {})}, 0
-        self._kept: OrderedDict[Any, Cond] = OrderedDict()
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._shared: dict[Any, dict[str, Any]] = {}
         self._solvers: dict[Any, Any] = {}
 
@@ -101,7 +105,7 @@ class Traced(Family):
         key = (steps, *shape[-2:], type(scheduler).__name__, json.dumps(dict(scheduler.config), default=str))
         if key not in self._solvers:
             self._solvers[key] = self._dry("", steps=steps, shape=shape).solver
-        return copy.deepcopy(self._solvers[key])
+        return copied(self._solvers[key])
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         return concatenate(*(self._encoded(prompt, shape) for prompt in prompts))
@@ -110,8 +114,47 @@ class Traced(Family):
         return rows(self._null(shape), torch.zeros(count, dtype=torch.long))
 
     def _encoded(self, prompt: str, shape: Sequence[int]) -> Cond:
-        key = ("cond", prompt, *shape[-2:], self._state())
-        return self._keep(key, lambda: self._conditioning(self._dry(prompt, shape=shape).arguments, 0))
+        return self._recorded(prompt, shape)[0]
+
+    def _recorded(self, prompt: str, shape: Sequence[int]) -> tuple[Cond, dict[str, list[int]]]:
+        """Conditioning of a prompt, and the ids that each text encoder was given for it."""
+
+        def make() -> tuple[Cond, dict[str, list[int]]]:
+            found = self._dry(prompt, shape=shape)
+            return self._conditioning(found.arguments, 0), {k: v[0][0].tolist() for k, v in found.ids.items()}
+
+        return self._keep(("cond", prompt, *shape[-2:], self._state()), make)
+
+    def spans(self, prompts: Sequence[str]) -> list[list[Token]]:
+        """Tokens of each prompt by all encoders whose embeddings have a position for each; first by their characters.
+
+        Positions count through all texts, then through the pooled vectors.
+        """
+        return [sorted(self._tokens(prompt), key=lambda token: (token.start, token.place)) for prompt in prompts]
+
+    def _tokens(self, prompt: str) -> list[Token]:
+        (cond, ids), (_, empty) = (self._recorded(text, self.latent_shape) for text in (prompt, ""))
+        lengths = [cond[name].shape[1] for name in self.texts]
+        found = []
+        for encoded in self.row.encoded:
+            if encoded.encoder in ids:
+                which = self.texts.index(encoded.text)
+                given = (ids[encoded.encoder], empty[encoded.encoder], encoded, self.pipe)
+                found += tokens_of(prompt, *given, lengths[which], sum(lengths[:which]))
+        return found
+
+    def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
+        """Texts of each prompt's own tokens at their positions, then the names of the pooled vectors; "" elsewhere."""
+        cond = self._encoded("", self.latent_shape)
+        blank = [""] * sum(cond[name].shape[1] for name in self.texts) + [n for n in self.pooled if n in cond]
+        rows = [list(blank) for _ in prompts]
+        for row, own in zip(rows, self.spans(prompts), strict=True):
+            for token in own:
+                row[token.place] = token.text
+        return rows
+
+    def ends(self, prompts: Sequence[str]) -> list[int]:
+        raise UsageError(f"The text of a {self.name} model has no single end token, which this method needs.")
 
     def _null(self, shape: Sequence[int]) -> Cond:
         """Conditioning of the pipeline's own second branch; of the empty prompt where it has none."""
@@ -126,7 +169,7 @@ class Traced(Family):
 
         return self._keep(("null", self.negative_prompt, *shape[-2:], self._state()), make)
 
-    def _keep(self, key: Any, make: Any) -> Cond:
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._kept:
             self._kept[key] = make()
             if len(self._kept) > KEPT:

@@ -3,33 +3,21 @@
 import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from mnemoscope.model.families import Family
+from mnemoscope.model.spans import Token
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")  # letters and digits with inner apostrophes, or a run of other marks
 END = "</w>"  # what CLIP's vocabulary ends the last piece of a word with
 
 
-class Token(NamedTuple):
-    """A token of a prompt as readable text, and the characters `prompt[start:end]` that it stands for."""
-
-    text: str
-    start: int
-    end: int
-
-
 def content(family: Family, prompts: Sequence[str]) -> list[list[Token]]:
-    """Tokens between the first and the end token of each prompt; raises `UsageError` for a model without tokens."""
-    ends = family.ends(prompts)
-    tokenizer = family.pipe.tokenizer
-    most = tokenizer.model_max_length
-    found = tokenizer(list(prompts), max_length=most, truncation=True, return_offsets_mapping=True)
-    rows = zip(found.input_ids, found.offset_mapping, ends, strict=True)
-    return [
-        [Token(tokenizer.decode([i]).strip(), *span) for i, span in zip(ids[1:end], spans[1:end], strict=True)]
-        for ids, spans, end in rows
-    ]
+    """Tokens of each prompt's own words, without begin, end and padding, in the order of their characters.
+
+    Raises `UsageError` for a model without tokens.
+    """
+    return family.spans(prompts)
 
 
 def aligned(prompt: str, pieces: Sequence[str]) -> list[Token] | None:

@@ -17,7 +17,13 @@ from mnemoscope.stats import mean_interval
 
 SHOWN, CHARTS = 300, 12  # prompts with coloured words, and with a bar chart, on a page
 STEPS = (0.02, 0.1, 0.25, 0.5)  # shares of the legend
-SPECIAL = {"bos": "begin token", "eos": "end token", "padding": "padding"}
+SPECIAL = {
+    "bos": "begin token",
+    "eos": "end token",
+    "padding": "padding",
+    "other": "template and padding",
+    "pooled_share": "share of the pooled vector",
+}
 CAVEATS = [
     "A word that carries much of a score is where to look, not proof that it was the word that was memorized.",
     "Values compare within one prompt and one method; shares compare methods.",
