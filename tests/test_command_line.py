@@ -4,7 +4,6 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +15,8 @@ import mnemoscope as mn
 from mnemoscope import cli, planted
 from mnemoscope.cli import running
 from mnemoscope.cli.asking import RUNNING, Asked
+from mnemoscope.cli.command import COMMON
+from mnemoscope.cli.reference import leaves, reference
 from mnemoscope.cli.sweeping import strengths_of
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
@@ -26,17 +27,8 @@ from mnemoscope.sweep.curves import points
 ROOT = typer.main.get_command(cli.app)
 
 
-def leaves(command: Any = ROOT, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, with the words that call it."""
-    if not hasattr(command, "commands"):
-        yield words, command
-        return
-    for name, each in command.commands.items():
-        yield from leaves(each, (*words, name))
-
-
 PROMPTS = ["memorized 0", "memorized 1", "ordinary 0"]
-LEAVES = dict(leaves())
+LEAVES = dict(leaves(ROOT))
 NAMES = [" ".join(words) for words in LEAVES]
 
 
@@ -241,6 +233,16 @@ def test_strengths_belong_to_their_mitigation() -> None:
 
 
 # Manners
+
+
+def test_the_page_of_commands_has_every_option_of_every_command() -> None:
+    pages = dict(part.split("\n", 1) for part in reference().split("\n## ")[1:])
+    assert set(pages) == {*NAMES, "All commands"}
+    for words, command in LEAVES.items():
+        text = pages[" ".join(words)]
+        for parameter in command.params:
+            there = pages["All commands"] if parameter.name in COMMON else text
+            assert all(re.search(f"[` ]{name}[` ,]", there) for name in parameter.opts if "--" in name)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

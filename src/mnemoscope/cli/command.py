@@ -62,7 +62,7 @@ def _parsed(function: Function) -> Function:
     hints = get_type_hints(function, include_extras=True)
     own = inspect.signature(function).parameters
     groups = {name: group for name in own if (group := group_of(hints[name])) is not None}
-    makes_run = "out" in own and own["out"].default is inspect.Parameter.empty
+    makes_run = "out" in own and own["out"].default is not None
 
     @wraps(function)
     def run(context: Any, **values: Any) -> Any:  # typer gives a context that is no typer.Context

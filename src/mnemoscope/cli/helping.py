@@ -9,17 +9,22 @@ FIRST = ("Arguments", "Input", "Model", "Method", "Sampling", "Comparison")
 LAST = ("Run", "Control", REST)
 
 
-def write_options(command: Any, ctx: Any, formatter: Any) -> None:
-    """The options of a command in one section a subject, the same order of subjects in all commands."""
-    sections: dict[str, list[tuple[str, str]]] = {}
+def sections_of(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """The options of a command with what is said of each, by subject, the same order of subjects in all commands."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         if (record := parameter.get_help_record(ctx)) is not None:
             name = "Arguments" if parameter.param_type_name == "argument" else parameter.rich_help_panel or REST
-            sections.setdefault(name, []).append(record)
-    others = [name for name in sections if name not in (*FIRST, *LAST)]
-    for name in filter(sections.__contains__, (*FIRST, *others, *LAST)):
+            found.setdefault(name, []).append(record)
+    others = [name for name in found if name not in (*FIRST, *LAST)]
+    return {name: found[name] for name in (*FIRST, *others, *LAST) if name in found}
+
+
+def write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    """The options of a command in one section a subject."""
+    for name, records in sections_of(command, ctx).items():
         with formatter.section(name):
-            formatter.write_dl(sections[name])
+            formatter.write_dl(records)
 
 
 class Command(TyperCommand):
