@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mnemoscope.audit.run import run_audit
     from mnemoscope.detection.dimension import local_dimension
+    from mnemoscope.detection.run import run_detection
     from mnemoscope.errors import UsageError
+    from mnemoscope.explanation.run import run_explanation
+    from mnemoscope.generation.run import run_generation
+    from mnemoscope.localization.run import run_localization
+    from mnemoscope.measuring.measurement import run_measurement
     from mnemoscope.methods.by_name import detect, explain, localize, mitigate, series
     from mnemoscope.mitigation.guard import Guard
     from mnemoscope.model.denoiser import Denoiser
@@ -22,7 +28,11 @@ if TYPE_CHECKING:
     from mnemoscope.model.trajectory import Trajectory
     from mnemoscope.pictures import Picture, read_pictures
     from mnemoscope.prompts.prompt import Prompt, read_prompts
+    from mnemoscope.recovery.run import run_recovery
+    from mnemoscope.report.opened import OpenRun
+    from mnemoscope.report.opened import open_run as open
     from mnemoscope.run.run import Run
+    from mnemoscope.sweep.run import run_sweep
 
 _HOMES = {
     "Denoiser": "model.denoiser",
@@ -40,10 +50,21 @@ _HOMES = {
     "local_dimension": "detection.dimension",
     "localize": "methods.by_name",
     "mitigate": "methods.by_name",
+    "open": "report.opened",
+    "OpenRun": "report.opened",
     "read_pictures": "pictures",
     "read_prompts": "prompts.prompt",
+    "run_audit": "audit.run",
+    "run_detection": "detection.run",
+    "run_explanation": "explanation.run",
+    "run_generation": "generation.run",
+    "run_localization": "localization.run",
+    "run_measurement": "measuring.measurement",
+    "run_recovery": "recovery.run",
+    "run_sweep": "sweep.run",
     "series": "methods.by_name",
 }
+_HIDING = {"open": "open_run"}  # public names that would hide one of Python's own where they are defined
 _MODULES = {
     name: name
     for name in (
@@ -70,7 +91,7 @@ def lazily(
             return importlib.import_module(f"mnemoscope.{modules[name]}")
         if name not in homes:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(importlib.import_module(f"mnemoscope.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"mnemoscope.{homes[name]}"), _HIDING.get(name, name))
 
     return attribute, lambda: sorted([*homes, *modules])
 
@@ -99,6 +120,7 @@ __all__ = [
     "Denoiser",
     "Family",
     "Guard",
+    "OpenRun",
     "Picture",
     "Prompt",
     "Run",
@@ -111,7 +133,16 @@ __all__ = [
     "local_dimension",
     "localize",
     "mitigate",
+    "open",
     "read_pictures",
     "read_prompts",
+    "run_audit",
+    "run_detection",
+    "run_explanation",
+    "run_generation",
+    "run_localization",
+    "run_measurement",
+    "run_recovery",
+    "run_sweep",
     "series",
 ]
