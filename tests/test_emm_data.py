@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import random
 import tarfile
 import zipfile
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mnemoscope.emm.data.images import Images, resized
+from mnemoscope.emm.data.original import TOOLS, Wanted
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.data.subset import make_subset, share
 from mnemoscope.emm.data.writers import manifest, write_images
@@ -358,3 +360,83 @@ def test_the_number_of_classes_of_arrays_is_a_number(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=coloured().pixels, labels=coloured().labels, num_classes=np.array([3, 4]))
     with pytest.raises(UsageError, match="num_classes"):
         read_images(tmp_path / "a.npz")
+
+
+# Subsets as the tools of the original wrote them
+
+
+def table(place: Path) -> list[tuple[str, int]]:
+    with zipfile.ZipFile(place) as archive:
+        found = json.loads(archive.read("dataset.json"))["labels"]
+    return [(name, label) for name, label in found]
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "places", "labels", "classes"),
+    [
+        ("dataset_tool", ["--subset-size", 7], [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 0, 1, 2, 0], 3),
+        ("dataset_size", ["--subset-size", 6], [0, 3, 1, 4, 2, 5], [0, 0, 1, 1, 2, 2], 3),
+        ("dataset_diversity", ["--subset-size", 5, "--classes", 2], [0, 3, 1, 4, 7], [0, 0, 1, 1, 1], 2),
+        ("dataset_unique", ["--subset-size", 6], [0, 3, 1, 4, 2, 5], [0, 1, 2, 3, 4, 5], 6),
+    ],
+)
+def test_subsets_of_the_originals_tools(mnemoscope, tool, words, places, labels, classes, tmp_path: Path) -> None:
+    images = coloured(12)
+    source = write_images(images, tmp_path / "all.zip")
+    out = tmp_path / "set.zip"
+    code, said, err = mnemoscope("emm", "data", source, "--tool", tool, *words, "--out", out)
+    assert (code, err) == (0, "") and said.startswith(f"{len(places)} images of {classes} classes")
+    found = read_images(out)
+    assert np.array_equal(found.pixels, images.pixels[places]) and found.num_classes == classes
+    assert table(out) == [(f"00000/img{k:08d}.png", label) for k, label in enumerate(labels)]
+    assert mnemoscope("emm", "data", source, "--tool", tool, *words, "--out", out)[0] == 2  # it is there
+
+
+def test_labels_and_mixtures_of_the_originals_tools(digits: Images) -> None:
+    """Known numbers of the original: 998 classes of 1,000 at its seed; 199 and 801 images for alpha 0.8 of 1,000."""
+    many = Images(np.zeros((1000, 1, 1, 1), np.uint8), np.arange(1000) % 10, tuple(map(str, range(1000))), 10)
+    found = TOOLS["dataset_random"](many, Wanted(1000, label_classes=1000))
+    assert found.num_classes == 998 and found.labels.min() >= 0
+    again = random.Random(1024)
+    assert found.labels.tolist() == [again.randint(0, 999) for _ in range(1000)]
+    mixed = TOOLS["intra_diversity"](digits, Wanted(1000, mix=digits, alpha=0.8))
+    assert [name.split("/")[0] for name in mixed.names] == ["first"] * 199 + ["second"] * 801
+    assert np.array_equal(mixed.pixels[199:], digits.pixels[:801]) and mixed.labels is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tool", "dataset_size", "--subset-size", 7], "give a multiple of 3"),
+        (["--tool", "dataset_size", "--subset-size", 15], "Class 0 has 4 images, not 5"),
+        (["--tool", "dataset_tool", "--subset-size", 99], "99 images were asked for"),
+        (["--tool", "dataset_diversity", "--classes", 4], "4 classes were asked for"),
+        (["--tool", "dataset_random", "--subset-seed", 1], "has no --subset-seed"),
+        (["--tool", "intra_diversity"], "give the second one as --mix"),
+        (["--tool", "dataset_sizes"], "--tool dataset_sizes is not known"),
+        (["--label-mode", "odd"], "--label-mode odd is not known"),
+    ],
+)
+def test_sets_that_cannot_be_written(mnemoscope, words: list, said: str, tmp_path: Path) -> None:
+    source = write_images(coloured(12), tmp_path / "all.npz")
+    code, _, err = mnemoscope("emm", "data", source, *words, "--out", tmp_path / "set.zip")
+    assert code == 2 and said in err and not (tmp_path / "set.zip").exists()
+
+
+def test_a_set_of_our_own_is_that_of_the_training(mnemoscope, digits: Images, tmp_path: Path) -> None:
+    words = [
+        "--subset-size",
+        20,
+        "--subset-seed",
+        3,
+        "--label-mode",
+        "random",
+        "--label-classes",
+        4,
+        "--classes",
+        "1,5",
+    ]
+    code, out, _ = mnemoscope("emm", "data", "digits", *words, "--out", tmp_path / "set.npz")
+    assert code == 0 and out.startswith("20 images of 4 classes")
+    expected = make_subset(digits, 20, classes=(1, 5), label_mode="random", label_classes=4, seed=3)
+    assert read_images(tmp_path / "set.npz").sha256() == expected.sha256()

@@ -11,14 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mnemoscope.emm.generation.run import Drawing, draw_images
+from mnemoscope.emm.generation.options import Drawing
+from mnemoscope.emm.generation.run import draw_images
 from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.sampling.crew import Share, whole
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds, read_seeds
 from mnemoscope.emm.training.snapshots import Snapshots, description
 from mnemoscope.emm.training.sources import Weights, network_of
 from mnemoscope.errors import UsageError
-from mnemoscope.run.run import read_rows, write_json
+from mnemoscope.run.run import read_json, read_rows, write_json
 
 FIXTURES = Path(__file__).parent / "fixtures" / "edm_networks"
 FILE, LABELLED = str(FIXTURES / "ddpmpp.safetensors"), str(FIXTURES / "adm_labels.safetensors")
@@ -181,12 +182,32 @@ def test_seeds_are_read() -> None:
     )
 
 
+def test_commands_draw_and_score_published_weights(mnemoscope, tmp_path: Path) -> None:
+    """`emm generate` and `emm ratio` of a file under EDM's own names, with the same way of sampling."""
+    how = ["--preconditioning", "edm", "--num-inference-steps", 2, "--s-churn", 3, "--device", "cpu", "--label", 1]
+    words = ["emm", "generate", LABELLED, *how, "--seeds", "0-3", "--out", tmp_path / "images"]
+    code, out, err = mnemoscope(*words)
+    assert (code, err) == (0, "") and "4 images drawn from" in out
+    page = (tmp_path / "images" / "report.html").read_text()
+    assert page.count("image of seed") == 4 and "class 1" in page and "3.0 an image" in page
+    words = ["emm", "ratio", LABELLED, *how, "--samples", 4, "--references", tmp_path / "images" / "images"]
+    code, out, err = mnemoscope(*words, "--out", tmp_path / "ratio", "--gallery", 0)
+    assert (code, err) == (0, ""), err
+    rows, summary = read_rows(tmp_path / "ratio"), read_json(tmp_path / "ratio" / "summary.json")
+    assert [row["match"].split("/")[-1] for row in rows] == [f"00000{k}.png" for k in range(4)]
+    assert summary["memorization_ratio"] == 1 and summary["network_evaluations"] == 12
+    for wrong in (["--threshold", "nan"], ["--s-noise", "inf"], ["--samples", 0], ["--limit", 0], ["--solver", "x"]):
+        code, _, err = mnemoscope(*words, *wrong, "--out", tmp_path / "wrong")
+        assert code == 2 and err.count("\n") == 1, err
+
+
 TORCHRUN = """
 import sys
-from mnemoscope.emm.generation.run import Drawing, draw_images
-from mnemoscope.emm.ratio.command import Asked, measure_ratio
-from mnemoscope.emm.ratio.drawn_sets import Drawing as Ratio
-from mnemoscope.emm.ratio.run import RatioOptions
+from mnemoscope.emm.generation.options import Drawing
+from mnemoscope.emm.generation.run import draw_images
+from mnemoscope.emm.ratio.command import measure_ratio
+from mnemoscope.emm.ratio.options import Asked, RatioOptions
+from mnemoscope.emm.ratio.options import Drawing as Ratio
 from mnemoscope.emm.sampling.options import Sampling
 from pathlib import Path
 training, train, out = sys.argv[1:]

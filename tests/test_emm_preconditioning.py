@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mnemoscope.emm.networks.losses import Draws, draw, loss, weight
 from mnemoscope.emm.networks.preconditioning import Preconditioned, iddpm_sigmas, scheme, vp_sigma, vp_time
 from mnemoscope.emm.training.augmentation import NonLeaking, x_flip
-from mnemoscope.emm.training.averaging import Average, Averages, decay, half_life
+from mnemoscope.emm.training.average import Average
+from mnemoscope.emm.training.averaging import Averages, decay, half_life
 from mnemoscope.errors import UsageError
 
 KINDS = ("vp", "ve", "edm", "iddpm")
@@ -290,3 +291,15 @@ def test_a_spot_goes_where_the_numbers_say() -> None:
             assert centre == pytest.approx([x, y], abs=0.3)
             compared += 1
     assert compared > 20
+
+
+def test_a_half_life_of_ones_own_and_no_ramp_up() -> None:
+    """Half of an average is gone after as many images as are said, of a set of 50,000 or in proportion."""
+    shared = {"batch": 100, "images_seen": 10**9, "full": 20_000}
+    assert decay(Average.of("mode1"), n=50_000, **shared) == pytest.approx(0.5 ** (100 / 20_000))
+    assert decay(Average.of("mode1"), n=5_000, **shared) == pytest.approx(0.5 ** (100 / 2_000))
+    assert decay(Average.of("mode2"), n=5_000, **shared) == pytest.approx(0.5 ** (512 / 20_000))
+    assert decay(Average.of("mode3"), n=5_000, **shared) == pytest.approx(0.5 ** (100 / 20_000))
+    early = {"batch": 100, "images_seen": 1_000, "n": 50_000}
+    assert decay(Average.of("mode1"), **early) == pytest.approx(0.5 ** (100 / 50))
+    assert decay(Average.of("mode1"), **early, ramps=False) == pytest.approx(0.5 ** (100 / 500_000))

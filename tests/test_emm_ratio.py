@@ -11,12 +11,12 @@ import pytest
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.data.writers import write_images
-from mnemoscope.emm.ratio.command import Asked, measure_ratio
-from mnemoscope.emm.ratio.drawn_sets import Drawing
+from mnemoscope.emm.ratio.command import measure_ratio
 from mnemoscope.emm.ratio.generated_sets import Held, held_sets
 from mnemoscope.emm.ratio.memorization import memorization, usual_distance
+from mnemoscope.emm.ratio.options import Asked, Drawing, RatioOptions
 from mnemoscope.emm.ratio.references import ByFeatures, ByPixels
-from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
+from mnemoscope.emm.ratio.run import Known, run_ratio
 from mnemoscope.emm.sampling.options import Sampling
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor

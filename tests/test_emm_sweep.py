@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 import planted_sweep
+from mnemoscope.emm.data.sources import source_images
 from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.sweeps.bisection import wanted
 from mnemoscope.emm.sweeps.cells import Cell, Task, distinct, row_of, task_of, trained
 from mnemoscope.emm.sweeps.differences import difference, times
 from mnemoscope.emm.sweeps.estimate import Point, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep, read_sweep
-from mnemoscope.emm.sweeps.level import source_images
 from mnemoscope.emm.sweeps.planning import Shape, operations, plan, work_of
 from mnemoscope.emm.sweeps.running import run_sweep
 from mnemoscope.emm.sweeps.verdicts import verdict

@@ -17,8 +17,9 @@ import typer
 
 import mnemoscope as mn
 from mnemoscope import cli
+from mnemoscope.cli.command import COMMON
+from mnemoscope.emm.data.options import SubsetOptions
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.sweeps.level import SetOptions
 from mnemoscope.emm.training.command import PAPER, SMALL, Asked
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.snapshots import Snapshots
@@ -30,7 +31,7 @@ from mnemoscope.run.run import read_json, read_rows
 
 COMMAND = typer.main.get_command(cli.app).commands["emm"].commands["train"]
 OPTIONS = {p.name: p for p in COMMAND.params}
-KINDS = (SetOptions, NetworkOptions, EmmTrainOptions)
+KINDS = (SubsetOptions, NetworkOptions, EmmTrainOptions)
 TINY = ["--data", "digits", "--subset-size", 6, "--width", 4, "--multipliers", "1", "--device", "cpu"]
 TINY += ["--steps", 6, "--batch-size", 4, "--snapshots", 2, "--samples", 6, "--inference-steps", 2, "--ema", "0.9"]
 
@@ -43,15 +44,8 @@ def train(mnemoscope: Callable[..., tuple], tmp_path: Path) -> Callable[..., tup
 
 def test_every_field_is_an_option() -> None:
     names = {field.name for kind in KINDS for field in dataclasses.fields(kind)} - {"source", "augmentation"}
-    assert set(OPTIONS) - {"help"} == names | {
-        "data",
-        "out",
-        "preset",
-        "subset_size",
-        "subset_seed",
-        "overwrite",
-        "config",
-    }
+    assert set(OPTIONS) - {"help", *COMMON} == names | {"data", "out", "preset", "overwrite"}
+    assert all(option.help for option in COMMAND.params if option.name != "context")
     for field in dataclasses.fields(EmmTrainOptions):
         assert OPTIONS[field.name].multiple == str(field.type).startswith("tuple"), field.name
 
@@ -79,6 +73,7 @@ EVERY = """
     --embedding fourier --dropout 0.1 --skips 1,1,0,0 --preconditioning ve --noise-input log --label-scale constant
     --accumulation 2 --learning-rate 1e-3 --ramp-up 2 --optimizer adam --adam-beta1 0.8 --adam-beta2 0.99
     --adam-epsilon 1e-7 --momentum 0.5 --weight-decay 0.1 --ema mode4x --order replacement --x-flip --augment 0.2
+    --ema-half-life 1000
     --spacing log --snapshot-at 0.5 --keep best --sample-seed 4 --threshold 0.5 --score-batch 4 --stop-at 0.99
     --patience 1 --flat-from 0.1 --mixed-precision bf16 --tf32 --checkpoint-every 2 --seed 3 --project copies
 """
@@ -101,8 +96,38 @@ def test_every_option_at_once_makes_a_run_whose_command_makes_it_again(train, tm
         context = COMMAND.make_context("train", [*given, "--out", "x"])
         asked.append(Asked.of(context.params["preset"], context.params))
     first, second = asked
-    assert dataclasses.replace(first.options, device="auto") == second.options
+    assert first.options == second.options
     assert (first.data, first.network, first.subset_size) == (second.data, second.network, second.subset_size)
+
+
+def test_a_dry_run_says_what_it_would_cost_and_does_nothing(train, tmp_path: Path) -> None:
+    code, out, err = train("--dry-run", "--ema", "mode1", "--label-mode", "true")
+    assert (code, err) == (0, "") and not (tmp_path / "run").exists()
+    assert "subset_size: 6" in out and "preset: small" in out
+    assert "Set: 6 images of 1 x 8 x 8, 10 classes." in out and "Network: ddpmpp" in out
+    assert "Training: 6 steps of 4 images, 4.0 epochs." in out
+    assert "Snapshots: after step 3, 6; averages 0.9, mode1." in out
+    assert "24 of images in training, 108 in at most 6 scores." in out
+    assert train("--dry-run", "--patience", 5)[0] == 2
+
+
+def test_a_training_begins_with_the_weights_of_another(train, mnemoscope, tmp_path: Path) -> None:
+    assert train("--samples", 0, "--snapshots", 1)[0] == 0
+    before = Snapshots(tmp_path / "run").read(6, "0.9")
+    words = [*TINY, "--samples", 0, "--snapshots", 1, "--transfer", tmp_path / "run", "--label-mode", "true"]
+    slow = ["--learning-rate", 1e-12, "--ema-half-life", 10**9, "--out", tmp_path / "next"]
+    code, _, err = mnemoscope("emm", "train", *words, *slow)
+    assert (code, err) == (0, "")
+    after, record = Snapshots(tmp_path / "next").read(6, "0.9"), read_json(tmp_path / "next" / "run.json")
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    assert record["transfer"]["new"] == ["network.conditioning.label.weight", "network.conditioning.label.bias"]
+    assert record["transfer"]["taken"] == len(before) and len(record["transfer"]["sha256"]) == 64
+    for more, said in (
+        (["--width", 8], "no weight of which fits"),
+        (["--transfer", "digits"], "neither a run of emm train nor"),
+    ):
+        code, _, err = mnemoscope("emm", "train", *words, *more, "--out", tmp_path / "third")
+        assert code == 2 and said in err
 
 
 def test_the_report_shows_ratios_and_losses(train, tmp_path: Path) -> None:

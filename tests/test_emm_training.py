@@ -24,7 +24,8 @@ from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.networks.losses import loss
 from mnemoscope.emm.ratio.memorization import memorization
 from mnemoscope.emm.sampling.drawing import sample_images
-from mnemoscope.emm.training.averaging import Average, decay
+from mnemoscope.emm.training.average import Average
+from mnemoscope.emm.training.averaging import decay
 from mnemoscope.emm.training.batches import Batches
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.loop import train

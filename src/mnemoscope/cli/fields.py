@@ -42,7 +42,7 @@ class Group:
         values = {
             field.name: tuple(value) if isinstance(value, list) and _listed(hints[field.name]) else value
             for field in fields(self.kind)
-            if field.name in settings
+            if field.name in settings and not field.metadata.get("internal")
             for value in (settings[field.name],)
             if value is not None or (not self.partial and not _listed(hints[field.name]))
         }
@@ -77,6 +77,8 @@ def _option(field: "Field[Any]", hint: Any, panel: str | None, partial: bool) ->
         rich_help_panel=about.get("panel", panel),
         metavar=about.get("metavar"),
     )
+    if about.get("commas"):  # a list that is one text, with commas between
+        return Annotated[str | None, info]
     return Annotated[plain_type(hint, optional=partial), info]
 
 

@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 
 from mnemoscope.report import (
     detect,
+    emm_generate,
     emm_optimum,
     emm_ratio,
     emm_sweep,
@@ -70,4 +71,5 @@ KINDS: dict[str, Kind] = {
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,
     "emm-optimum": emm_optimum,
+    "emm-generate": emm_generate,
 }

@@ -34,6 +34,7 @@ ORDER = (
     "recovered.html",
     "measures.html",
     "neighbours.html",
+    "emm_images.html",
     "pairs.html",
     "regions.html",
     "gallery.html",

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Int
 
 from mnemoscope.emm.data.images import Images, resized
+from mnemoscope.emm.data.options import LabelMode
 from mnemoscope.errors import UsageError
 from mnemoscope.search.nearest_pixels import first_equal
 
-LabelMode = Literal["none", "true", "random", "random-iid", "unique", "constant", "permuted"]
 TRUE = ("true", "permuted")
 
 

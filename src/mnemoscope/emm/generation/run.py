@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from mnemoscope.emm.data.images import picture
 from mnemoscope.emm.generation.drawing import NetworkImages
+from mnemoscope.emm.generation.options import Drawing
 from mnemoscope.emm.sampling.crew import Crew, crew
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds, written
 from mnemoscope.emm.training.sources import Weights, fingerprint
@@ -20,21 +21,6 @@ from mnemoscope.model.loading import pick_device
 from mnemoscope.run.run import Run
 
 FOLDER = "images"
-
-
-def _of(default: Any, text: str, panel: str = "Run") -> Any:
-    return field(default=default, metadata={"help": text, "panel": panel})
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What is drawn, and how many at a time."""
-
-    images: int | None = _of(None, "Images to draw, from seed 0 on; 64 without --seeds.")
-    seeds: str | None = _of(None, "The seeds of the images: 0-63,100.")
-    label: int | None = _of(None, "Draw only images of this label.", "Sampling")
-    snapshot: str = _of("last", "Of a training: last, best, or its step.", "Network")
-    batch_size: int = _of(64, "Images that a process draws at a time.")
 
 
 def draw_images(

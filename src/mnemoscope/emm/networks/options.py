@@ -1,7 +1,7 @@
 """What a network of the EMM experiments is made of, and what its family fixes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import sqrt
 from typing import Any, Literal
 
@@ -48,6 +48,10 @@ def require_current(architecture: str, version: int | None, source: str) -> None
         )
 
 
+def _of(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, "panel": "Network", **more})
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """A U-Net of the EMM experiments and its preconditioning; the defaults are the common setting of the paper.
@@ -68,18 +72,18 @@ class NetworkOptions:
     Raises `UsageError` for options that make no network.
     """
 
-    architecture: Architecture = "ddpmpp"
-    width: int = 128
-    multipliers: tuple[int, ...] = (2, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (16,)
-    embedding: Literal["positional", "fourier"] = "positional"
-    dropout: float | int = 0.13
-    skips: tuple[int, ...] | None = None
-    preconditioning: Kind = "vp"
-    noise_input: Literal["own", "log"] = "own"
-    label_scale: Literal["classes", "constant"] = "classes"
-    augmentation: bool = False
+    architecture: Architecture = _of("ddpmpp", "ddpmpp, ncsnpp or adm.")
+    width: int = _of(128, "Channels of the first convolution.")
+    multipliers: tuple[int, ...] = _of((2, 2, 2), "Channels of each level in widths: 2,2,2.", commas=True)
+    blocks: int = _of(2, "Residual blocks of a level.")
+    attention: tuple[int, ...] = _of((16,), "Resolutions that attend: 16, or none.", commas=True)
+    embedding: Literal["positional", "fourier"] = _of("positional", "Of the noise level: positional or fourier.")
+    dropout: float | int = _of(0.13, "Share of channels left out in training.")
+    skips: tuple[int, ...] | None = _of(None, "Skip connections, highest resolution first: 1,1,0,0.", commas=True)
+    preconditioning: Kind = _of("vp", "vp, ve, edm or iddpm, with its loss.")
+    noise_input: Literal["own", "log"] = _of("own", "What the embedding sees: own, or log.")
+    label_scale: Literal["classes", "constant"] = _of("classes", "Strength of labels: classes, or constant.")
+    augmentation: bool = field(default=False, metadata={"internal": True})
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4:

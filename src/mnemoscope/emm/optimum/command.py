@@ -1,24 +1,33 @@
-"""What `emm optimum` is given as text, checked and run."""
+"""What `emm optimum` is asked for, checked and run."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from mnemoscope.emm.optimum.options import Subset
+from mnemoscope.emm.optimum.options import Running, Subset
 from mnemoscope.emm.optimum.run import run_optimum
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds
+from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
 from mnemoscope.run.settings import one_of
 
-RUN = ("label", "batch_size", "gallery", "runner", "gpus", "overwrite")
 
-
-def draw_optimum(given: Mapping[str, Any]) -> dict[str, Any]:
+def draw_optimum(
+    subset: Subset, running: Running, sampling: Sampling, out: Path, *, device: str, overwrite: bool
+) -> dict[str, Any]:
     """Draw what the options ask for; the summary. Raises `UsageError` for what cannot be."""
-    one_of("--runner", given["runner"], ("local", "ray"))
-    seeds = asked_seeds(given["images"], given["seeds"])
-    subset = Subset(**{field.name: given[field.name] for field in fields(Subset)})
-    sampling = Sampling(**{field.name: given[field.name] for field in fields(Sampling)})
-    device = str(pick_device(given["device"]))
-    images, own = subset.images(), {name: given[name] for name in RUN}
-    return run_optimum(images, given["out"], seeds, sampling, device=device, record=asdict(subset), **own)
+    one_of("--runner", running.runner, ("local", "ray"))
+    for name in ("gallery", "gpus"):
+        if (value := getattr(running, name)) < 0:
+            raise UsageError(f"--{name} {value} was given; give 0 or more.")
+    own = {name: value for name, value in asdict(running).items() if name not in ("images", "seeds")}
+    return run_optimum(
+        subset.images(),
+        out,
+        asked_seeds(running.images, running.seeds),
+        sampling,
+        device=str(pick_device(device)),
+        record=asdict(subset),
+        overwrite=overwrite,
+        **own,
+    )

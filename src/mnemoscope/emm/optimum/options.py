@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 SOURCES = "Images: digits, folder, zip, npz, CIFAR ..., hub."
 
 
-def _of(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text, "panel": "Data"})
+def _of(default: Any, text: str, panel: str = "Data") -> Any:
+    return field(default=default, metadata={"help": text, "panel": panel})
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Subset:
     def images(self) -> "Images":
         """The images; those of a file of arrays stay in it if none are left out, and are read when they are needed."""
         from mnemoscope.emm.data.readers import read_images
+        from mnemoscope.emm.data.sources import source_images
         from mnemoscope.emm.data.subset import make_subset
-        from mnemoscope.emm.sweeps.level import source_images
 
         if self.data == "patches":
             images = source_images(self.data)
@@ -53,3 +53,16 @@ class Subset:
             seed=self.subset_seed,
             dedupe=self.dedupe,
         )
+
+
+@dataclass(frozen=True)
+class Running:
+    """Which images are drawn of the optimum, and how the work is done."""
+
+    images: int | None = _of(None, "Images to draw, from seed 0 on; 64 without --seeds.", "Sampling")
+    seeds: str | None = _of(None, "The seeds of the images: 0-63,100.", "Sampling")
+    label: int | None = _of(None, "Draw only images of this label.", "Sampling")
+    batch_size: int = _of(64, "Images drawn at a time.", "Run")
+    gallery: int = _of(24, "Images shown beside their nearest training images.", "Sampling")
+    runner: str = _of("local", "local, or ray for the machines of a Ray cluster.", "Run")
+    gpus: int | float = _of(0, "Share of a GPU for each worker of Ray.", "Run")

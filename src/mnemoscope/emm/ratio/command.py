@@ -2,38 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.generation.drawing import NetworkImages
-from mnemoscope.emm.ratio.drawn_sets import Drawing, drawn_sets
+from mnemoscope.emm.ratio.drawn_sets import drawn_sets
 from mnemoscope.emm.ratio.generated_sets import Generated, content, held_sets
-from mnemoscope.emm.ratio.run import Known, RatioOptions, run_ratio
+from mnemoscope.emm.ratio.options import Asked, Drawing, RatioOptions
+from mnemoscope.emm.ratio.run import Known, run_ratio
 from mnemoscope.emm.sampling.crew import crew
 from mnemoscope.emm.training.sources import is_network, is_training
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.model.loading import pick_device, settle_threads
-
-
-def _of(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text, "panel": "Images"})
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The sources that are compared, by their names, and how they are read."""
-
-    generated: str = field(metadata={"internal": True})
-    references: str | None = _of(None, "The training images, read alike; those of a run of emm train.")
-    held_out: str | None = _of(None, "Images the model never saw, as a control.")
-    pool: str | None = _of(None, "Images whose usual distance is the unit of the second criterion.")
-    resolution: int | None = _of(None, "Cut and resize all images to it.")
-    limit: int | None = _of(None, "Take only the first N generated images.")
-    snapshots: bool = _of(False, "Each folder or file in it is a snapshot.")
 
 
 def measure_ratio(

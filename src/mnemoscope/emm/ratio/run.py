@@ -12,6 +12,7 @@ from rich.progress import Progress
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.ratio.generated_sets import Generated
 from mnemoscope.emm.ratio.memorization import Memorization
+from mnemoscope.emm.ratio.options import RatioOptions
 from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, References
 from mnemoscope.emm.ratio.summary import Control, highest, summarize
@@ -21,15 +22,6 @@ from mnemoscope.run.run import Run
 
 TOGETHER = 2048  # images scored between two writes to the disk
 NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")
-
-
-@dataclass(frozen=True)
-class RatioOptions:
-    """When an image is memorized, the features that images are compared by, how many are shown beside references."""
-
-    threshold: int | float = 1 / 3
-    features: str = "pixels"
-    gallery: int = 24
 
 
 @dataclass(frozen=True)

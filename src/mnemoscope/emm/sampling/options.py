@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mnemoscope.errors import UsageError
@@ -50,6 +51,9 @@ class Sampling:
         for name, known in KINDS.items():
             if (value := getattr(self, name)) is not None and value not in known:
                 raise UsageError(f"--{name} {value} is not known; give {' or '.join(known)}.")
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} {value} is no number; give one.")
         if self.num_inference_steps < 1 or self.s_churn < 0:
             raise UsageError("Sampling needs at least 1 of --num-inference-steps and an --s-churn of 0 or more.")
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.sweeps.level import Level, Training
-from mnemoscope.emm.training.averaging import Average
+from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.watching import curve
 from mnemoscope.errors import UsageError

@@ -4,16 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
-from mnemoscope.emm.data.images import Images
-from mnemoscope.emm.data.patches import photograph_patches
-from mnemoscope.emm.data.readers import read_images
-from mnemoscope.emm.data.subset import LabelMode, make_subset
+from mnemoscope.emm.data.options import SetOptions
 from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.networks.options import VERSIONS
-from mnemoscope.emm.training.averaging import Average
+from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
@@ -22,45 +18,6 @@ from mnemoscope.run.fields import known_in, made
 SECTIONS = ("data", "network", "train", "read")
 OWN = (*SECTIONS, "sizes", "x")
 OURS = ("seed", "device")  # given by the command, the same for all levels
-
-
-@dataclass(frozen=True)
-class SetOptions:
-    """Where the training images come from, and what is made of them; options of `make_subset` but for n and seed.
-
-    `alpha` is the share of images from `mix`, a second source. A source is anything that `read_images` takes, or
-    `patches` for patches of photographs.
-    """
-
-    source: str
-    classes: int | tuple[int, ...] | None = None
-    mix: str | None = None
-    alpha: int | float = 0
-    label_mode: LabelMode = "none"
-    label_classes: int | None = None
-    resolution: int | None = None
-    balanced: bool = True
-    dedupe: bool = False
-
-    def __post_init__(self) -> None:
-        if self.alpha and self.mix is None:
-            raise UsageError(f"alpha is {self.alpha} and there is no mix; give a second source.")
-
-    def images(self, n: int | None, seed: int) -> Images:
-        """The training set of a size; raises `UsageError` as `read_images` and `make_subset` do."""
-        other = (source_images(self.mix), self.alpha) if self.mix is not None and self.alpha else None
-        return make_subset(
-            source_images(self.source),
-            n,
-            classes=self.classes,
-            mix=other,
-            label_mode=self.label_mode,
-            label_classes=self.label_classes,
-            resolution=self.resolution,
-            seed=seed,
-            balanced=self.balanced,
-            dedupe=self.dedupe,
-        )
 
 
 @dataclass(frozen=True)
@@ -154,9 +111,3 @@ class Level:
         for n in self.sizes:
             if self.read_step(n) not in Budget(options, n).snapshots:
                 raise UsageError(f"{where}: read: at {reading.at} has no snapshot; give train: snapshot_at with it.")
-
-
-@lru_cache(maxsize=4)
-def source_images(source: str) -> Images:
-    """The images of a source, read once."""
-    return photograph_patches() if source == "patches" else read_images(source)

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mnemoscope.emm.data.options import SetOptions
+from mnemoscope.emm.data.sources import source_images
 from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.networks.unet import UNet
 from mnemoscope.emm.sweeps.cells import Cell, is_done, task_of
 from mnemoscope.emm.sweeps.file import Sweep
-from mnemoscope.emm.sweeps.level import Level, SetOptions, Training, source_images
+from mnemoscope.emm.sweeps.level import Level, Training
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.errors import UsageError
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
 
 FULL_SET = 50_000
@@ -14,67 +15,46 @@ FULL_HALF_LIFE = 500_000
 FULL_BATCH = 512
 RAMP_UP = 0.05
 HALF_LIFE_STEP = 1000
-MODES = ("mode1", "mode2", "mode3", "mode4")
 
 
-@dataclass(frozen=True)
-class Average:
-    """Which average: a mode, and for mode4 the decay of a step that it comes to (0 for the weights themselves).
-
-    Written `mode1`, `mode2`, `mode3`, or a number such as `0.999` for mode4. Raises `UsageError` for anything else.
-    """
-
-    mode: str
-    final: float | int | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES or (self.final is None) != (self.mode != "mode4"):
-            raise UsageError(f"There is no average {self}; give mode1, mode2, mode3 or a decay from 0 to below 1.")
-        if self.final is not None and not 0 <= self.final < 1:
-            raise UsageError(f"A decay of {self.final} was given; give one from 0 to below 1.")
-
-    def __str__(self) -> str:
-        return self.mode if self.final is None else f"{self.final:g}"
-
-    @classmethod
-    def of(cls, text: str) -> "Average":
-        """The average that a text names."""
-        try:
-            return cls("mode4", float(text))
-        except UsageError:
-            raise
-        except ValueError:
-            return cls(text)
-
-
-def half_life(n: int, *, truncate: bool = False) -> int:
-    """Half-life in images for a training set of n: 500,000 for 50,000 images, in proportion for fewer.
+def half_life(n: int, *, full: int = FULL_HALF_LIFE, truncate: bool = False) -> int:
+    """Half-life in images for a training set of n: `full` for 50,000 images, in proportion for fewer.
 
     truncate: cut to thousands of images, as the original has it; below n = 100 that is 0, and all but
     mode3 are then the weights themselves.
     """
-    images = FULL_HALF_LIFE * n // FULL_SET
+    images = full * n // FULL_SET
     return images // HALF_LIFE_STEP * HALF_LIFE_STEP if truncate else images
 
 
-def decay(average: Average, *, batch: int, images_seen: int, n: int, truncate: bool = False) -> float:
+def decay(
+    average: Average,
+    *,
+    batch: int,
+    images_seen: int,
+    n: int,
+    full: int = FULL_HALF_LIFE,
+    ramps: bool = True,
+    truncate: bool = False,
+) -> float:
     """Decay of one step, 0..1: the share of the average that stays.
 
     batch: images a step; images_seen: before this step; n: size of the training set. mode1: a half-life of a fixed
     number of epochs; mode2: the rate of a run on 50,000 images at batch 512, whatever n and batch; mode3: a half-life
     of 500,000 images; mode4: mode2's course with the batch in it, scaled to end at the average's own decay. All but
-    mode3 ramp up: the half-life is at most 5 % of the images seen. At n a multiple of 100 `truncate` changes nothing.
+    mode3 ramp up, unless not `ramps`: the half-life is at most 5 % of the images seen. `full` is the half-life of a set
+    of 50,000 images. At n a multiple of 100 `truncate` changes nothing.
     """
     if average.mode == "mode3":
-        return _halved(batch, FULL_HALF_LIFE)
-    full = half_life(n, truncate=truncate)
-    ramped = min(full, RAMP_UP * images_seen)
+        return _halved(batch, full)
+    images = half_life(n, full=full, truncate=truncate)
+    ramped = min(images, RAMP_UP * images_seen) if ramps else images
     if average.mode == "mode1":
         return _halved(batch, ramped)
     stretch = FULL_SET / n
     if average.mode == "mode2":
         return _halved(FULL_BATCH, ramped * stretch)
-    plateau = _halved(batch, full * stretch)
+    plateau = _halved(batch, images * stretch)
     return (average.final or 0) * _halved(batch, ramped * stretch) / plateau if plateau else 0.0
 
 
@@ -90,10 +70,18 @@ class Averages:
     """
 
     def __init__(
-        self, network: nn.Module, averages: Sequence[Average], *, batch: int, n: int, truncate: bool = False
+        self,
+        network: nn.Module,
+        averages: Sequence[Average],
+        *,
+        batch: int,
+        n: int,
+        full: int = FULL_HALF_LIFE,
+        ramps: bool = True,
+        truncate: bool = False,
     ) -> None:
         self.averages = tuple(dict.fromkeys(averages))
-        self.batch, self.n, self.truncate = batch, n, truncate
+        self.how: dict[str, Any] = {"batch": batch, "n": n, "full": full, "ramps": ramps, "truncate": truncate}
         self.parameters = dict(network.named_parameters())
         self.shadows = {
             str(average): {name: p.detach().float().clone() for name, p in self.parameters.items()}
@@ -105,7 +93,7 @@ class Averages:
         """Take in the parameters after a step; images_seen are those before it."""
         weights = [p.detach().float() for p in self.parameters.values()]
         for average in self.averages:
-            kept = decay(average, batch=self.batch, images_seen=images_seen, n=self.n, truncate=self.truncate)
+            kept = decay(average, images_seen=images_seen, **self.how)
             torch._foreach_lerp_(list(self.shadows[str(average)].values()), weights, 1 - kept)
 
     @contextmanager

@@ -1,15 +1,16 @@
 """What `emm train` is given as text, as the options of a set, a network and a training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.options import SetOptions, SubsetOptions
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.sweeps.level import SetOptions
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.options import EmmTrainOptions
+from mnemoscope.emm.training.planning import plan
 from mnemoscope.errors import UsageError
 from mnemoscope.run.settings import one_of
 from mnemoscope.training.options import chosen
@@ -23,7 +24,6 @@ PAPER = {
     **{"order": "fixed", "snapshots": 16, "samples": 10_000},
 }
 PRESETS: dict[str, dict[str, Any]] = {"small": SMALL, "paper": PAPER}
-LISTS = ("multipliers", "attention", "skips")
 REPLACED = {"steps": "epochs", "ramp_up": "ramp_up_epochs"}  # an option, and what of a preset it takes the place of
 
 
@@ -40,11 +40,7 @@ class Asked:
     @classmethod
     def of(cls, preset: str, given: Mapping[str, Any]) -> "Asked":
         """What was given (not None) over a preset, over the defaults. Raises `UsageError` for what cannot be."""
-        own = {name: value for name, value in given.items() if value is not None}
-        own |= {name: numbers(f"--{name}", own[name]) for name in LISTS if name in own}
-        if "classes" in own:
-            listed = numbers("--classes", own["classes"])
-            own["classes"] = listed[0] if len(listed) == 1 else listed
+        own = parsed(SubsetOptions, parsed(NetworkOptions, given))
         base = dict(PRESETS[one_of("--preset", preset, tuple(PRESETS))])
         for name, other in REPLACED.items():
             if name in own:
@@ -59,6 +55,10 @@ class Asked:
         """The training set."""
         return self.data.images(self.subset_size, self.subset_seed)
 
+    def plan(self) -> Iterator[str]:
+        """What it would do, in lines."""
+        return plan(self.images(), self.network, self.options)
+
     def told(self) -> dict[str, Any]:
         """Where the images come from, by the names of the options."""
         said = {field.name: getattr(self.data, field.name) for field in fields(self.data) if field.name != "source"}
@@ -67,6 +67,16 @@ class Asked:
     def run(self, out: Path, overwrite: bool) -> dict[str, Any]:
         """Train; the summary, empty on all processes but the first."""
         return train(self.images(), out, self.network, self.options, source=self.told(), overwrite=overwrite)
+
+
+def parsed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given (not None), the lists of options that are written with commas read."""
+    own = {name: value for name, value in given.items() if value is not None}
+    for option in (each for each in fields(kind) if each.metadata.get("commas") and each.name in own):
+        listed = numbers(f"--{option.name}", own[option.name])
+        own[option.name] = listed[0] if option.name == "classes" and len(listed) == 1 else listed
+    _require_known(kind, own)
+    return own
 
 
 def _require_known(kind: type, given: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.showing import Showing
 from mnemoscope.emm.training.snapshots import Snapshots, built, description, refuse_another_network
 from mnemoscope.emm.training.stepping import Training
+from mnemoscope.emm.training.transfer import transfer
 from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import Run, read_json
@@ -59,8 +61,11 @@ def train(
         place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         where: dict[str, Any] = {"device": accelerator.device, "augmentation": augmentation, **place}
         batches = Batches(images, network, options, **where)
-        model = Training(built(about, options.seed).requires_grad_(True), accelerator, budget)
+        first = built(about, options.seed)
+        taken = None if options.transfer is None else transfer(first, options.transfer)
+        model = Training(first.requires_grad_(True), accelerator, budget)
         record = {"settings": options.fixed(), "network": about, "data": _told(images, batches)}
+        record |= {} if taken is None else {"transfer": asdict(taken)}
         record |= {"source": dict(source)} if source else {}
         free = {**options.free(), "processes": accelerator.num_processes}
         with opened(folder, "emm-train", record, free, accelerator, overwrite) as run:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.networks.options import VERSIONS, require_current
 from mnemoscope.emm.networks.preconditioning import Preconditioned
-from mnemoscope.emm.training.averaging import Average
+from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json
 

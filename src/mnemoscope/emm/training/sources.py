@@ -24,7 +24,7 @@ class Weights:
 
     ema: str | None = _of(None, "Average of the weights to draw from; the training's first if none.")
     preconditioning: str | None = _of(None, "Of a file of weights under EDM's own names: vp, ve, edm or iddpm.")
-    network_config: str | None = _of(None, "JSON description of the network of a file of weights.")
+    network_config: str | None = _of(None, "JSON description of a file of weights; the .json beside it if none.")
 
     def __post_init__(self) -> None:
         if self.preconditioning is not None and self.preconditioning not in get_args(Kind):
@@ -57,8 +57,9 @@ def network_of(source: str, weights: Weights, snapshot: str | int = "last") -> "
     if source.endswith(SUFFIX):
         if weights.ema is not None or snapshot != "last":
             raise UsageError(f"{source} is a file of weights, which has no snapshots and averages; leave them out.")
-        config = None if weights.network_config is None else Path(weights.network_config)
-        return read_edm(Path(source), config, preconditioning=weights.preconditioning)  # type: ignore[arg-type]
+        beside = Path(source).with_suffix(".json")
+        config = beside if weights.network_config is None and beside.is_file() else weights.network_config
+        return read_edm(Path(source), config and Path(config), preconditioning=weights.preconditioning)  # type: ignore[arg-type]
     if not is_training(source):
         raise UsageError(f"{source} is neither a run of emm train nor a {SUFFIX} file; give one of these.")
     if weights.preconditioning is not None or weights.network_config is not None:

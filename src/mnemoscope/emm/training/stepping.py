@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from mnemoscope.emm.networks.losses import loss
 from mnemoscope.emm.networks.preconditioning import Preconditioned
-from mnemoscope.emm.training.averaging import Averages
+from mnemoscope.emm.training.averaging import FULL_HALF_LIFE, Averages
 from mnemoscope.emm.training.batches import Batch
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
@@ -45,7 +45,14 @@ class Training:
         self.options = budget.options
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters, self.options)
-        self.averages = Averages(network, self.options.averages, batch=self.options.batch_size, n=budget.images)
+        self.averages = Averages(
+            network,
+            self.options.averages,
+            batch=self.options.batch_size,
+            n=budget.images,
+            full=self.options.ema_half_life or FULL_HALF_LIFE,
+            ramps=self.options.transfer is None,
+        )
         self.model, self._stepper = accelerator.prepare(Objective(network), self.optimizer)
         self.tally = torch.zeros(len(TALLIED), device=accelerator.device)
         self.step = 0
