@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.model.cond import Cond
+from mnemoscope.model.inversion import encoded_texts, spelt
 from mnemoscope.model.schedule import copied
 from mnemoscope.model.spans import Token
 
@@ -107,25 +108,31 @@ class Family:
     def tokens(self, prompts: Sequence[str]) -> list[list[str]]:
         """Token strings of each prompt at the positions of its embedding, the begin and end tokens included."""
         tokenizer = self.pipe.tokenizer
-        ids = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
+        texts = encoded_texts(self.pipe, prompts)
+        ids = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
         return [tokenizer.convert_ids_to_tokens(row) for row in ids.input_ids]
 
     def spans(self, prompts: Sequence[str]) -> list[list[Token]]:
         """Tokens of each prompt's own words; raises `UsageError` for a model without tokens."""
         ends, tokenizer = self.ends(prompts), self.pipe.tokenizer
+        texts = spelt(self.pipe, prompts)
         found = tokenizer(
-            list(prompts), max_length=tokenizer.model_max_length, truncation=True, return_offsets_mapping=True
+            [each.text for each in texts],
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_offsets_mapping=True,
         )
-        rows = zip(found.input_ids, found.offset_mapping, ends, strict=True)
+        rows = zip(texts, found.input_ids, found.offset_mapping, ends, strict=True)
         return [
-            [Token(tokenizer.decode([i]).strip(), spans[k][0], spans[k][1], k) for k, i in enumerate(ids[:end]) if k]
-            for ids, spans, end in rows
+            [Token(tokenizer.decode([i]).strip(), *text.span(*spans[k]), k) for k, i in enumerate(ids[:end]) if k]
+            for text, ids, spans, end in rows
         ]
 
     def ends(self, prompts: Sequence[str]) -> list[int]:
         """Position of the end token of each prompt; what follows it is padding."""
         tokenizer = self.pipe.tokenizer
-        ids = tokenizer(list(prompts), max_length=tokenizer.model_max_length, truncation=True).input_ids
+        texts = encoded_texts(self.pipe, prompts)
+        ids = tokenizer(texts, max_length=tokenizer.model_max_length, truncation=True).input_ids
         return [len(row) - 1 for row in ids]
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.inversion import encoded_texts
 from mnemoscope.model.start import Start
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 def cut_off(model: "Denoiser", prompts: Sequence[str]) -> list[int]:
     """How many tokens of each prompt lie beyond the tokenizer's limit; none where there is no tokenizer."""
-    return over_limit(getattr(model.pipe, "tokenizer", None), prompts)
+    tokenizer = getattr(model.pipe, "tokenizer", None) if model.family.has_ends else None
+    return over_limit(tokenizer, encoded_texts(model.pipe, prompts)) if tokenizer else [0] * len(prompts)
 
 
 def over_limit(tokenizer: Any, texts: Sequence[str]) -> list[int]:
@@ -45,7 +47,8 @@ def encode_padded(model: "Denoiser", prompts: Sequence[str], token: str) -> Floa
     if token not in tokenizer.get_vocab():
         raise UsageError(f"'{token}' is no token of this model's tokenizer; give one of its vocabulary, such as '!'.")
     length = tokenizer.model_max_length
-    ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    texts = encoded_texts(model.pipe, prompts)
+    ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     ends = torch.tensor(model.family.ends(prompts))[:, None]
     padded = ids.input_ids.masked_fill(torch.arange(length) > ends, tokenizer.convert_tokens_to_ids(token))
     return encoder(padded.to(encoder.device))[0]
