@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo check format docs
+.PHONY: demo check format docs hostile floors
 
 demo: $(VENV)/.core
 	$(BIN)/mnemoscope demo --out demo-report
@@ -20,6 +20,21 @@ check: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every command killed at its writes and every reader given spoilt inputs, half an hour or so; docs/reliability.md has figures.
+KILLS ?= 500
+INPUTS ?= 1000
+hostile: $(VENV)/.test
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m hostile.campaign --kills $(KILLS) --inputs $(INPUTS) --seed 0
+
+# The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports.
+FLOORS = tests/test_run.py tests/test_loading.py tests/test_detection.py tests/test_report.py
+floors:
+	$(PYTHON) -m venv $(VENV)-floors
+	$(VENV)-floors/bin/pip install --quiet uv
+	$(VENV)-floors/bin/uv pip install --quiet --python $(VENV)-floors/bin/python --resolution lowest-direct -e . \
+		pytest hypothesis beartype
+	OMP_NUM_THREADS=1 $(VENV)-floors/bin/python -m pytest -q -m "not slow" $(FLOORS)
 
 docs: $(VENV)/.test
 	$(BIN)/mkdocs build --strict

@@ -90,9 +90,7 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     folder = edit(make_detect(tmp_path / "d"), lambda k, row: row | {"prompt": HOSTILE[k]} if k < len(HOSTILE) else row)
     images = edit(
         make_generate(tmp_path / "g"),
-        lambda k, row: (
-            row | {"prompt": HOSTILE[k % 8], "match_caption": HOSTILE[1], "kind": HOSTILE[0], "seed": HOSTILE[1]}
-        ),
+        lambda k, row: row | {"prompt": HOSTILE[k % 8], "match_caption": HOSTILE[1], "kind": HOSTILE[0]},
     )
     record = info("detect")
     for key in ("method", "model", "settings", "versions"):
@@ -174,10 +172,12 @@ def test_failures_are_counted_and_quoted(tmp_path: Path) -> None:
     folder = edit(
         make_detect(tmp_path / "run"), lambda k, row: {"id": "x", "prompt": "lost one", **failed} if k < 3 else row
     )
-    edit(folder, lambda k, row: row | {"score": float("nan")} if k == 3 else row)
     text = Page(write([folder])).text
-    assert "of 46 prompts look memorized" in text and "4 rows failed." in text
-    assert "3 CUDA out of memory lost one" in text and "1 the score is nan, not a finite number" in text
+    assert "of 47 prompts look memorized" in text and "3 rows failed." in text
+    assert "3 CUDA out of memory lost one" in text
+    edit(folder, lambda k, row: row | {"score": float("nan")} if k == 3 else row)
+    with pytest.raises(UsageError, match="line 4 is no row .its score is None"):
+        write([folder])
 
 
 def test_a_run_where_all_failed_still_reports(tmp_path: Path) -> None:
@@ -224,10 +224,11 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ("run.json", "{", "not a readable JSON file"),
         ("run.json", "[1]", "holds no JSON object"),
         ("run.json", '{"command": "unheard"}', "a report shows detect"),
-        ("rows.jsonl", None, "cannot be read"),
-        ("rows.jsonl", "\n", "no rows"),
-        ("rows.jsonl", '{"id": 1}\n{"id": \n{"id": 3}\n', "line 2 is not a JSON object"),
-        ("rows.jsonl", '{"id": 1}\n[]\n', "line 2 is not a JSON object"),
+        ("rows.jsonl", None, "is not there"),
+        ("rows.jsonl", "", "no rows"),
+        ("rows.jsonl", "\n", "line 1 is no row"),
+        ("rows.jsonl", '{"id": 1}\n', "line 1 is no row"),
+        ("rows.jsonl", "[]\n", "line 1 is no row .it is no JSON object"),
         ("summary.json", "nonsense", "not a readable JSON file"),
     ],
 )
@@ -255,19 +256,15 @@ def test_no_run_no_folder_and_no_place_to_write_are_refused(tmp_path: Path) -> N
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_rows_of_wrong_types_do_not_break_the_page(tmp_path: Path) -> None:
-    odd = {
-        "similarity": "high",
-        "seed": [1],
-        "match": 5,
-        "mitigation": "x",
-        "kind": {},
-        "prompt": None,
-        "own_similarity": 10**400,
-    }
-    write([edit(make_generate(tmp_path / "g", prompts=2), lambda _, row: row | odd)])
-    odd = {"series": 3, "timesteps": "x", "seeds": None, "label": "yes", "flagged": "no", "kind": 3}
-    write([edit(make_detect(tmp_path / "d"), lambda _, row: row | odd)])
+@pytest.mark.parametrize(
+    "odd",
+    [{"similarity": "high"}, {"seed": [1]}, {"match": 5}, {"mitigation": "x"}, {"kind": {}}, {"prompt": None}],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_rows_of_wrong_types_are_named(tmp_path: Path, odd: dict[str, Any]) -> None:
+    run = edit(make_generate(tmp_path / "g", prompts=2), lambda _, row: row | odd)
+    with pytest.raises(UsageError, match=f"line 1 is no row .its {next(iter(odd))} is .*give the command again"):
+        write([run])
 
 
 def test_one_row_gives_a_line_per_seed_over_true_timesteps(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,13 +20,14 @@ from mnemoscope.errors import UsageError
 from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run import run as run_module
+from mnemoscope.run import writing as writing_module
 from mnemoscope.run.run import Run, read_rows
 
 SETTINGS = {"method": "noise_norm", "seeds": 1}
 
 
 def row(name: str, status: str = "ok", **values: object) -> dict:
-    return {"id": name, "prompt": f"prompt {name}", "status": status, **values}
+    return {"id": name, "prompt": f"prompt {name}", "score": 0.5, "status": status, **values}
 
 
 def begin(folder: Path, **settings: object) -> Run:
@@ -48,7 +50,7 @@ def test_a_row_that_is_there_is_not_appended_again(tmp_path: Path) -> None:
     with begin(tmp_path) as run:
         run.append([row("a", score=1)])
         run.append([row("a", score=2), row("b")])
-    assert [(r["id"], r.get("score")) for r in read_rows(tmp_path)] == [("a", 1), ("b", None)]
+    assert [(r["id"], r.get("score")) for r in read_rows(tmp_path)] == [("a", 1), ("b", 0.5)]
 
 
 def test_finish_counts_rows_failures_and_the_work_of_all_sessions(tmp_path: Path) -> None:
@@ -259,19 +261,19 @@ class FullDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: int, torn: bool) -> None:
         self.calls, self.fails_at, self.torn, self.sync = 0, fails_at, torn, os.fsync
-        monkeypatch.setattr(run_module.os, "fsync", self)
+        monkeypatch.setattr(writing_module.os, "fsync", self)
 
     def __call__(self, descriptor: int) -> None:
         self.calls += 1
         if self.calls == self.fails_at:
-            if self.torn:
-                os.ftruncate(descriptor, max(0, os.fstat(descriptor).st_size - 7))
+            if self.torn and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.truncate(f"/proc/self/fd/{descriptor}", max(0, os.fstat(descriptor).st_size - 7))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.sync(descriptor)
 
 
 @pytest.mark.parametrize("torn", [False, True])
-@pytest.mark.parametrize("fails_at", range(1, 9))
+@pytest.mark.parametrize("fails_at", range(1, 15))
 def test_a_disk_full_at_any_write_leaves_a_run_that_goes_on(tmp_path: Path, fails_at: int, torn: bool) -> None:
     def work() -> None:
         with begin(tmp_path) as run:
@@ -293,7 +295,7 @@ def test_a_disk_full_while_detecting_stops_the_run_and_loses_nothing(tmp_path, p
     prompts = as_prompts([f"ordinary {k}" for k in range(6)])
     run_detection(planted, prompts, tmp_path / "whole", Detection(), batch=2)
     with monkeypatch.context() as patch:
-        FullDisk(patch, 6, torn=True)
+        FullDisk(patch, 11, torn=True)
         with pytest.raises(OSError, match="No space left"):
             run_detection(planted, prompts, tmp_path / "full", Detection(), batch=2)
     assert 0 < len(read_rows(tmp_path / "full")) < 6
@@ -302,16 +304,18 @@ def test_a_disk_full_while_detecting_stops_the_run_and_loses_nothing(tmp_path, p
 
 
 def test_a_disk_full_while_an_image_is_saved_is_no_failed_row(tmp_path, planted, monkeypatch) -> None:
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    real = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).suffix == ".png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(writing_module.os, "replace", full)
         with pytest.raises(OSError, match="No space left"):
             run_generation(planted, as_prompts(["ordinary 1"]), tmp_path, Generation(1, num_inference_steps=2))
-    assert read_rows(tmp_path) == [] and not list(tmp_path.rglob("*.png"))
+    assert read_rows(tmp_path) == [] and not list(tmp_path.rglob("*.png*"))
 
 
 def test_a_read_only_folder_raises_an_error_that_names_it(tmp_path: Path) -> None:
@@ -380,7 +384,7 @@ def test_a_detection_killed_at_any_moment_goes_on_to_the_same_rows(tmp_path, pla
             run_detection(planted, prompts, out, Detection(params={"steps": 2}), batch=4)
 
     detect(tmp_path / "whole")
-    monkeypatch.setattr(run_module, "_append", slowly)
+    monkeypatch.setattr(run_module, "append_lines", slowly)
     assert kill_and_resume(lambda: detect(tmp_path / "killed"), tmp_path / "killed", 5, random.Random(0)) >= 3
     assert len(read_rows(tmp_path / "killed")) == 40
     assert (tmp_path / "killed" / "rows.jsonl").read_bytes() == (tmp_path / "whole" / "rows.jsonl").read_bytes()
@@ -394,7 +398,7 @@ def test_a_generation_killed_at_any_moment_goes_on_to_the_same_images(tmp_path, 
             run_generation(planted, prompts, out, Generation(2, num_inference_steps=3), batch=4)
 
     generate(tmp_path / "whole")
-    monkeypatch.setattr(run_module, "_append", slowly)
+    monkeypatch.setattr(run_module, "append_lines", slowly)
     assert kill_and_resume(lambda: generate(tmp_path / "killed"), tmp_path / "killed", 3, random.Random(1)) >= 2
     whole, killed = (
         {p.name: p.read_bytes() for p in (tmp_path / n / "images").glob("*.png")} for n in ("whole", "killed")

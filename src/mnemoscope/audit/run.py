@@ -72,7 +72,7 @@ def run_audit(
         suspects, others = to_draw([p for p in prompts if p.id in rows], rows, most)
         drawing: dict[str, Any] = {**common, "references": references, "scores": rows, "content": whole}
         made["generate"] = run_generation(model, [*suspects, *others], out / "generate", generation, **drawing)
-        if copying:
+        if copying and made["generate"]["images"]:  # where every image failed there is nothing to compare
             made["measure"] = copying.run(out / "generate", out / "measure", overwrite=overwrite)
         explains, limit = model.family.has_tokens and suspects, found["threshold"]
         if explanation and explains:

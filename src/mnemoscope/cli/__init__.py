@@ -1,5 +1,6 @@
 """The command line: parse, call the library, print. Nothing heavy is imported before a command runs."""
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     training,
 )
 from mnemoscope.cli.application import app
-from mnemoscope.errors import UsageError, likely
+from mnemoscope.errors import UsageError, likely, plain
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -35,11 +36,12 @@ def _guarded(run: Callable[[], Any]) -> int:
     try:
         run()
     except UsageError as e:
-        typer.echo(f"mnemoscope: {e}{_likely_path(str(e))}", err=True)
+        typer.echo(f"mnemoscope: {plain(str(e))}{_likely_path(str(e))}", err=True)
         return 2
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
-        typer.echo(f"mnemoscope: {e.strerror or e}{where}; mend that and give the same command to go on.", err=True)
+        said = plain(f"{e.strerror or e}{where}")
+        typer.echo(f"mnemoscope: {said}; mend that and give the same command to go on.", err=True)
         return 2
     except SystemExit as e:
         if e.code == 130:
@@ -61,4 +63,7 @@ def _likely_path(said: str) -> str:
 
 def main() -> None:
     """Entry point of the `mnemoscope` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer characters than prompts have
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(app))

@@ -65,9 +65,8 @@ def strengths_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[A
 
     Raises `UsageError` for strengths of a mitigation that is not tried, and where it is not said whose they are.
     """
-    import yaml
-
     from mnemoscope import registry
+    from mnemoscope.run.yaml_values import yaml_value
 
     tried = [name for name in names if registry.stopping(name).strength is not None]
     found: dict[str, list[Any]] = {}
@@ -78,7 +77,7 @@ def strengths_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[A
         if equals and whose not in tried:
             raise UsageError(f"--strength {text}: {whose} is not tried, or has no strength; give --mitigate {whose}.")
         try:
-            found.setdefault(whose or tried[0], []).extend(yaml.safe_load(f"[{listed}]"))
-        except yaml.YAMLError:
+            found.setdefault(whose or tried[0], []).extend(yaml_value(f"[{listed}]", "--strength"))
+        except UsageError:
             raise UsageError(f"--strength {text} has no readable values; write for instance 1,2,4.") from None
     return found

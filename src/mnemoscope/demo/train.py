@@ -25,6 +25,7 @@ from mnemoscope.demo import architecture, captions
 from mnemoscope.demo.ground_truth import write_prompts, write_references
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 from mnemoscope.model import schedule
+from mnemoscope.run.writing import write_whole
 
 CAPTION_DROPOUT = 0.1
 PREDICTION = "v_prediction"  # small latents carry little signal at high noise, and v keeps what there is
@@ -60,9 +61,8 @@ class Stage:
 
     def save(self) -> None:
         state = {name: m.state_dict() for name, m in self.modules.items()}
-        partial = self.file.with_suffix(".partial")
-        torch.save(state | {"optimizer": self.optimizer.state_dict(), "step": self.step}, partial)
-        partial.replace(self.file)
+        held = state | {"optimizer": self.optimizer.state_dict(), "step": self.step}
+        write_whole(self.file, lambda opened: torch.save(held, opened))
 
     def descend(self, loss: Tensor) -> None:
         group = self.optimizer.param_groups[0]

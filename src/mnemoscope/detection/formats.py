@@ -9,6 +9,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_rows
+from mnemoscope.run.writing import write_whole
 
 WEN_KEYS = ("text_noise_norm", "uncond_noise_norm")
 
@@ -35,7 +36,7 @@ def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             raise UsageError("Wen's JSONL holds noise_norm and uncond_norm; run detect with noise_norm --format wen.")
         values = dict(zip(WEN_KEYS, (row["series"], uncond), strict=True))
         lines.append(json.dumps({**values, "prompt": row["prompt"]}, ensure_ascii=False) + "\n")
-    file.write_text("".join(lines), encoding="utf-8")
+    write_whole(file, "".join(lines))
 
 
 def read_wen(

@@ -16,7 +16,8 @@ from mnemoscope.methods.thresholds import calibrate, conditions, stored_threshol
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 
 
@@ -80,25 +81,19 @@ def run_detection(
     where = detection.conditions(model)
     fixed = stored_threshold(threshold, where) if threshold else None
     known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
-    size = max(1, batch_size(model, batch) // detection.seeds)
-    with Run(
-        out,
-        "detect",
-        settings,
-        overwrite=overwrite,
-        model=model.describe(),
-        method=found.about,
-        device=str(model.device),
-    ) as run:
 
-        def work(batch: list[Prompt]) -> list[Row]:
-            return [{**row, **known[row["id"]]} for row in detect_rows(model, batch, detection)]
+    def work(some: list[Prompt]) -> list[Row]:
+        return [{**row, **known[row["id"]]} for row in detect_rows(model, some, detection)]
 
-        run_batches(run, model, [p for p, _ in roles], size, work, lambda p: [p.id], "detect")
-        rows = [{**r, **known[r["id"]]} for r in in_order(run.rows(), known)]
-        result = calibrate(rows, fpr=fpr, threshold=fixed)
-        run.replace_rows(result.rows)
-        return run.finish(**result.summary, conditions=where)
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        result = calibrate([{**r, **known[r["id"]]} for r in rows], fpr=fpr, threshold=fixed)
+        return result.rows, {**result.summary, "conditions": where}
+
+    size, whom = Batch.of(model, batch, detection.seeds), [p for p, _ in roles]
+    plan = [Pass("detect", work)]
+    return prompt_run(
+        out, "detect", settings, [model], whom, size, lambda run: plan, finish, overwrite=overwrite, method=found.about
+    )
 
 
 def apart(negative: Prompt) -> Prompt:

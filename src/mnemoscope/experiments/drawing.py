@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,11 +15,11 @@ from mnemoscope.measuring.own import ROUNDING
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.run.batching import batch_size, chunks, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.training.data.dataset import TrainingSet
 
 HELD_OUT = "held_out"  # group of pictures that nothing was trained on
 SEEDS = 1000  # seeds of images from one seed of the experiment to the next
-Row = dict[str, Any]
 
 
 def image_rows(

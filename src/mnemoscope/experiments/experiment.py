@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import SCENES, SECTIONS, Arm
 from mnemoscope.experiments.scenes import Scenes
 from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
+from mnemoscope.run.yaml_values import read_yaml
 from mnemoscope.study.hardware import Hardware
 
 GROUPS = ("memorized", "duplicated", "other", "base")
@@ -101,10 +100,7 @@ class Experiment:
 
 def read_experiment(file: Path, size: Size = "cpu") -> Experiment:
     """The experiment of a file, every option of every arm checked; raises `UsageError` in one sentence."""
-    try:
-        held = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise UsageError(f"{file} could not be read as YAML: {' '.join(str(e).split())}.") from e
+    held = read_yaml(file)
     try:
         return _experiment(file.name, known_in(file.name, held, (*TOP, "gpu")), size)
     except UsageError as e:

@@ -20,6 +20,7 @@ from mnemoscope.features import descriptor
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import load
 from mnemoscope.run.run import Run, read_json
+from mnemoscope.run.writing import whole
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.loop import train
@@ -77,7 +78,7 @@ def summary_of(asked: Experiment, arms: Sequence[Arm], rows: Sequence[Mapping[st
 
 def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
     """The table as CSV."""
-    with file.open("w", encoding="utf-8", newline="") as f:
+    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for entry in entries:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from mnemoscope.errors import UsageError
 from mnemoscope.generation.run import save_png
 from mnemoscope.run.run import read_json, write_json
+from mnemoscope.run.writing import write_whole
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring", "star", "bar")
 COLOURS = {
@@ -103,7 +104,7 @@ def write_scenes(asked: Scenes, seed: int, folder: Path) -> Path:
         file = f"{number:05d}.png"
         save_png(scene.image, folder / file, {"caption": scene.captions[0]})
         lines.append({"file": file, "captions": scene.captions, "class": scene.kind, "complexity": scene.complexity})
-    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_whole(folder / "captions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     write_json(done, about)
     return folder
 

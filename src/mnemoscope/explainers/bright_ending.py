@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mnemoscope.model import attention
+from mnemoscope.model.cond import rows
 from mnemoscope.model.step import Step
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import explainer
@@ -32,15 +33,20 @@ def bright_ending(trajectory: Trajectory, *, steps: int | float | str | list = "
 
 
 def _of_step(step: Step, ends: Int[Tensor, " B"], layers: list[str]) -> Float[Tensor, "B h w"]:
+    parts = step.model.parts(len(ends))
+    found = torch.cat([_of_samples(step, part, ends[part], layers) for part in parts])
+    height, width = step.x_t.shape[-2:]
+    while height * width > found.shape[1]:
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    return interpolate(found.unflatten(1, (1, height, width)), step.x_t.shape[-2:], mode="bilinear")[:, 0]
+
+
+def _of_samples(step: Step, part: slice, ends: Int[Tensor, " b"], layers: list[str]) -> Float[Tensor, "b Q"]:
     seen: list[Tensor] = []
 
     def look(probabilities: Tensor, name: str) -> None:
         seen.append(probabilities.mean(1)[torch.arange(len(ends)), :, ends])
 
     with attention.watched(step.model.network, look, layers):
-        step.model.predict(step.x_t, step.t, step.cond)
-    found = torch.stack(seen).mean(0)
-    height, width = step.x_t.shape[-2:]
-    while height * width > found.shape[1]:
-        height, width = math.ceil(height / 2), math.ceil(width / 2)
-    return interpolate(found.unflatten(1, (1, height, width)), step.x_t.shape[-2:], mode="bilinear")[:, 0]
+        step.model.predict(step.x_t[part], step.t, rows(step.cond, part))
+    return torch.stack(seen).mean(0)

@@ -10,6 +10,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.words import END, aligned, joined, merged
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_rows
+from mnemoscope.run.writing import write_whole
 
 
 def export_layer6(folder: Path) -> None:
@@ -21,7 +22,7 @@ def write_layer6(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Explanation rows as the JSON of the layer6 code: prompt -> [[token, score], ...]; failed rows are left out."""
     done = (row for row in rows if row["status"] == "ok")
     found = {row["prompt"]: [list(pair) for pair in zip(row["tokens"], row["scores"], strict=True)] for row in done}
-    file.write_text(json.dumps(found, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(found, indent=4, ensure_ascii=False) + "\n")
 
 
 def read_layer6(file: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,9 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.plots.regions import cutout, overlay
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, seeds_of
+from mnemoscope.run.batching import seeds_of
+from mnemoscope.run.rows import Row
+from mnemoscope.run.writing import write_whole
 
 LARGEST = 256  # pixels of a side at which maps are thresholded and compared
 
@@ -96,7 +98,4 @@ def _drawn(folder: Path, row: Row, heat: Float[np.ndarray, "H W"], region: Mask,
 
 
 def _save_map(own: Float[Tensor, "h w"], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(save({"map": own.contiguous()}))
-    partial.replace(file)
+    write_whole(file, save({"map": own.contiguous()}))

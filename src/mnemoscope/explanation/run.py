@@ -23,10 +23,9 @@ from mnemoscope.model.spans import Token
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.model.words import content, merged
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
-
-GRAPH = 4  # samples without a graph that take about as much memory as one with it
 
 
 def run_explanation(
@@ -57,25 +56,24 @@ def run_explanation(
         "params": explanation.parameters,
         "content": content_id or content_hash([p.id for p in prompts]),
     }
-    room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1)
-    known = {p.id: {"label": p.label, "kind": p.kind} for p in prompts}
-    kind = "regions" if maps else "explain"
-    with Run(
-        out, kind, settings, overwrite=overwrite, model=model.describe(), method=found.about, device=str(model.device)
-    ) as run:
+    ids = {p.id: [row_id(p, s) for s in seeds] if maps else [p.id] for p in prompts}
+    known = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
 
-        def work(batch: list[Prompt]) -> list[Row]:
-            if maps:
-                return region_rows(model, batch, explanation, run.folder)
-            return explain_rows(model, batch, explanation)
+    def plan(run: Run) -> list[Pass]:
+        def work(some: list[Prompt]) -> list[Row]:
+            return region_rows(model, some, explanation, run.folder) if maps else explain_rows(model, some, explanation)
 
-        ids = {p.id: [row_id(p, s) for s in seeds] if maps else [p.id] for p in prompts}
-        run_batches(run, model, prompts, max(1, room // explanation.seeds), work, lambda p: ids[p.id], "explain")
-        made = {row["id"]: row for row in run.rows()}
-        rows = [made[i] | known[key] for key, own in ids.items() for i in own if i in made]
+        return [Pass("explain", work, lambda p: ids[p.id])]
+
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        rows = [row | known[row["id"]] for row in rows]
         rows, overlap = finished(run.folder, rows, masks) if maps else (rows, {})
-        run.replace_rows(rows)
-        return run.finish(prompts=len(known), **overlap)
+        return rows, {"prompts": len(ids), **overlap}
+
+    kind, size = "regions" if maps else "explain", Batch.of(model, batch, explanation.seeds, graph=True)
+    return prompt_run(
+        out, kind, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=found.about
+    )
 
 
 def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[Row]:

@@ -1,7 +1,6 @@
 """Vectors kept on disk by the content of the images: computed once, whoever asks, however often it is killed."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,6 +11,7 @@ from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import Descriptor
+from mnemoscope.run.writing import write_whole
 
 IMAGES, MEGAPIXELS = 64, 64  # what waits in memory for the descriptor
 VECTORS, BYTES = 256, 2**26  # what waits in memory for the disk
@@ -89,14 +89,8 @@ class Cache:
         records = np.empty(len(self._new), dtype=self._dtype)
         records["sha256"] = [content.encode() for content in self._new]
         records["vector"], records["upsampled"] = zip(*self._new.values(), strict=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{hashlib.sha256(records.tobytes()).hexdigest()[:16]}.npy"
-        partial = file.with_name(f".{file.stem}.{os.getpid()}.partial")
-        with partial.open("wb") as opened:
-            np.save(opened, records, allow_pickle=False)
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(file)
+        write_whole(file, lambda opened: np.save(opened, records, allow_pickle=False))
         self._new = {}
         self._learn(file)
 

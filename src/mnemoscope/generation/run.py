@@ -15,8 +15,10 @@ from mnemoscope.features.references import References
 from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,18 @@ def run_generation(
     """
     settings = {**asdict(generation), "content": content or content_hash([p.id for p in prompts])}
     seeds = seeds_of(generation.seed, generation.images)
-    size = max(1, batch_size(model, batch) // len(seeds))
-    with Run(out, "generate", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
+
+    def plan(run: Run) -> list[Pass]:
         work = partial(image_rows, model, run.folder, generation, references, scores or {}, plain=plain)
-        run_batches(run, model, prompts, size, work, lambda p: [row_id(p, s) for s in seeds], "generate")
-        run.replace_rows(in_order(run.rows(), [row_id(p, s) for p in prompts for s in seeds]))
-        rows = [r for r in run.rows() if r["status"] == "ok"]
+        return [Pass("generate", work, lambda p: [row_id(p, s) for s in seeds])]
+
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         told = references.summary() if references else {}
-        return run.finish(prompts=len(prompts), images=len(rows), **told)
+        images = sum(row["status"] == "ok" for row in rows)
+        return rows, {"prompts": len(prompts), "images": images, **told}
+
+    size = Batch.of(model, batch, len(seeds))
+    return prompt_run(out, "generate", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
 def row_id(prompt: Prompt, seed: int) -> str:
@@ -155,7 +161,4 @@ def save_png(image: Image.Image, file: Path, text: Mapping[str, Any]) -> None:
     info.add_itxt("mnemoscope", json.dumps(text, ensure_ascii=False))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = file.with_suffix(".partial")
-    partial_file.write_bytes(buffer.getvalue())
-    partial_file.replace(file)
+    write_whole(file, buffer.getvalue())

@@ -15,7 +15,9 @@ from mnemoscope.model.ablation import Layers
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.registry import Method
-from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches
+from mnemoscope.run.batching import Batch, Pass, batch_size, content_hash, per_batch, prompt_run
+from mnemoscope.run.reading import ADVICE, is_number
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, write_json
 
 STATISTICS, CALIBRATION = "statistics.safetensors", "calibration.json"
@@ -69,13 +71,17 @@ def _measured(run: Run, model: Denoiser, prompts: Sequence[str], which: Layers) 
 
 def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Setting, batch: int) -> dict[str, Any]:
     if (file := run.folder / CALIBRATION).is_file():
-        return read_json(file)
+        found = read_json(file)
+        if not is_number(found.get("threshold")):
+            raise UsageError(f"{file} holds no threshold; {ADVICE}")
+        return found
     began, before = time.perf_counter(), model.network_evaluations
-    size = max(1, batch // setting.seeds)
+    size = per_batch(batch, setting.seeds)
     parts = [pairwise(model, prompts[k : k + size], setting) for k in range(0, len(prompts), size)]
     found = calibrated([own for part in parts for own in part], setting.conditions(model))
+    spent = model.network_evaluations - before
+    run.append([], evaluations=spent, seconds=time.perf_counter() - began, part="calibration")
     write_json(file, found)
-    run.append([], evaluations=model.network_evaluations - before, seconds=time.perf_counter() - began)
     return found
 
 
@@ -109,22 +115,19 @@ def run_threshold(
     """The threshold of ordinary prompts' similarities into a run, one row a prompt, and its summary."""
     setting.noise(model)  # too few seeds are refused before the work
     settings = {**vars(setting), "content": content_hash([p.id for p in prompts])}
-    size = max(1, batch_size(model, batch) // setting.seeds)
-    with Run(out, "threshold", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
 
-        def work(some: list[Prompt]) -> list[Row]:
-            found = pairwise(model, [p.text for p in some], setting)
-            pairs = zip(some, found, strict=True)
-            return [
-                {"id": p.id, "prompt": p.text, "similarities": own, "max": max(own), "status": "ok"} for p, own in pairs
-            ]
+    def work(some: list[Prompt]) -> list[Row]:
+        pairs = zip(some, pairwise(model, [p.text for p in some], setting), strict=True)
+        return [
+            {"id": p.id, "prompt": p.text, "similarities": own, "max": max(own), "status": "ok"} for p, own in pairs
+        ]
 
-        run_batches(run, model, prompts, size, work, lambda p: [p.id], "threshold")
-        rows = in_order(run.rows(), [p.id for p in prompts])
-        run.replace_rows(rows)
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         done = [row["similarities"] for row in rows if row["status"] == "ok"]
         if not done:
             raise UsageError(f"No prompt of {run.folder} could be computed; see error in its rows.jsonl.")
-        return run.finish(
-            **calibrated(done, setting.conditions(model)), similarity=str(setting.likeness(model.latent_shape))
-        )
+        about = {"similarity": str(setting.likeness(model.latent_shape))}
+        return rows, {**calibrated(done, setting.conditions(model)), **about}
+
+    size, plan = Batch.of(model, batch, setting.seeds), [Pass("threshold", work)]
+    return prompt_run(out, "threshold", settings, [model], prompts, size, lambda run: plan, finish, overwrite=overwrite)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from mnemoscope.localization.space import Blocked
+from mnemoscope.run.batching import per_batch
 
 Item = tuple[int, ...]  # candidates that one test unblocks: a layer's, a group's, or one
 Search = Literal["exact", "grouped"]
@@ -54,7 +55,7 @@ def one_by_one(judge: Judge, current: Current, items: Sequence[Item]) -> Current
     """
     place, guess, ahead = 0, False, 1
     while place < len(items):
-        ahead = min(ahead, max(1, judge.room // judge.seeds) if guess else judge.room)
+        ahead = min(ahead, per_batch(judge.room, judge.seeds) if guess else judge.room)
         tests = _ahead(current, items[place : place + ahead], guess)
         seen = judge.glance([test.blocked for test in tests])
         if guess:

@@ -16,7 +16,8 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, content_hash, in_order, run_batches
+from mnemoscope.run.batching import Batch, Pass, batch_size, content_hash, prompt_run
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 
 COMMON = 20  # of the most frequent neurons, in the summary
@@ -61,26 +62,25 @@ def run_localization(
         "params": given,
         "content": content_hash([p.id for p in listed] + [f"n-{p.id}" for p in negatives]),
     }
-    with Run(
-        out,
-        "localize",
-        settings,
-        overwrite=overwrite,
-        model=model.describe(),
-        method=found.about,
-        device=str(model.device),
-    ) as run:
+    known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
+    ready = Prepared({})
+
+    def plan(run: Run) -> list[Pass]:
+        nonlocal ready
         more = {"batch": batch} if "batch" in found.parameters else {}
         ready = prepare(run, model, [p.text for p in negatives], found, {**more, **given})
+        return [Pass("localize", lambda some: locate_rows(model, some, found.name, ready.parameters))]
 
-        def work(some: list[Prompt]) -> list[Row]:
-            return locate_rows(model, some, found.name, ready.parameters)
-
-        run_batches(run, model, listed, 1, work, lambda p: [p.id], "localize")
-        known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
-        run.replace_rows({**r, **known[r["id"]]} for r in in_order(run.rows(), known))
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        rows = [{**row, **known[row["id"]]} for row in rows]
         told = caption_summary(given.get("references"))
-        return run.finish(**summarised(model, run.rows(), ready), **told, left_out=len(prompts) - len(listed))
+        return rows, {**summarised(model, rows, ready), **told, "left_out": len(prompts) - len(listed)}
+
+    room = batch_size(model, given.get("batch", batch))
+    size = Batch(1, room if batch != "auto" else 2 * room)
+    return prompt_run(
+        out, "localize", settings, [model], listed, size, plan, finish, overwrite=overwrite, method=found.about
+    )
 
 
 def caption_summary(references: object) -> dict[str, Any]:

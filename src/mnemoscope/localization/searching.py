@@ -19,6 +19,7 @@ from mnemoscope.localization.statistics import Statistics, activations
 from mnemoscope.methods.located import Located
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.batching import per_batch
 
 Order = Literal["backward", "forward", "gradient"]
 
@@ -101,7 +102,7 @@ class Prompted:
     def room(self) -> int:
         """Sets in one pass that looks at a single seed of each, or at all where they are coupled."""
         seeds = len(self.blocking.seeds) if self.blocking.likeness.coupled else 1
-        return max(1, self.plan.batch // seeds)
+        return per_batch(self.plan.batch, seeds)
 
     def seeds(self) -> tuple[list[int], float]:
         """Seeds that are more like another one than the threshold, and the greatest similarity of two."""

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.writing import whole
 
 FORMAT = "mnemoscope neuron statistics 1"
 Content = tuple[dict[str, Tensor], dict[str, Tensor], int | None, dict[str, Any]]  # mean, sd, count, about
@@ -22,11 +23,9 @@ def write(
 ) -> None:
     """Safetensors with `mean/LAYER` and `sd/LAYER` in float64, what they are of in the metadata."""
     tensors = {f"{kind}/{k}": v.contiguous() for kind, own in (("mean", mean), ("sd", sd)) for k, v in own.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
     metadata = {"format": FORMAT, "count": json.dumps(count), "about": json.dumps(dict(about))}
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(file)
+    with whole(file) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def read(file: Path, layers: Sequence[str]) -> Content:

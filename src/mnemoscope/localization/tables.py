@@ -11,6 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.ablation import by_layer
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.run.writing import whole
 
 COLUMNS = ("Caption", "URL", "Initial Neurons", "Initial SSIM", "Refined Neurons", "Refined SSIM")
 LAYERS = [f"down_blocks.{b}.attentions.{a}.transformer_blocks.0.attn2.to_v" for b in range(3) for a in range(2)]
@@ -28,7 +29,7 @@ def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[s
 
     Raises `UsageError` for rows of a method whose quantity is not the similarity.
     """
-    with file.open("w", encoding="utf-8", newline="") as f:
+    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         table = csv.writer(f, delimiter=";")
         table.writerow(COLUMNS)
         for row in rows:

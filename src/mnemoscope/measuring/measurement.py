@@ -18,6 +18,7 @@ from mnemoscope.measuring.sides import Listed, Sides, Sources, compared, listed
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.batching import content_hash
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import whole
 
 HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
 
@@ -146,5 +147,5 @@ def _save_arrays(folder: Path, said: Mapping[str, Measured]) -> None:
     kept = [(f"{name}.{key}", value) for name, each in said.items() for key, value in each.arrays.items()]
     arrays = {name: np.ascontiguousarray(value) for name, value in kept}  # others are written wrongly
     if arrays:
-        (folder / "arrays").mkdir(exist_ok=True)
-        save_file(arrays, folder / "arrays" / "measures.safetensors")
+        with whole(folder / "arrays" / "measures.safetensors") as partial:
+            save_file(arrays, partial)

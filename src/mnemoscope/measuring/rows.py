@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope.measuring.comparison import Comparison, Measured
-from mnemoscope.run.batching import Row
+from mnemoscope.pictures import Unreadable
+from mnemoscope.run.rows import Row
+from mnemoscope.run.writing import whole
 
 THUMBNAIL, TINY = 160, 64  # pixels of the longer side; below the latter nothing is lost
 
@@ -83,7 +85,10 @@ class Thumbnails:
 
     def _save(self, stem: str, image: Callable[[], Image.Image | None]) -> str | None:
         if stem not in self.names:
-            found = image()
+            try:
+                found = image()
+            except Unreadable:  # it was read before, so it has just gone: its row stays, its picture does not
+                found = None
             self.names[stem] = None if found is None else self._written(stem, found)
         return self.names[stem]
 
@@ -91,11 +96,8 @@ class Thumbnails:
         is_tiny = max(image.size) <= TINY
         small, name = image.copy(), f"{stem}.{'png' if is_tiny else 'jpg'}"
         small.thumbnail((THUMBNAIL, THUMBNAIL))
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        small.save(partial, "PNG" if is_tiny else "JPEG")
-        partial.replace(file)
+        with whole(self.folder / name) as partial:
+            small.save(partial, "PNG" if is_tiny else "JPEG")
         return name
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,15 @@ from mnemoscope.model.start import Start
 from mnemoscope.model.tokens import cut_off
 from mnemoscope.registry import Method
 from mnemoscope.run.run import read_json
+from mnemoscope.run.schema import misfit_fields
+
+
+class Conditions(TypedDict):
+    """What a threshold holds for, as far as a gate computes with it."""
+
+    method: str
+    params: NotRequired[dict[str, Any] | None]
+    seeds: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Gate:
         file = Path(str(threshold))
         file = file / "summary.json" if file.is_dir() else file
         known = read_json(file).get("conditions")
-        if not isinstance(known, dict) or "method" not in known:
+        if not isinstance(known, dict) or misfit_fields(known, Conditions):
             raise UsageError(f"{file} is no summary of a detection: it has no conditions that its threshold holds for.")
         params = dict(known.get("params") or {})
         found = registry.detection(known["method"])

@@ -26,6 +26,8 @@ def rows(cond: Cond, index: Any) -> Cond:
 
 def concatenate(*conds: Cond) -> Cond:
     """One batch of conditionings after the other; where only some are steered, the others are not."""
+    if len(conds) == 1:
+        return conds[0]
     keys = [*conds[0], *(k for k in STEERING if k not in conds[0] and any(k in c for c in conds))]
     return {k: torch.cat([c[k] if k in c else _unsteered(k, c, conds) for c in conds]) for k in keys}
 

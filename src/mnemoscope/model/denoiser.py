@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mnemoscope.model import schedule
 from mnemoscope.model.attention import steered
+from mnemoscope.model.bounds import Bounded
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.edits import Editable
 from mnemoscope.model.identity import description, weights_hash
@@ -22,7 +23,7 @@ from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.step import Step, refuse_null_branch
 
 
-class Denoiser(Editable):
+class Denoiser(Editable, Bounded):
     """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
 
     The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
@@ -97,7 +98,7 @@ class Denoiser(Editable):
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:
         """Conditioning of each prompt, batch first; `shape` is the latents', where it is not the model's own."""
-        return self.family.encode(list(prompts), shape or self.latent_shape)
+        return self.joined(len(prompts), lambda p: self.family.encode(list(prompts[p]), shape or self.latent_shape))
 
     @torch.no_grad()
     def null(self, count: int, shape: Sequence[int] | None = None, guidance_scale: int | float | None = None) -> Cond:
@@ -108,7 +109,7 @@ class Denoiser(Editable):
         if self.family.unguided:
             refuse_null_branch(self.source, self.family.unguided)()
         before = self.family.evaluations
-        null = self.family.null(count, shape or self.latent_shape)
+        null = self.joined(count, lambda p: self.family.null(p.stop - p.start, shape or self.latent_shape))
         self.network_evaluations += self.family.evaluations - before
         return null if guidance_scale is None else self.family.guided(null, guidance_scale)
 
@@ -124,7 +125,7 @@ class Denoiser(Editable):
     def predict(self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond) -> Float[Tensor, "B C h w"]:
         """What the network predicts at x_t, in its own units; differentiable, and counted, steered as `cond` says."""
         self.network_evaluations += len(x_t)
-        return steered(self.network, self.family.predict, x_t, t, cond)
+        return self.in_parts(partial(steered, self.network, self.family.predict), x_t, t, cond)
 
     def predict_noise(
         self, x_t: Float[Tensor, "B C h w"], t: Tensor, cond: Cond, level: schedule.Level | None = None
@@ -215,7 +216,7 @@ class Denoiser(Editable):
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
         """Images of latents, in [0, 1] and float32; raises `ValueError` for what would be black for want of numbers."""
-        images = (self.family.decode(latents) / 2 + 0.5).clamp(0, 1).float()
+        images = (self.piecewise(self.family.decode, latents) / 2 + 0.5).clamp(0, 1).float()
         if images.isnan().any():
             raise ValueError("the decoded image holds NaN: the numbers overflow in this dtype, so use another")
         return images

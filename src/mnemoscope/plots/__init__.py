@@ -1,7 +1,7 @@
 """The pictures of a report; pure functions of numbers."""
 
 from mnemoscope.plots.arms import arms_plot, doses_plot
-from mnemoscope.plots.canvas import png, save
+from mnemoscope.plots.canvas import kept, png, save
 from mnemoscope.plots.complexity import complexity_plots
 from mnemoscope.plots.emm import along_plot, bars_plot, sizes_plot
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
@@ -31,6 +31,7 @@ __all__ = [
     "probes_plot",
     "ratio_plot",
     "roc_plot",
+    "kept",
     "save",
     "series_plot",
     "set_size_plot",

@@ -1,5 +1,6 @@
 """What all figures share: axes, fonts, colours, labels that cannot break them, PNG files."""
 
+import errno
 import io
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,8 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from mnemoscope.run.writing import write_whole
 
 INK, FAINT, GREY = "#27313d", "#d5dae0", "#8a94a0"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#27313d")
@@ -22,9 +25,19 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as a PNG file, making its folder if need be, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(figure))
+    write_whole(path, png(figure))
     return path
+
+
+def kept(figure: Figure, path: Path) -> bytes:
+    """A figure as PNG bytes, written as a file too where that may be; a run that may only be read is left as it is."""
+    data = png(figure)
+    try:
+        write_whole(path, data)
+    except OSError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return data
 
 
 def one_axes(x: str, y: str, size: tuple[float, float] = (5, 3.5)) -> tuple[Figure, Axes]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import reprlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,7 @@ def read_prompts(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit} and must be at least 1; leave it out to read all prompts.")
+    limit = None if limit is None else min(limit, sys.maxsize)
     name = str(source)
     if name.partition(":")[0] == "random":
         return as_prompts(islice(random_texts(name, tokenizer, seed), limit))

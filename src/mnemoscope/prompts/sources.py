@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from mnemoscope.pictures.rows import (
     text_rows,
     unreadable,
 )
+from mnemoscope.run.reading import read_bytes, read_standard_input
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
 EXPECTED_JSON = "give a list of strings or objects, or an object whose keys are prompts"
@@ -33,7 +33,7 @@ def read_rows(name: str, where: str) -> Iterator[Row]:
     if name.startswith("hub:"):
         return _hub_rows(name)
     if name == "-":
-        return text_rows(sys.stdin.buffer.read(), where)
+        return text_rows(read_standard_input(), where)
     path = Path(name)
     if os.path.isdir(path):
         return _folder_rows(path)
@@ -46,7 +46,7 @@ def read_rows(name: str, where: str) -> Iterator[Row]:
 
 def _bytes(path: Path, where: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, 2**32)
     except FileNotFoundError:
         raise unreadable(where, "no such file; give an existing one, or hub:owner/name for a hub dataset") from None
     except (OSError, ValueError) as error:

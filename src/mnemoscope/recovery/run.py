@@ -18,12 +18,12 @@ from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.recovery.adversarial import KEY, adversarial_embedding
-from mnemoscope.run.batching import Row, batch_size, content_hash, in_order, run_batches, seeds_of
+from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.stats import mean_interval, wilson_interval
 
 STAGES = ("before", "after", "attacked")
-GRAPH = 4  # samples without a graph that take about as much memory as one with it
 Edit = Callable[[], AbstractContextManager[Any]]
 
 
@@ -82,20 +82,23 @@ def run_recovery(
     """
     known = {t.prompt.id: t for t in targets}
     settings = {**asdict(recovery), "content": content_hash(known)}
-    record = {"model": model.describe(), "features": asdict(descriptor.identity), "device": str(model.device)}
+    record: dict[str, Any] = {"features": asdict(descriptor.identity)}
     if edited is not None:
         record["edited"] = edited.describe()
-    room = batch_size(model, batch) // (GRAPH if batch == "auto" else 1) // max(recovery.attack_batch, recovery.images)
-    with Run(out, "recover", settings, overwrite=overwrite, **record) as run:
 
+    def plan(run: Run) -> list[Pass]:
         def work(prompts: list[Prompt]) -> list[Row]:
             part = [known[p.id] for p in prompts]
             return target_rows(model, edited or model, part, recovery, descriptor, edit, run.folder)
 
-        prompts = [t.prompt for t in targets]
-        run_batches(run, model, prompts, max(1, room), work, lambda p: [p.id], "recover")
-        run.replace_rows(in_order(run.rows(), known))
-        return run.finish(**summary([r for r in run.rows() if r["status"] == "ok"], recovery.threshold), **(told or {}))
+        return [Pass("recover", work)]
+
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        return rows, {**summary([r for r in rows if r["status"] == "ok"], recovery.threshold), **(told or {})}
+
+    models, prompts = [model, *([edited] if edited else [])], [t.prompt for t in targets]
+    size = Batch.of(model, batch, max(recovery.attack_batch, recovery.images), graph=True)
+    return prompt_run(out, "recover", settings, models, prompts, size, plan, finish, overwrite=overwrite, **record)
 
 
 def target_rows(

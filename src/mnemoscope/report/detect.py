@@ -118,9 +118,9 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
 def compare(folder: Path, found: Sequence[tuple[str, Record]], names: Sequence[str]) -> Section:
     """Several detect runs side by side: one table, one picture of all ROC curves."""
     curves = {name: pair for name, (_, record) in zip(names, found, strict=True) if (pair := _curve(record))}
-    path = plots.save(plots.roc_plot(curves), folder / "plots" / "comparison.png") if curves else None
+    data = plots.kept(plots.roc_plot(curves), folder / "plots" / "comparison.png") if curves else None
     scored = {frozenset((row["prompt"], row.get("role")) for row in record.done) for _, record in found}
-    plot = path and data_uri(path.read_bytes(), "png")
+    plot = data and data_uri(data, "png")
     return Section("comparison.html", {"runs": found, "plot": plot, "same": len(scored) == 1})
 
 

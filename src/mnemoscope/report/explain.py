@@ -144,7 +144,7 @@ def legend(rows: Sequence[Row]) -> Row:
 
 def _chart(path: Path, words: Sequence[Row], values: Mapping[str, Sequence[int | float]], label: str) -> str:
     figure = plots.word_plot([word["word"] for word in words], values, label=label)
-    return data_uri(plots.save(figure, path).read_bytes(), "png")
+    return data_uri(plots.kept(figure, path), "png")
 
 
 def _top(words: Sequence[Row]) -> float:

@@ -6,9 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from mnemoscope.errors import plain
 from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.tables import table
-from mnemoscope.report.text import counted, plain
+from mnemoscope.report.text import counted
 from mnemoscope.search.shards import Damaged, Index
 
 MISSING = {"unreadable": "could not be read", "missing": "listed by the source, which does not hold them"}

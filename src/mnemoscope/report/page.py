@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from mnemoscope.report.reading import headline, notes, parts, read
 from mnemoscope.report.record import Card, Record, Row, Section
 from mnemoscope.report.text import counted, interval, number, percent, shown
 from mnemoscope.run.asked import parameters
+from mnemoscope.run.writing import write_whole
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
 ORDER = (
@@ -59,7 +59,7 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     try:
         views = [_view(run, name, records) for run, (name, records) in zip(runs, groups.items(), strict=True)]
         page = _page(groups=views, comparisons=_comparisons(runs[0], groups))
-        _replace(target, page.encode("utf-8", "replace"))
+        write_whole(target, page.encode("utf-8", "replace"))
     except OSError as error:
         raise UsageError(f"The report cannot be written ({error}); give a file in a folder that can be.") from None
     return target
@@ -129,8 +129,8 @@ def _plots(record: Record) -> list[Row]:
     """The figures of a run, saved under its `plots/`: title, what to look for, data URI, whether it needs room."""
     made = []
     for name, title, hint, figure in KINDS[record.command].drawings(record):
-        path = plots.save(figure, record.path / "plots" / f"{name}.png")
-        uri, is_wide = data_uri(path.read_bytes(), "png"), figure.get_figwidth() > 7
+        data = plots.kept(figure, record.path / "plots" / f"{name}.png")
+        uri, is_wide = data_uri(data, "png"), figure.get_figwidth() > 7
         made.append({"title": title, "hint": hint, "uri": uri, "is_wide": is_wide})
     return made
 
@@ -162,14 +162,3 @@ def _arxiv(paper: object) -> str | None:
     """The address of a paper that is named by its arXiv number."""
     found = re.search(r"arXiv:(\d{4}\.\d{4,5})", str(paper))
     return f"https://arxiv.org/abs/{found[1]}" if found else None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file by its whole content, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Run folders read from disk: what a crash or an editor did to them is noted or refused."""
 
-import json
 from pathlib import Path
 
 from mnemoscope.errors import UsageError
@@ -8,7 +7,8 @@ from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted
-from mnemoscope.run.run import read_json
+from mnemoscope.run.reading import is_torn
+from mnemoscope.run.run import read_json, read_record, read_rows
 
 PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
 
@@ -32,11 +32,17 @@ def read(run: Path) -> Record:
 
     A line of rows.jsonl that a crash cut short is left out and noted. Raises UsageError for a missing or broken file.
     """
-    info = read_json(run / "run.json")
-    if info.get("command") not in KINDS:
+    info = read_record(run)
+    if info["command"] not in KINDS:
         known = ", ".join(KINDS)
-        raise UsageError(f"{run} is a run of {info.get('command')!r}; a report shows {known} and audit runs.")
-    rows, notes = _rows(run / "rows.jsonl")
+        raise UsageError(f"{run} is a run of {info['command']!r}; a report shows {known} and audit runs.")
+    file, notes = run / "rows.jsonl", []
+    if not file.is_file():
+        raise UsageError(f"{file} is not there; give the folder that a run wrote.")
+    if is_torn(file):
+        notes.append("The last line of rows.jsonl was cut short, as by a crash: 1 row was left out.")
+    if not (rows := read_rows(run)):
+        raise UsageError(f"{file} holds no rows; run the command to its end, or give another run.")
     summary: Row = {}
     if (run / "summary.json").is_file():
         summary = read_json(run / "summary.json")
@@ -58,22 +64,3 @@ def notes(record: Record) -> list[str]:
     said = record.summary.get("notes")
     counted = sentences(record.summary)
     return [str(note) for note in [*record.notes, *counted, *(said if isinstance(said, list) else [])]]
-
-
-def _rows(path: Path) -> tuple[list[Row], list[str]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); give the folder that a run wrote.") from None
-    rows, notes = [], []
-    for index, line in enumerate(lines):
-        try:
-            if line.strip():
-                rows.append({**json.loads(line)})
-        except (ValueError, TypeError, RecursionError):
-            if index < len(lines) - 1:
-                raise UsageError(f"{path}, line {index + 1} is not a JSON object; mend or delete that line.") from None
-            notes.append(f"The last line of {path.name} was cut short, as by a crash: 1 row was left out.")
-    if not rows:
-        raise UsageError(f"{path} holds no rows; run the command to its end, or give another run.")
-    return rows, notes

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mnemoscope.report.text import number
+from mnemoscope.run.rows import Row
 
-Row = dict[str, Any]
 Card = tuple[str, str, str]  # label, value, detail
 Drawing = tuple[str, str, str, Figure]  # file stem, title, what to look for, figure
 Drawings = Iterator[Drawing]

@@ -7,10 +7,11 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from mnemoscope.errors import plain
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, grouped, listed
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
-from mnemoscope.report.text import counted, interval, number, plain, shown
+from mnemoscope.report.text import counted, interval, number, shown
 from mnemoscope.stats import mean_interval, wilson_interval
 
 TABLE_ROWS = 1000

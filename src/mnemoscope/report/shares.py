@@ -6,8 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from mnemoscope.errors import plain
 from mnemoscope.report.record import Row
-from mnemoscope.report.text import number, plain
+from mnemoscope.report.text import number
 
 HOT, COLD = (213, 94, 0), (0, 114, 178)  # raises the score, lowers it
 PALEST = 0.12  # a terminal colours no word paler than this

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mnemoscope.report.text import plain
+from mnemoscope.errors import plain
 
 Column = tuple[str, str]  # name; "right", "left" or "fill" for the one that takes the width that is left
 

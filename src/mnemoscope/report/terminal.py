@@ -5,9 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from mnemoscope.errors import plain
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.reading import headline, notes, parts, read
-from mnemoscope.report.text import plain
 
 
 def print_run(run: Path, console: Console, limit: int = 10) -> None:

@@ -1,17 +1,7 @@
 """Values as a reader meets them: numbers, counts, rates, and texts that cannot steer what shows them."""
 
 import math
-import unicodedata
 from typing import Any
-
-STEERING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, half characters, line and paragraph breaks
-TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # of the writing direction
-
-
-def plain(text: str) -> str:
-    """The text on one line, without characters that steer a terminal or turn the writing direction."""
-    kept = (" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or unicodedata.category(c) not in STEERING)
-    return "".join(c for c in kept if c not in TURNING)
 
 
 def counted(n: int, noun: str) -> str:

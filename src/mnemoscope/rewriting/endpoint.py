@@ -1,6 +1,5 @@
 """A chat-completions endpoint: its address, its key, and one request to it."""
 
-import json
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 
 from mnemoscope.errors import UsageError
 from mnemoscope.rewriting.passage import NotRewritten
+from mnemoscope.run.reading import parsed
 
 OPENAI = "https://api.openai.com/v1"
 KEYS = ("MNEMOSCOPE_API_KEY", "OPENAI_API_KEY")
@@ -32,9 +32,13 @@ class Endpoint:
     retries: int = 4
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise UsageError(f"--base-url '{self.base_url}' is no http or https address; give one like {OPENAI}.")
+        try:
+            url = urlsplit(self.base_url)
+            known = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            known = False
+        if not known:  # the address is not repeated: a key may stand in it
+            raise UsageError(f"--base-url is no http or https address; give one like {OPENAI}.")
         if url.username or url.password or url.query or url.fragment:
             raise UsageError(f"--base-url may not hold a key, a password or a query; set {KEYS[0]} for the key.")
         if not self.model.strip():
@@ -119,6 +123,14 @@ class Connection:
             reason = self.clean(e.message).partition("\n")[0][:200]
             raise NotRewritten(f"the endpoint failed with status {e.status_code}: {reason}") from None
         try:
-            return json.loads(self.clean(raw.content.decode("utf-8", "replace")))
+            return self.cleaned(parsed(raw.content.decode("utf-8", "replace")))
         except ValueError:
             return None
+
+    def cleaned(self, value: Any) -> Any:
+        """A JSON value without the key in any of its texts, however the server spelt it."""
+        if isinstance(value, dict):
+            return {self.clean(name): self.cleaned(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self.cleaned(each) for each in value]
+        return self.clean(value) if isinstance(value, str) else value

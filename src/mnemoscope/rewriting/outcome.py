@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mnemoscope import stats
-from mnemoscope.run.batching import Row
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import read_rows, write_json
 
 

@@ -9,7 +9,7 @@ from mnemoscope.detection.run import Detection, detect_rows
 from mnemoscope.methods.thresholds import stored_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.run.batching import batch_size, chunks
+from mnemoscope.run.batching import Batch, chunks
 
 
 class Scorer:
@@ -26,13 +26,14 @@ class Scorer:
         self.detection = detection
         self.conditions = detection.conditions(model)
         self.threshold = stored_threshold(threshold, self.conditions) if threshold else None
-        self._size = max(1, batch_size(model, batch) // detection.seeds)
+        self._batch = Batch.of(model, batch, detection.seeds)
 
     def __call__(self, texts: Iterable[str]) -> dict[str, float]:
         """The score of each text; equal texts are scored once."""
         prompts = as_prompts(dict.fromkeys(texts))
-        rows = (row for some in chunks(prompts, self._size) for row in detect_rows(self.model, some, self.detection))
-        return {row["prompt"]: row["score"] for row in rows}
+        with self.model.bounded(self._batch.at_once):
+            parts = [detect_rows(self.model, some, self.detection) for some in chunks(prompts, self._batch.prompts)]
+        return {row["prompt"]: row["score"] for part in parts for row in part}
 
 
 def detection_of(record: Mapping[str, Any], method: str, params: Mapping[str, Any], seeds: int | None) -> Detection:

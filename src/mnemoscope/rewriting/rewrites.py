@@ -14,7 +14,8 @@ from mnemoscope.rewriting.offline import Rewriter
 from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
-from mnemoscope.run.batching import Row, content_hash, in_order
+from mnemoscope.run.batching import content_hash, in_order
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, read_rows
 
 

@@ -11,6 +11,8 @@ _HOMES = {
     "write_table": "run.run",
     "clear": "run.run",
     "differing": "run.run",
+    "read_record": "run.run",
+    "prompt_run": "run.batching",
     "run_batches": "run.batching",
     "read_settings": "run.settings",
 }

@@ -1,8 +1,12 @@
 """Prompts in batches, rows out: what every command over many prompts does."""
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -11,30 +15,97 @@ from rich.progress import Progress
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 
 T = TypeVar("T")
-Row = dict[str, Any]
+GRAPH = 4  # samples without a graph that take about as much memory as one with it
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Prompts gone through once: what is computed of some of them, and the ids of the rows that each gives."""
+
+    title: str
+    work: Callable[[list[Prompt]], list[Row]]
+    ids: Callable[[Prompt], list[str]] = lambda prompt: [prompt.id]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How many samples at once: `at_once` bounds what goes through a network, `prompts` are computed together."""
+
+    prompts: int
+    at_once: int
+
+    @classmethod
+    def of(cls, model: Denoiser, asked: int | str, samples: int, graph: bool = False) -> "Batch":
+        """Of so many samples a prompt, unconditional ones not counted; with a graph fewer where it is "auto"."""
+        room = batch_size(model, asked)
+        if asked != "auto":
+            return cls(per_batch(room, samples), room)
+        room = max(1, room // GRAPH) if graph else room
+        return cls(per_batch(room, samples), 2 * room)  # both branches of a batch go together
+
+
+def prompt_run(
+    out: Path | str,
+    command: str,
+    settings: Mapping[str, Any],
+    models: Sequence[Denoiser],
+    prompts: Sequence[Prompt],
+    batch: Batch,
+    plan: Callable[[Run], Iterable[Pass]],
+    finish: Callable[[Run, list[Row]], tuple[list[Row], Mapping[str, Any]]],
+    *,
+    overwrite: bool = False,
+    **record: Any,
+) -> dict[str, Any]:
+    """A run over prompts: opened, gone through in batches, its rows put in order and finished; returns its summary.
+
+    `plan` says what is computed, once the run is open; `finish` makes of the rows, in the order of the passes and
+    prompts, those that are kept and the summary. The first of the `models` is what the run records.
+    """
+    about = {"model": models[0].describe(), "device": str(models[0].device), **record}
+    with Run(out, command, settings, overwrite=overwrite, **about) as run, ExitStack() as stack:
+        for model in models:
+            stack.enter_context(model.bounded(batch.at_once))
+        passes = list(plan(run))
+        for each in passes:
+            run_batches(run, models[0], prompts, batch.prompts, each)
+        rows, summary = finish(run, in_order(run.rows(), [i for each in passes for p in prompts for i in each.ids(p)]))
+        run.replace_rows(rows)
+        return run.finish(**summary)
 
 
 def seeds_of(first: int, count: int) -> list[int]:
     """Seeds of a prompt's images: the same for every prompt, so that images pair up and x_T is shared."""
     if count < 1:
         raise UsageError(f"{count} seeds were asked for; give --seeds 1 or more.")
+    if count > MOST_SEEDS:
+        raise UsageError(f"{count} seeds of a prompt are more than any memory holds; give {MOST_SEEDS} at most.")
     if not 0 <= first <= 2**63 - count:
         raise UsageError(f"Seed {first} is out of range; give a number from 0 to {2**63 - count}.")
     return list(range(first, first + count))
 
 
+MOST_SEEDS = 10**6
+
+
 def batch_size(model: Denoiser, asked: int | str) -> int:
     """Samples in one forward pass; "auto" goes by the size of the latents and the kind of device."""
     if asked != "auto":
-        if not str(asked).isdecimal() or int(asked) < 1:
-            raise UsageError(f"Batch size '{asked}' is neither auto nor a number from 1 up.")
+        if not (str(asked).isascii() and str(asked).isdecimal() and len(str(asked)) < 10 and int(asked) >= 1):
+            raise UsageError(f"Batch size '{str(asked)[:40]}' is neither auto nor a number from 1 up.")
         return int(asked)
     channels, height, width = model.latent_shape
     room = 2**16 if model.device.type == "cpu" else 2**19
     return max(1, min(64, room // (channels * height * width)))
+
+
+def per_batch(room: int, samples: int) -> int:
+    """How many prompts of so many samples each are computed together: one at least, whatever its number of samples."""
+    return max(1, room // samples)
 
 
 def content_hash(ids: Iterable[str]) -> str:
@@ -54,45 +125,28 @@ def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
         yield list(items[start : start + size])
 
 
-def run_batches(
-    run: Run,
-    model: Denoiser,
-    prompts: Sequence[Prompt],
-    size: int,
-    work: Callable[[list[Prompt]], list[Row]],
-    rows_of: Callable[[Prompt], list[str]],
-    title: str,
-) -> None:
+def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int, each: Pass) -> None:
     """Append the rows of each batch of prompts, skipping batches whose rows are all there.
 
     Batches are cut the same way whatever is done already, so that a resumed run computes the same numbers. Where a
-    batch fails its prompts are tried one by one, and what still fails becomes a failed row.
+    batch fails its prompts are tried one by one, and what still fails becomes a failed row; where memory is short it
+    is halved, down to one sample at once.
     """
     with Progress(transient=True) as bar:
-        task = bar.add_task(title, total=len(prompts))
+        task = bar.add_task(each.title, total=len(prompts))
         for batch in chunks(prompts, size):
-            if not all(i in run.done for p in batch for i in rows_of(p)):
-                _append(run, model, batch, work, rows_of)
+            if not all(i in run.done for p in batch for i in each.ids(p)):
+                began, before = time.perf_counter(), model.network_evaluations
+                rows = [row if is_finite(row) else unfinished(row) for row in _attempt(model, batch, each)]
+                spent = model.network_evaluations - before
+                run.append(rows, evaluations=spent, seconds=time.perf_counter() - began)
             bar.advance(task, len(batch))
 
 
-def _append(
-    run: Run,
-    model: Denoiser,
-    batch: list[Prompt],
-    work: Callable[[list[Prompt]], list[Row]],
-    rows_of: Callable[[Prompt], list[str]],
-) -> None:
-    began, before = time.perf_counter(), model.network_evaluations
-    rows = list(_attempt(batch, work, rows_of))
-    run.append(rows, evaluations=model.network_evaluations - before, seconds=time.perf_counter() - began)
-
-
-def _attempt(
-    batch: list[Prompt], work: Callable[[list[Prompt]], list[Row]], rows_of: Callable[[Prompt], list[str]]
-) -> Iterable[Row]:
+def _attempt(model: Denoiser, batch: list[Prompt], each: Pass) -> list[Row]:
+    """Rows of a batch; a failed one for each that a prompt should have given."""
     try:
-        return work(batch)
+        return each.work(batch)
     except (UsageError, OSError):  # what the user has to mend first, such as a full disk
         raise
     except Exception as e:  # whatever a network can raise for one prompt must not lose the others
@@ -101,6 +155,27 @@ def _attempt(
     if out_of_memory:
         torch.cuda.empty_cache()  # now that the error no longer holds on to the batch
     if len(batch) > 1:
-        return [row for p in batch for row in _attempt([p], work, rows_of)]
+        half = len(batch) // 2
+        halves = [batch[:half], batch[half:]] if out_of_memory else [[p] for p in batch]
+        return [row for part in halves for row in _attempt(model, part, each)]
+    if out_of_memory and (model.at_once or 2) > 1:
+        with model.bounded((model.at_once or 2) // 2):
+            return _attempt(model, batch, each)
     (prompt,) = batch
-    return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in rows_of(prompt)]
+    return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in each.ids(prompt)]
+
+
+def is_finite(value: Any) -> bool:
+    """Whether all numbers of a row are numbers."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return value.get("status") == "failed" or all(map(is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(is_finite, value))
+
+
+def unfinished(row: Row) -> Row:
+    """The failed row in the place of one that has a number which is none: NaN is no result."""
+    name = next(key for key, value in row.items() if not is_finite(value))
+    kept: Row = {k: row[k] for k in ("id", "prompt_id", "prompt", "seed", "label", "kind") if k in row}
+    return {**kept, "status": "failed", "error": f"{name} is no finite number: the model's output is none"}

@@ -3,11 +3,13 @@
 import platform
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+MOST_THREADS = 1024  # more are no record of any machine
 VERSIONS = ("mnemoscope", "torch", "diffusers", "transformers", "numpy")
 
 
@@ -17,8 +19,22 @@ def environment() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         "git": _revision(),
         "machine": platform.machine(),
+        "threads": _threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _threads() -> int | None:
+    """Threads that torch computes with, on which the last digits depend; None where it is not loaded."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
+
+
+def keep_threads(recorded: Any) -> None:
+    """Compute with as many threads as a run did before, so that a busy machine gives the same digits."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(recorded, int) and 0 < recorded <= MOST_THREADS:
+        torch.set_num_threads(recorded)
 
 
 def _revision() -> str | None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import read_table, write_table
 
 FILE = "probes.jsonl"
 OWN = "own_similarity"
-Row = dict[str, Any]
 
 
 def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:

@@ -1,8 +1,6 @@
 """A run: a folder with what was asked, one row for each prompt or image, and a summary; safe against `kill -9`."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +8,30 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run import schema
 from mnemoscope.run.asked import asked_of, both_known_by
-from mnemoscope.run.environment import environment
+from mnemoscope.run.environment import environment, keep_threads
+from mnemoscope.run.reading import lines, read_json, read_table
+from mnemoscope.run.records import differing, read_record, read_rows, refuse_infinite, rows_of
+from mnemoscope.run.rows import Row
+from mnemoscope.run.whole import is_whole
+from mnemoscope.run.work import Work, read_work, totals, work_of
+from mnemoscope.run.writing import append_lines, clean, is_partial, remove, write_whole
 
+__all__ = ["Run", "clear", "differing", "read_json", "read_record", "read_rows", "read_table"]
+__all__ += ["write_json", "write_table"]
+
+# Rows and the summary go first: what is left of a run that is deleted must never say that something is there.
 OWN_FILES = """
-    rows.jsonl matches.parquet manifest.parquet probes.jsonl losses.jsonl work.jsonl summary.json report.html
+    rows.jsonl summary.json report.html work.jsonl
+    matches.parquet manifest.parquet probes.jsonl losses.jsonl curves.csv
     data.zip partial-data.zip
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
-    statistics.safetensors calibration.json table.csv run.json
+    statistics.safetensors calibration.json table.csv
 """.split()
 OWN_FOLDERS = """
-    images features arrays references plots detect generate measure explain mitigate checkpoints previews pipeline
-    lora latents trackers scenes trainings snapshots
+    plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline lora
+    arrays features latents scenes previews references images
 """.split()
 
 
@@ -29,14 +39,15 @@ class Run:
     """An open run that appends rows. Opening the folder of an earlier run with the same settings goes on with it.
 
     Whole groups of rows are appended at once and flushed to the disk; a row torn by a kill is dropped on opening, and
-    so are failed rows, which are tried again. Raises `UsageError` if the folder holds something else, a run with other
-    settings (unless `overwrite`), or a run that another process has open.
+    so are failed rows and rows whose files are not there or torn, which are computed again. Raises `UsageError` if the
+    folder holds something else, a run with other settings (unless `overwrite`), or a run that another process has open.
     """
 
     def __init__(
         self, folder: Path | str, command: str, settings: Mapping[str, Any], *, overwrite: bool = False, **record: Any
     ) -> None:
         self.folder = Path(folder)
+        refuse_infinite(settings)
         self.record: dict[str, Any] = {"command": command, "settings": _plain(settings), **_plain(record)}
         self._make_folder()
         self._lock = FileLock(self.folder / ".lock")
@@ -60,15 +71,24 @@ class Run:
     def _open(self, overwrite: bool) -> None:
         if overwrite:
             clear(self.folder)
-        rows = read_rows(self.folder)
-        if (self.folder / "run.json").exists() and (rows or _parts(self.folder)):
-            self._compare(read_json(self.folder / "run.json"))
+        clean(self.folder)
+        if (self.folder / "run.json").exists() and (lines(self.folder / "rows.jsonl") or _parts(self.folder)):
+            record = read_record(self.folder)
+            self._compare(record)
+            keep_threads(record.get("threads"))
         else:
-            write_json(self.folder / "run.json", self.record | asked_of(self.folder) | environment())
-        kept = [r for r in rows if r["status"] == "ok"]
-        self.replace_rows(kept)
-        _replace(self.folder / "work.jsonl", "".join(line + "\n" for line in _lines(self.folder / "work.jsonl")))
+            asked = asked_of(self.folder)
+            refuse_infinite(asked)
+            write_json(self.folder / "run.json", {**self.record, "schema": schema.VERSION, **asked, **environment()})
+        rows = rows_of(self.folder, self.record["command"])
+        kept = [r for r in rows if r["status"] == "ok" and self._has_files(r)]
+        self._replace_rows(kept)
+        self._write_work(read_work(self.folder))
         self.done = {r["id"] for r in kept}
+
+    def _has_files(self, row: Row) -> bool:
+        kind = schema.row_type(self.record["command"])
+        return all(is_whole(self.folder / name) for name in schema.files_of(row, kind))
 
     def _compare(self, before: dict[str, Any]) -> None:
         there, here = both_known_by(self.folder, before)
@@ -80,34 +100,46 @@ class Run:
                     f"{self.folder} holds a run with other settings ({what}); use --overwrite or another --out."
                 )
 
-    def append(self, rows: Iterable[Mapping[str, Any]], *, evaluations: int = 0, seconds: float = 0.0) -> None:
-        """Write rows that are not there yet, all in one go, with the work that they took."""
-        new = [r for r in rows if r["id"] not in self.done]
-        _append(self.folder / "rows.jsonl", [json.dumps(_plain(r), ensure_ascii=False) for r in new])
-        _append(self.folder / "work.jsonl", [json.dumps({"evaluations": evaluations, "seconds": round(seconds, 3)})])
+    def append(
+        self, rows: Iterable[Mapping[str, Any]], *, evaluations: int = 0, seconds: float = 0.0, part: str | None = None
+    ) -> None:
+        """Write rows that are not there yet, all in one go, with the work that they took.
+
+        Work without rows is of a `part` of the run by its name, and takes the place of what was said of that before.
+        The work goes first: it counts once its rows are there, so that a kill between the two leaves neither.
+        """
+        made = list(rows)
+        work: Work = {"evaluations": evaluations, "seconds": round(seconds, 3)}
+        work |= {"rows": [r["id"] for r in made]} if made else {"part": part or self.record["command"]}
+        append_lines(self.folder / "work.jsonl", [json.dumps(work)])
+        new = [r for r in made if r["id"] not in self.done]
+        append_lines(self.folder / "rows.jsonl", [_line(r) for r in new])
         self.done.update(r["id"] for r in new)
 
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put other rows in the place of all rows, atomically."""
-        lines = [json.dumps(_plain(r), ensure_ascii=False) + "\n" for r in rows]
-        _replace(self.folder / "rows.jsonl", "".join(lines))
+        kept = list(rows)
+        self._replace_rows(kept)
+        self.done = {r["id"] for r in kept}
 
-    def rows(self) -> list[dict[str, Any]]:
-        return read_rows(self.folder)
+    def _replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        write_whole(self.folder / "rows.jsonl", "".join(_line(r) + "\n" for r in rows))
+
+    def _write_work(self, work: Iterable[Work]) -> None:
+        write_whole(self.folder / "work.jsonl", "".join(json.dumps(each) + "\n" for each in work))
+
+    def rows(self) -> list[Row]:
+        return rows_of(self.folder, self.record["command"])
 
     def finish(self, **summary: Any) -> dict[str, Any]:
-        """Write the summary, with the number of rows, of failures, and the work of all sessions."""
+        """Write the summary, with the number of rows, of failures, and the work that these rows took."""
         rows = self.rows()
-        work = [json.loads(line) for line in _lines(self.folder / "work.jsonl")]
-        whole = {
-            "rows": len(rows),
-            "failed": sum(r["status"] != "ok" for r in rows),
-            "network_evaluations": sum(w["evaluations"] for w in work),
-            "seconds": round(sum(w["seconds"] for w in work), 3),
-            **summary,
-        }
+        work = work_of(read_work(self.folder), {r["id"] for r in rows})
+        self._write_work(work)
+        counts = {"rows": len(rows), "failed": sum(r["status"] != "ok" for r in rows), **totals(work)}
+        whole = {**counts, **summary}
         write_json(self.folder / "summary.json", whole)
-        return whole
+        return _plain(whole)
 
     def close(self) -> None:
         self._lock.release()
@@ -119,107 +151,38 @@ class Run:
         self.close()
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; raises `UsageError` if there is none."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{file} is not a readable JSON file: {e}") from e
-    if not isinstance(value, dict):
-        raise UsageError(f"{file} holds no JSON object.")
-    return value
-
-
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object so that a crash leaves either the old file or the new one."""
-    _replace(file, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
-
-
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Rows of a run; a last line without its end, torn by a crash, is left out."""
-    rows = []
-    for number, line in enumerate(_lines(folder / "rows.jsonl"), 1):
-        try:
-            row = json.loads(line)
-            row["id"], row["status"]
-            rows.append(row)
-        except (ValueError, TypeError, KeyError) as e:
-            damaged = f"{folder / 'rows.jsonl'}, line {number}"
-            raise UsageError(f"{damaged} is no row; the run was edited or damaged, so give another --out.") from e
-    return rows
-
-
-def read_table(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one on each line; none where there is no file."""
-    return [json.loads(line) for line in _lines(file)]
+    write_whole(file, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_table(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write objects, one on each line, so that a crash leaves either the old file or the new one."""
-    _replace(file, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
+    write_whole(file, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows))
 
 
 def clear(folder: Path) -> None:
     """Delete what a run wrote into its folder, and nothing else; `run.json`, which says that it is a run, goes last."""
-    for name in OWN_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    for name in (*OWN_FILES, *OWN_FOLDERS, "run.json"):
+        remove(folder / name)
 
 
 def _strangers(folder: Path) -> bool:
     """Whether a folder holds anything and is no run; a run that died while it began has no more than these two."""
     if (folder / "run.json").exists():
         return "command" not in read_json(folder / "run.json")
-    return any(p.name not in (".lock", "run.json.partial") for p in folder.iterdir())
+    return any(p.name != ".lock" and not is_partial(p.name) for p in folder.iterdir())
 
 
 def _parts(folder: Path) -> bool:
-    return any((folder / name).exists() for name in OWN_FOLDERS)
+    """Whether anything was computed; vectors of images by their content are as good for other settings."""
+    return any((folder / name).exists() for name in OWN_FOLDERS if name != "features")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(row), ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
-
-
-def differing(there: Any, here: Any, name: str = "") -> str:
-    """The first setting that is not the same in two records, with both values; an empty text if all are the same."""
-    if there == here:
-        return ""
-    if isinstance(there, dict) and isinstance(here, dict):
-        deeper = (differing(there.get(k), here.get(k), f"{name}.{k}".lstrip(".")) for k in {**there, **here})
-        return next(filter(None, deeper), "")
-    return f"{name} {_short(there)} there, {_short(here)} here".lstrip()
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lines(file: Path) -> list[str]:
-    if not file.exists():
-        return []
-    whole = file.read_bytes().rpartition(b"\n")[0]
-    return whole.decode("utf-8", "replace").split("\n") if whole else []
-
-
-def _append(file: Path, lines: list[str]) -> None:
-    with file.open("ab") as f:
-        f.write(_bytes("".join(line + "\n" for line in lines)))
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _replace(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("wb") as f:
-        f.write(_bytes(text))
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(file)
-
-
-def _bytes(text: str) -> bytes:
-    """JSON text in UTF-8, in which half a character, which UTF-8 cannot hold, is written as JSON's escape for it."""
-    return text.encode("utf-8", "backslashreplace")
+    """A value as JSON has it; what is no number is null, and what JSON does not know its text."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda name: None)

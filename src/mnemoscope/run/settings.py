@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnemoscope.errors import UsageError, likely
+from mnemoscope.run.yaml_values import read_yaml, yaml_value
 
 
 def read_settings(
@@ -18,10 +17,7 @@ def read_settings(
     Another option that is given several values is a list, too. Raises `UsageError` for a name that the command does not
     have, and for a value that its option cannot have.
     """
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise UsageError(f"{file} could not be read as YAML: {str(e).splitlines()[0]}") from e
+    values = read_yaml(file)
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no options; write one a line, name: value.")
     settings = {str(k).replace("-", "_"): v for k, v in values.items()}
@@ -77,9 +73,9 @@ def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
         if not equals or not name.strip():
             raise UsageError(f"--param '{pair}' is not a parameter; write name=value, for instance steps=1.")
         try:
-            found[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise UsageError(f"--param '{pair}' has no readable value; write for instance steps=[0,10,20].") from e
+            found[name.strip()] = yaml_value(value, f"--param '{pair[:60]}'")
+        except UsageError as e:
+            raise UsageError(f"{str(e).rstrip('.')}; write for instance steps=[0,10,20].") from e
     return found
 
 

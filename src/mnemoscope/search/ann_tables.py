@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json, write_json
-from mnemoscope.search.shards import Index, write_whole
+from mnemoscope.run.writing import write_whole
+from mnemoscope.search.shards import Index
 
 SMALLEST = 1000  # vectors; fewer are searched exactly in a moment, and cannot train a table
 PER_LIST, LISTS = 64, 4  # vectors that train one list; lists are LISTS times the root of the number of vectors

@@ -16,6 +16,8 @@ from mnemoscope.pictures import Source, open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.environment import environment
 from mnemoscope.run.run import differing, read_json, write_json
+from mnemoscope.run.writing import clean, is_partial
+from mnemoscope.search.metadata import record_of
 from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.shards import DTYPE, FORMAT, Damaged, Index, Shard
 from mnemoscope.search.writing import Job, made_by, write_shard
@@ -89,11 +91,12 @@ def _build(
 
 
 def _whole(shard: Shard) -> bool:
+    """Whether a shard and its record are there as they were written; else it is built again."""
     try:
         shard.check()
     except Damaged:
         return False
-    return True
+    return record_of(shard.record) is not None
 
 
 def _planned(
@@ -141,8 +144,7 @@ def _finish(folder: Path, opened: Source) -> dict[str, Any]:
         "shards": [{key: record[key] for key in kept} for record in records],
     }
     write_json(folder / "meta.json", meta)
-    for left in (folder / "shards").glob(".emb-*.partial"):  # of a process that was killed
-        left.unlink()
+    clean(folder)
     return meta
 
 
@@ -172,9 +174,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _strangers(folder: Path) -> bool:
-    return any(
-        f.name not in (".lock", "build.json", "meta.json.partial", "build.json.partial") for f in folder.iterdir()
-    )
+    return any(not (f.name in (".lock", "build.json") or is_partial(f.name)) for f in folder.iterdir())
 
 
 def _clear(folder: Path) -> None:

@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import write_json
-from mnemoscope.search.shards import Index, write_whole
+from mnemoscope.run.writing import clean, write_whole
+from mnemoscope.search.shards import Index
 
 BLOCK = 4096  # vectors compared with as many others at a time
 SCHEMA = pa.schema([("key", pa.string()), ("group", pa.int64()), ("count", pa.int64())])
@@ -79,6 +80,7 @@ def run_duplicates(folder: Path | str, out: Path | str, *, threshold: int | floa
         task = bar.add_task("duplicates", total=index.count)
         groups = duplicate_groups(index, threshold, advance=lambda count: bar.advance(task, count))
     out.mkdir(parents=True, exist_ok=True)
+    clean(out)
     keys = [row["key"] for shard in index.shards for row in shard.listed_rows()]
     table = pa.table([keys, groups.group, groups.count], schema=SCHEMA)
     write_whole(out / "duplicates.parquet", lambda f: pq.write_table(table, f, compression="zstd"))

@@ -17,16 +17,17 @@ from rich.progress import Progress
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import write_whole
 from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
 from mnemoscope.search.searching import Found, rows_at, search_index
-from mnemoscope.search.shards import Index, write_whole
+from mnemoscope.search.shards import Index
 
 if TYPE_CHECKING:
     from mnemoscope.features import Descriptor
 
-Row = dict[str, Any]
 SHOWN, THUMBNAIL = 100, 192  # queries with pictures, pixels of the longer side
 MATCHES = pa.schema(
     [("file", pa.string()), ("rank", pa.int32()), ("match", pa.string()), ("score", pa.float32())]

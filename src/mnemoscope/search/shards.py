@@ -1,8 +1,5 @@
 """An index on disk: shards of vectors that are memory-mapped, tables of what each picture is, and what made them."""
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +13,8 @@ from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json
+from mnemoscope.run.writing import sha256_of
+from mnemoscope.search.metadata import misfit_meta, record_of
 
 if TYPE_CHECKING:
     from mnemoscope.features import Identity
@@ -126,6 +125,8 @@ class Index:
         meta = read_json(folder / "meta.json")
         if meta.get("format") != FORMAT:
             raise UsageError(f"{folder} has the index format {meta.get('format')}, not {FORMAT}; build it again.")
+        if why := misfit_meta(meta):
+            raise UsageError(f"{folder / 'meta.json'} is no index's ({why}); build it again with --overwrite.")
         return cls(folder, meta, _shards(folder, meta))
 
     @cached_property
@@ -159,42 +160,15 @@ def planned(listed: int, shard_size: int) -> list[tuple[int, int]]:
     return [(start, min(shard_size, listed - start)) for start in range(0, listed, shard_size)]
 
 
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def write_whole(file: Path, write: Any) -> str:
-    """Write a file so that a crash leaves the whole of it or none, and return its SHA-256."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as opened:
-            write(opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        checksum = sha256_of(partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return checksum
-
-
 def _shards(folder: Path, meta: dict[str, Any]) -> list[Shard]:
     """All shards that were planned; those of an unfinished index as far as their records are there."""
     known = meta.get("shards")
     found, first = [], 0
     for number, (start, listed) in enumerate(planned(meta["listed"], meta["shard_size"])):
         shard = Shard(folder, number, start, listed, first)
-        record = known[number] if known else _record(shard.record)
+        record = known[number] if known else record_of(shard.record)
         if record:
             shard = Shard(folder, number, start, listed, first, record["count"], tuple(record["files"].items()))
         found.append(shard)
         first += shard.count
     return found
-
-
-def _record(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

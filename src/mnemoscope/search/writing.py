@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from mnemoscope.pictures import Picture
 from mnemoscope.pictures.reading import Part
+from mnemoscope.run.writing import sha256_of, write_whole
 from mnemoscope.search.embedding import embedded
-from mnemoscope.search.shards import DTYPE, SCHEMA, Shard, write_whole
+from mnemoscope.search.shards import DTYPE, SCHEMA, Shard
 
 if TYPE_CHECKING:
     from mnemoscope.features import Descriptor
@@ -49,15 +50,13 @@ def write_shard(
     array = np.stack(vectors) if vectors else np.empty((0, made.identity.dimension), DTYPE)
     table = pa.table(columns, SCHEMA)
     shard = job.shard
-    shard.array.parent.mkdir(parents=True, exist_ok=True)
-    files = {
-        shard.array.name: write_whole(shard.array, lambda f: np.save(f, array, allow_pickle=False)),
-        shard.rows.name: write_whole(shard.rows, lambda f: pq.write_table(table, f, compression="zstd")),
-    }
+    write_whole(shard.array, lambda f: np.save(f, array, allow_pickle=False))
+    write_whole(shard.rows, lambda f: pq.write_table(table, f, compression="zstd"))
+    files = {file.name: sha256_of(file) for file in (shard.array, shard.rows)}
     counts = {"statuses": Counter(columns["status"]), "reasons": Counter(filter(None, columns["reason"]))}
     told = {"captioned": sum(text is not None for text in columns["caption"])}
     record = {"count": len(array), "listed": len(table), "files": files, **counts, **told}
-    write_whole(shard.record, lambda f: f.write(json.dumps(record, ensure_ascii=False).encode()))
+    write_whole(shard.record, json.dumps(record, ensure_ascii=False))
 
 
 def made_by(descriptor: "Descriptor | Callable[[], Descriptor]") -> "Descriptor":

@@ -11,7 +11,8 @@ import numpy as np
 from mnemoscope import registry, stats
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
-from mnemoscope.run.batching import Row
+from mnemoscope.run.rows import Row
+from mnemoscope.run.writing import whole
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ def points(mitigations: Sequence[Mitigation], strengths: Mapping[str, Sequence[A
 
 def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Row:
     """What a point does to prompts whose training image is known, and to all others, with intervals over prompts."""
-    own = [
-        r for r in rows if (r["mitigation"], r["strength"]) == (point.method, point.strength) and r["status"] == "ok"
-    ]
+    done = [r for r in rows if r["status"] == "ok"]
+    own = [r for r in done if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
     copied = [r for r in own if r["own_similarity"] is not None]
     others = [r for r in own if r["own_similarity"] is None]
     rates = [{**r, "replicates": float(r["own_similarity"] >= replication_threshold)} for r in copied]
@@ -111,7 +111,7 @@ def write_curves(curves: Sequence[Row], file: Path) -> None:
         flat.append(
             plain | {f"{k[:-9]}_{side}": v[i] for k, v in ends.items() for i, side in enumerate(("low", "high"))}
         )
-    with file.open("w", newline="", encoding="utf-8") as f:
+    with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, fieldnames=list(flat[0]))
         writer.writeheader()
         writer.writerows(flat)

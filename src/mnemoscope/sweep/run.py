@@ -18,7 +18,8 @@ from mnemoscope.generation.run import Generation, match, row_id, save_png
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Row, batch_size, content_hash, run_batches, seeds_of
+from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.sweep.curves import Point, curve, write_curves
 
@@ -50,23 +51,24 @@ def run_sweep(
         "content": content_hash([p.id for p in prompts]),
     }
     seeds = seeds_of(generation.seed, generation.images)
-    size = max(1, batch_size(model, batch) // len(seeds))
-    with Run(out, "sweep", settings, overwrite=overwrite, model=model.describe(), device=str(model.device)) as run:
-        for point in sweep:
-            work = partial(point_rows, model, run.folder, generation, point, references, alignment)
-            run_batches(
-                run,
-                model,
-                prompts,
-                size,
-                work,
-                lambda p, point=point: [f"{point.name}-{row_id(p, s)}" for s in seeds],  # type: ignore[misc]
-                point.name,
-            )
-        curves = [curve(run.rows(), point, replication_threshold) for point in sweep]
+
+    def plan(run: Run) -> list[Pass]:
+        work = partial(point_rows, model, run.folder, generation, alignment=alignment, references=references)
+        return [Pass(p.name, partial(work, p), partial(point_ids, p, seeds)) for p in sweep]
+
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        curves = [curve(rows, point, replication_threshold) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
         said = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY, **references.summary()}
-        return run.finish(prompts=len(prompts), curves=curves, replication_threshold=replication_threshold, **said)
+        return rows, {"prompts": len(prompts), "curves": curves, "replication_threshold": replication_threshold, **said}
+
+    size = Batch.of(model, batch, len(seeds))
+    return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
+
+
+def point_ids(point: Point, seeds: Sequence[int], prompt: Prompt) -> list[str]:
+    """The ids of a prompt's rows at a point."""
+    return [f"{point.name}-{row_id(prompt, seed)}" for seed in seeds]
 
 
 def point_rows(
@@ -74,9 +76,10 @@ def point_rows(
     folder: Path,
     generation: Generation,
     point: Point,
+    prompts: Sequence[Prompt],
+    *,
     references: References,
     alignment: Aligner | None,
-    prompts: Sequence[Prompt],
 ) -> list[Row]:
     """Draw a batch of prompts at one point; one row for each image, compared with the unmitigated one of its seed."""
     pairs = [(p, s) for p in prompts for s in seeds_of(generation.seed, generation.images)]

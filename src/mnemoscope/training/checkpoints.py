@@ -1,8 +1,6 @@
 """Checkpoints of a training: all that its next step depends on, whole or not there."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch.optim import Optimizer
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json, write_json
+from mnemoscope.run.writing import clean, retire, whole
 from mnemoscope.training.options import suffix
 
 if TYPE_CHECKING:
@@ -44,21 +43,16 @@ class Checkpoints:
         place = self.folder / f"step-{step:06d}"
         if not place.is_dir():
             self.clean()
-            partial = self.folder / f".{place.name}.partial"
-            partial.mkdir(parents=True)
-            write(partial)
-            _flush(partial)
-            os.replace(partial, place)
+            with whole(place) as partial:
+                partial.mkdir()
+                write(partial)
         for old in self.all()[: -self.keep] if self.keep else []:
-            gone = old.with_name(f".{old.name}.partial")
-            os.replace(old, gone)  # no half of it is ever taken for a checkpoint
-            shutil.rmtree(gone)
+            retire(old)
         return place
 
     def clean(self) -> None:
         """Delete what a kill left half done."""
-        for partial in self.folder.glob(".step-*.partial"):
-            shutil.rmtree(partial)
+        clean(self.folder)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -141,10 +135,3 @@ def restore_scaler(scaler: GradScaler | None, state: dict[str, Any] | None) -> N
     """Give a scaler the state that `scaler_state` told of."""
     if scaler is not None and state:
         scaler.load_state_dict(state)
-
-
-def _flush(folder: Path) -> None:
-    """Have the disk hold the files of a folder before its name says that they are whole."""
-    for path in (p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as f:
-            os.fsync(f.fileno())

@@ -1,10 +1,11 @@
 """What a training gives: a pipeline, or a LoRA."""
 
-import os
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
+from diffusers import DiffusionPipeline
+
+from mnemoscope.run.writing import whole
 from mnemoscope.training import adapters
 from mnemoscope.training.state import Training
 
@@ -13,13 +14,21 @@ def export(training: Training, folder: Path) -> Path:
     """Write `pipeline/`, as diffusers saves one, or `lora/`, with the weights of the first average if there is one."""
     is_lora, averages = training.options.train == "lora", training.averages
     place = folder / ("lora" if is_lora else "pipeline")
-    partial = folder / f".{place.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    with averages.applied(averages.decays[0]) if averages.decays else nullcontext():
+    settled(training.nets.pipe)
+    with averages.applied(averages.decays[0]) if averages.decays else nullcontext(), whole(place) as partial:
         if is_lora:
             adapters.write(training.nets.pipe, partial)
         else:
             training.nets.pipe.save_pretrained(partial)
-    shutil.rmtree(place, ignore_errors=True)
-    os.replace(partial, place)
     return place
+
+
+def settled(pipe: DiffusionPipeline) -> None:
+    """Have tokenizers forget how they last cut and padded: they save that with themselves, and it depends on the past.
+
+    A training that drew previews and one that went on after its last one would otherwise differ by a file.
+    """
+    for part in pipe.components.values():
+        if (backend := getattr(part, "backend_tokenizer", None)) is not None:
+            backend.no_padding()
+            backend.no_truncation()

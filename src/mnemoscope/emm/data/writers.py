@@ -13,6 +13,7 @@ import numpy as np
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.errors import UsageError
+from mnemoscope.run.writing import whole, write_whole
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member of a zip, so that the same images make the same file
 
@@ -79,25 +80,21 @@ def _text(value: dict[str, Any]) -> bytes:
 
 
 def _write_zip(images: Images, out: Path, about: dict[str, Any]) -> None:
-    unfinished = out.with_name(out.name + ".partial")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+    with whole(out) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for name, made in _members(images, about):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), made())
-    unfinished.replace(out)
 
 
 def _write_folder(images: Images, out: Path, about: dict[str, Any]) -> None:
-    for name, made in _members(images, about):
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(made())
+    with whole(out) as unfinished:
+        for name, made in _members(images, about):
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / name).write_bytes(made())
 
 
 def _write_npz(images: Images, out: Path, about: dict[str, Any]) -> None:
     held = {"images": images.pixels.transpose(0, 2, 3, 1), "names": np.array(images.names, dtype=np.str_)}
     if images.labels is not None:
         held |= {"labels": images.labels, "num_classes": np.array(images.num_classes)}
-    unfinished = out.with_name(out.name + ".partial")
-    with unfinished.open("wb") as file:
-        np.savez(file, **held)  # type: ignore[arg-type]
-    unfinished.replace(out)
-    out.with_suffix(".json").write_bytes(_text(about))
+    write_whole(out, lambda file: np.savez(file, **held))  # type: ignore[arg-type]
+    write_whole(out.with_suffix(".json"), _text(about))

@@ -19,6 +19,7 @@ from mnemoscope.emm.training.sources import Weights, fingerprint
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import whole
 
 FOLDER = "images"
 
@@ -78,13 +79,11 @@ def save(
     folder: Path, seeds: Sequence[int], pixels: UInt8[ndarray, "B C H W"], labels: Int[ndarray, " B"] | None
 ) -> list[dict[str, Any]]:
     """Write images by their seeds, whole or not at all, and give a row for each."""
-    (folder / FOLDER).mkdir(exist_ok=True)
     rows = []
     for place, seed in enumerate(seeds):
         file = folder / FOLDER / f"{seed:06d}.png"
-        partial = file.with_name(f".{file.name}.partial")
-        picture(pixels[place]).save(partial, format="PNG")
-        partial.replace(file)
+        with whole(file) as partial:
+            picture(pixels[place]).save(partial, format="PNG")
         label = None if labels is None else int(labels[place])
         rows.append({"id": file.stem, "status": "ok", "seed": seed, "file": f"{FOLDER}/{file.name}", "label": label})
     return rows

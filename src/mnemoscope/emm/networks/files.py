@@ -16,6 +16,7 @@ from mnemoscope.emm.networks.options import VERSIONS, Kind, NetworkOptions, requ
 from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.networks.published import described, names, unprefixed
 from mnemoscope.errors import UsageError
+from mnemoscope.run.writing import write_whole
 
 LAYOUTS = {"qkv": ("blocks", "interleaved"), "labels": ("rows", "columns")}
 
@@ -62,7 +63,7 @@ def write_edm(network: Preconditioned, options: NetworkOptions, weights: Path, c
         "num_classes": network.num_classes,
         "version": VERSIONS[options.architecture],
     }
-    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_whole(config, json.dumps(settings, indent=2) + "\n")
 
 
 def _settings(config: Path | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from PIL import Image
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.ratio.generated_sets import Generated
 from mnemoscope.emm.ratio.memorization import Memorization
+from mnemoscope.run.writing import whole
 
 FOLDER = "references"
 LEAST_SIDE = 96  # pixels of a file; smaller images are enlarged by whole numbers
@@ -56,5 +57,7 @@ def _said(found: Memorization, place: int) -> dict[str, Any]:
 
 def _write(folder: Path, name: str, image: Image.Image) -> str:
     scale = max(1, -(-LEAST_SIDE // max(image.size)))
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(folder / FOLDER / name)
+    larger = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    with whole(folder / FOLDER / name) as partial:
+        larger.save(partial, "PNG")
     return f"{FOLDER}/{name}"

@@ -14,9 +14,8 @@ from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.watching import curve
 from mnemoscope.errors import UsageError
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import read_json, read_rows
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

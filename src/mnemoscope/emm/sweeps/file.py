@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from mnemoscope.emm.sweeps.level import SECTIONS, Level
 from mnemoscope.errors import UsageError
 from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
+from mnemoscope.run.yaml_values import read_yaml
 from mnemoscope.study.hardware import Hardware
 
 ABOUT = ("name", "question", "factor", "paper", "confounders", "eps", "resamples")
@@ -70,10 +69,7 @@ def read_sweep(file: Path, *, full: bool = False) -> Sweep:
 
     Raises `UsageError` in one sentence.
     """
-    try:
-        held = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise UsageError(f"{file} could not be read as YAML: {' '.join(str(e).split())}.") from e
+    held = read_yaml(file)
     try:
         return _sweep(file.name, known_in(file.name, held, (*ABOUT, *PLANNED, "full")), full)
     except UsageError as e:

@@ -13,6 +13,7 @@ from mnemoscope.emm.sweeps.file import Sweep
 from mnemoscope.emm.sweeps.level import Level
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import whole
 from mnemoscope.search.ray_runner import map_shards
 
 Trainer = Callable[[Task], Mapping[str, Any]]
@@ -78,7 +79,7 @@ def chosen_levels(asked: Sweep, names: Sequence[str]) -> list[Level]:
 
 def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
     """The table as CSV."""
-    with file.open("w", encoding="utf-8", newline="") as f:
+    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat(entry) for entry in entries)

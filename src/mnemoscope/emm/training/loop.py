@@ -82,9 +82,7 @@ def train(
 def _keep(images: Images, folder: Path) -> None:
     """Write the training set into the run, for all that compares with it."""
     if not (folder / DATA).exists():
-        partial = folder / f"partial-{DATA}"
-        partial.unlink(missing_ok=True)
-        write_images(images, partial).replace(folder / DATA)
+        write_images(images, folder / DATA)
 
 
 def _told(images: Images, batches: Batches) -> dict[str, Any]:
@@ -154,14 +152,15 @@ class _Session:
         if self.run is not None:
             step = self.training.step
             self.losses.write()
+            # first what it took, named by the step: a kill in between has these steps done, and named so, once more
+            self._worked((step - self.recorded) * self.options.batch_size, part=f"step {step}")
             self.checkpoints.save(step, partial(checkpoints.write, self.training))
-            self._worked((step - self.recorded) * self.options.batch_size)
             self.recorded = step
         self.accelerator.wait_for_everyone()
 
-    def _worked(self, evaluations: int, rows: Sequence[Row] = ()) -> None:
+    def _worked(self, evaluations: int, rows: Sequence[Row] = (), part: str | None = None) -> None:
         if self.run is not None:
-            self.run.append(rows, evaluations=evaluations, seconds=time.perf_counter() - self.began)
+            self.run.append(rows, evaluations=evaluations, seconds=time.perf_counter() - self.began, part=part)
             self.began = time.perf_counter()
 
     def _score(self) -> str | None:

@@ -1,12 +1,11 @@
 """The logged losses of a training: means over some steps, in a file of their own."""
 
 from pathlib import Path
-from typing import Any
 
+from mnemoscope.run.rows import Row
 from mnemoscope.run.run import read_table, write_table
 
 FILE = "losses.jsonl"
-Row = dict[str, Any]
 
 
 class Losses:

@@ -14,6 +14,7 @@ from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json
+from mnemoscope.run.writing import whole
 
 FOLDER = "snapshots"
 BETWEEN = "/"  # of an average and a weight in the name of a tensor
@@ -36,15 +37,13 @@ class Snapshots:
 
     def write(self, step: int, averages: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write the weights of each average, whole or not at all."""
-        self.folder.mkdir(exist_ok=True)
         weights = {
             f"{name}{BETWEEN}{key}": value.detach().cpu().contiguous().clone()  # averages share what is no parameter
             for name, average in averages.items()
             for key, value in average.items()
         }
-        partial = self.folder / f".step-{step:06d}.partial"
-        save_file(weights, partial)
-        partial.replace(self.file(step))
+        with whole(self.file(step)) as partial:
+            save_file(weights, partial)
 
     def read(self, step: int, average: str) -> dict[str, Tensor]:
         """The weights of an average; raises `UsageError` where there are none that can be read."""

@@ -17,9 +17,9 @@ from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.stepping import placed
+from mnemoscope.run.rows import Row
 
 SELECTED, CONFIRMED = "selection", "confirmation"
-Row = dict[str, Any]
 
 
 class Scorer:

@@ -1,7 +1,6 @@
 """Latents of views: samples of the autoencoder's posterior, whose moments are computed once where crops are fixed."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.autoencoder import posterior, scaled
 from mnemoscope.model.identity import weights_hash
+from mnemoscope.run.writing import whole
 from mnemoscope.training.data.conditioning import keyed
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.order import View
@@ -99,9 +99,8 @@ class Latents:
         names = ("mean", "deviation")
         stacked = {n: torch.stack([m[k] for m in found]) for k, n in enumerate(names)}
         held = {n: v.unflatten(0, (len(rows), len(self.mirrored))).contiguous() for n, v in stacked.items()}
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        save_file(held, partial)
-        partial.replace(file)
+        with whole(file) as partial:
+            save_file(held, partial)
 
     def _file(self, start: int) -> Path:
         assert self.folder is not None

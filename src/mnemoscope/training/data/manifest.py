@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.sources import short
+from mnemoscope.run.writing import whole
 from mnemoscope.training.data.dataset import TrainingSet
 
 COLUMNS = pa.schema(
@@ -32,9 +33,9 @@ def write_manifest(found: TrainingSet, folder: Path) -> Path:
     """Write the manifest of a set into the folder of its run, whole or not at all."""
     used = [{"index": k, **row} for k, row in enumerate(found.manifest())]
     table = pa.Table.from_pylist([*used, *(row.entry() for row in found.left_out)], schema=COLUMNS)
-    partial = folder / (FILE + ".partial")
-    pq.write_table(table, partial)
-    return partial.replace(folder / FILE)
+    with whole(folder / FILE) as partial:
+        pq.write_table(table, partial)
+    return folder / FILE
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:

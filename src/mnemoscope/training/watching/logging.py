@@ -23,7 +23,6 @@ class Log:
         if self.run is not None:
             kept = [row for row in read_rows(self.run.folder) if row["step"] <= step]
             self.run.replace_rows(kept)
-            self.run.done = {row["id"] for row in kept}
 
     def add(self, row: dict[str, Any], evaluations: int) -> None:
         """Log a step that took so many network evaluations."""

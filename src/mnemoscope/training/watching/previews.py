@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mnemoscope.run.run import Run
+from mnemoscope.run.writing import whole
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.options import TrainOptions
 from mnemoscope.training.watching.observing import observed
@@ -73,7 +74,5 @@ def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 def save(image: Image.Image, file: Path) -> None:
     """Write a PNG file, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    image.save(partial, format="PNG")
-    partial.replace(file)
+    with whole(file) as partial:
+        image.save(partial, format="PNG")

@@ -20,8 +20,9 @@ from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import read_prompts
-from mnemoscope.run.batching import batch_size, chunks, seeds_of
-from mnemoscope.run.probe_rows import OWN, Row, write_probes
+from mnemoscope.run.batching import batch_size, chunks, per_batch, seeds_of
+from mnemoscope.run.probe_rows import OWN, write_probes
+from mnemoscope.run.rows import Row
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.rows import image_of
 from mnemoscope.training.watching.observing import observed
@@ -104,7 +105,7 @@ class Probes:
     def look(self, model: Denoiser, step: int) -> list[Row]:
         """A row for each probe and detector."""
         seeds = seeds_of(self.options.probe_seed, max(1, self.options.probe_images))
-        size = max(1, batch_size(model, "auto") // len(seeds))
+        size = per_batch(batch_size(model, "auto"), len(seeds))
         return [row for part in chunks(range(len(self.probes)), size) for row in self._rows(model, step, part, seeds)]
 
     def _rows(self, model: Denoiser, step: int, part: Sequence[int], seeds: Sequence[int]) -> list[Row]:

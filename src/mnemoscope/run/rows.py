@@ -1,0 +1,223 @@
+"""The rows of each kind of run, as types: `docs/runs.md` is made from them, and rows are checked by them when read.
+
+Columns that are not named here may stand beside them.
+"""
+
+from typing import Annotated, Any, NotRequired, TypedDict
+
+FILE = "a file of the run"
+RunFile = Annotated[str, FILE]
+Number = int | float
+Row = dict[str, Any]  # a row while it is made
+
+
+class AnyRow(TypedDict):
+    """A row of any run."""
+
+    id: Annotated[str, "what the row is of; no two rows of a run have the same"]
+    status: Annotated[str, "`ok` or `failed`"]
+    error: NotRequired[Annotated[str | None, "why it failed"]]
+
+
+class PromptRow(AnyRow):
+    """A row of a prompt."""
+
+    prompt: Annotated[str, "the prompt"]
+    label: NotRequired[Annotated[bool | None, "whether the prompt is known to be memorized, where that is known"]]
+    kind: NotRequired[Annotated[str | None, "what kind of prompt it is, where that is known"]]
+
+
+class ImageRow(PromptRow):
+    """A row of an image that was drawn."""
+
+    prompt_id: Annotated[str, "the id of the prompt"]
+    seed: Annotated[int, "the seed of the image"]
+    file: Annotated[str, FILE]
+
+
+class DetectRow(PromptRow):
+    """A prompt and how memorized it looks."""
+
+    score: Annotated[Number, "higher is more memorized"]
+    method: NotRequired[Annotated[str, "what computed the score"]]
+    params: NotRequired[Annotated[dict[str, Any], "its parameters"]]
+    seeds: NotRequired[Annotated[list[int], "the seeds that the score is a mean over"]]
+    per_seed: NotRequired[Annotated[list[Number], "the score of each seed"]]
+    role: NotRequired[Annotated[str, "`prompt`, or `negative` for what the threshold is set on"]]
+    flagged: NotRequired[Annotated[bool | None, "whether the score passes the threshold; null where there is none"]]
+    threshold: NotRequired[Annotated[Number | None, "the threshold"]]
+    timesteps: NotRequired[Annotated[list[Number], "the timesteps of the series"]]
+    series: NotRequired[Annotated[list[list[Number]], "the score of each seed at each step"]]
+    companions: NotRequired[Annotated[dict[str, Any], "series of other scores of the same steps"]]
+
+
+class ExplainRow(PromptRow):
+    """A prompt and what each of its words adds to the score."""
+
+    tokens: Annotated[list[str], "the tokens of the prompt"]
+    scores: Annotated[list[Number], "the value of each token"]
+    words: Annotated[list[Any], "words with their value and the characters that they stand at"]
+
+
+class RegionRow(ImageRow):
+    """An image and the map of what in it is memorized."""
+
+    map: Annotated[str, FILE]
+    overlay: NotRequired[Annotated[str, FILE]]
+    region: NotRequired[Annotated[str, FILE]]
+    truth: NotRequired[Annotated[str, FILE]]
+    peak: NotRequired[Annotated[Number, "the highest value of the map"]]
+    mean: NotRequired[Annotated[Number, "the mean of the map"]]
+    share: NotRequired[Annotated[Number, "the share of the image that stands out"]]
+    iou: NotRequired[Annotated[Number, "its overlap with the true region"]]
+
+
+class LocalizeRow(PromptRow):
+    """A prompt and the neurons that its memorization needs."""
+
+    neurons: Annotated[dict[str, list[int]], "channels by layer"]
+    initial_neurons: Annotated[dict[str, list[int]], "those that the refinement began with"]
+    count: Annotated[int, "how many neurons there are"]
+    value: Annotated[str, "the quantity that was brought down"]
+    before: Annotated[Number | None, "that quantity with all neurons"]
+    after: Annotated[Number | None, "that quantity without those that were found"]
+    layers: Annotated[str, "`seven` or `all`: where it was looked"]
+
+
+class ThresholdRow(PromptRow):
+    """An ordinary prompt and how alike its noise differences are."""
+
+    similarities: Annotated[list[Number], "of each pair of seeds"]
+    max: Annotated[Number, "the highest of them"]
+
+
+class GenerateRow(ImageRow):
+    """An image, what acted on it, and the training image nearest to it."""
+
+    mitigation: Annotated[list[str], "the mitigations that acted on the image"]
+    baseline: NotRequired[Annotated[str, FILE]]
+    match: NotRequired[Annotated[str | None, FILE]]
+    similarity: NotRequired[Annotated[Number | None, "cosine with the nearest training image"]]
+    own_similarity: NotRequired[Annotated[Number | None, "cosine with the training image of the same caption"]]
+    score: NotRequired[Annotated[Number | None, "what a detection said of it"]]
+    flagged: NotRequired[Annotated[bool | None, "whether that passes the threshold"]]
+
+
+class SweepRow(ImageRow):
+    """An image at one strength of a mitigation."""
+
+    mitigation: Annotated[str, "the mitigation; `none` for sampling without one"]
+    strength: Annotated[Any, "its strength"]
+    own_similarity: Annotated[Number | None, "likeness to the training image of the same caption"]
+    alignment: Annotated[Number | None, "likeness of image and caption"]
+    unchanged: Annotated[bool | None, "whether the image is the unmitigated one bit for bit"]
+    match: NotRequired[Annotated[str | None, FILE]]
+
+
+class RewriteRow(PromptRow):
+    """A rewrite of a prompt."""
+
+    prompt_id: Annotated[str, "the id of the prompt"]
+    level: Annotated[int, "how many words were rewritten"]
+    rewrite: Annotated[str, "the new prompt"]
+    chosen: Annotated[list[Any], "the words that were rewritten"]
+
+
+class MeasureRow(AnyRow):
+    """An image that was measured."""
+
+    file: Annotated[str, "the image by its name in its source"]
+    score: NotRequired[Annotated[Number | None, "likeness to the nearest reference"]]
+    own_score: NotRequired[Annotated[Number | None, "likeness to the image's own reference"]]
+    neighbours: NotRequired[Annotated[list[Any], "the nearest references"]]
+
+
+class SearchRow(AnyRow):
+    """A query and one of the pictures nearest to it."""
+
+    file: Annotated[str, "the query"]
+    rank: Annotated[int, "1 for the nearest"]
+    match: Annotated[str | None, "the picture that was found"]
+    score: Annotated[Number | None, "how alike the two are"]
+
+
+class RecoverRow(PromptRow):
+    """A training image and what an edited model gives of it."""
+
+    reference: Annotated[str, FILE]
+    control: Annotated[bool, "whether it was never memorized"]
+    before: Annotated[list[Number], "likeness of each image before the edit"]
+    after: Annotated[list[Number], "likeness after it"]
+    attacked: Annotated[list[Number], "likeness under attack"]
+
+
+class TrainRow(AnyRow):
+    """A step of a training."""
+
+    step: Annotated[int, "counted from 1"]
+    loss: Annotated[Number | None, "its loss; null where every sample was filtered out"]
+
+
+class ExperimentRow(AnyRow):
+    """An image of an arm of an experiment."""
+
+    arm: Annotated[str, "the arm"]
+    seed: Annotated[int, "the seed of the training"]
+    group: Annotated[str, "the group of pictures"]
+    picture: Annotated[str, "the picture that it is compared with"]
+    similarity: Annotated[Number, "how alike the two are"]
+
+
+class EmmTrainRow(AnyRow):
+    """A snapshot's ratio of memorized images."""
+
+    step: Annotated[int, "the step of the snapshot"]
+    ema: Annotated[str, "the average of the weights"]
+    part: Annotated[str, "which images it was computed on"]
+    ratio: Annotated[Number, "the share of memorized images"]
+
+
+class EmmRatioRow(AnyRow):
+    """An image, its nearest training image and the second one."""
+
+    place: Annotated[int, "its place in the set"]
+    file: Annotated[str, "its name there"]
+    match: Annotated[str, "the nearest training image"]
+    memorized: Annotated[bool, "whether it is a copy of it"]
+
+
+class EmmSweepRow(AnyRow):
+    """A cell of a sweep."""
+
+    level: Annotated[str, "the level"]
+    n: Annotated[int, "the number of training images"]
+    seed: Annotated[int, "the seed of the training"]
+    ratio: Annotated[Number, "the share of memorized images"]
+
+
+class EmmOptimumRow(AnyRow):
+    """An image drawn from the optimum of the training data."""
+
+    seed: Annotated[int, "its seed"]
+    file: Annotated[str, FILE]
+
+
+KINDS: dict[str, type] = {
+    "detect": DetectRow,
+    "explain": ExplainRow,
+    "regions": RegionRow,
+    "localize": LocalizeRow,
+    "threshold": ThresholdRow,
+    "generate": GenerateRow,
+    "sweep": SweepRow,
+    "rewrite": RewriteRow,
+    "measure": MeasureRow,
+    "search": SearchRow,
+    "recover": RecoverRow,
+    "train": TrainRow,
+    "experiment": ExperimentRow,
+    "emm-train": EmmTrainRow,
+    "emm-ratio": EmmRatioRow,
+    "emm-sweep": EmmSweepRow,
+    "emm-optimum": EmmOptimumRow,
+}

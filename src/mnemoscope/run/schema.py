@@ -1,0 +1,76 @@
+"""Whether what is read from a run is what was written: values checked against the types of `mnemoscope.rows`."""
+
+from functools import cache
+from types import UnionType
+from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from mnemoscope.run.reading import is_number
+from mnemoscope.run.rows import FILE, KINDS, AnyRow, Row
+
+VERSION = 1  # of the files of a run; raised where an older program would misread them
+
+
+def row_type(command: str) -> type:
+    """The type of the rows of a command's runs."""
+    return KINDS.get(command, AnyRow)
+
+
+def misfit(row: Any, kind: type) -> str | None:
+    """Why an object is no row of a kind, in a few words; None if it is one. A failed row needs no result."""
+    if not isinstance(row, dict):
+        return "it is no JSON object"
+    is_failed = row.get("status") == "failed"
+    if row.get("status") not in ("ok", "failed"):
+        return f"its status is {_short(row.get('status'))}, not ok or failed"
+    return misfit_fields(row, AnyRow if is_failed else kind)
+
+
+def files_of(row: Row, kind: type) -> list[str]:
+    """The files of the run that a row names."""
+    return [row[name] for name in _file_columns(kind) if isinstance(row.get(name), str)]
+
+
+def misfit_fields(value: dict[str, Any], kind: type) -> str | None:
+    required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
+    for name, hint in _hints(kind).items():
+        if name not in value:
+            if name in required:
+                return f"it lacks {name}"
+        elif not fits(value[name], hint):
+            return f"its {name} is {_short(value[name])}"
+    return None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of a type; numbers are finite, and a whole one counts as one with a fraction."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(fits(each, arguments[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
+    if is_typeddict(hint):
+        return isinstance(value, dict) and misfit_fields(value, hint) is None
+    if hint in (int, float):
+        return is_number(value) and (hint is float or isinstance(value, int))
+    return value is None if hint is type(None) else isinstance(value, hint)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
+def _file_columns(kind: type) -> list[str]:
+    hints = get_type_hints(kind, include_extras=True)
+    bare = {k: get_args(v)[0] if get_origin(v) is NotRequired else v for k, v in hints.items()}
+    return [name for name, hint in bare.items() if FILE in getattr(hint, "__metadata__", ())]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
