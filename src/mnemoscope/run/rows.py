@@ -202,6 +202,13 @@ class EmmOptimumRow(AnyRow):
     file: Annotated[str, FILE]
 
 
+class EmmGenerateRow(AnyRow):
+    """An image drawn from a trained network."""
+
+    seed: Annotated[int, "its seed"]
+    file: Annotated[str, FILE]
+
+
 KINDS: dict[str, type] = {
     "detect": DetectRow,
     "explain": ExplainRow,
@@ -220,4 +227,5 @@ KINDS: dict[str, type] = {
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,
     "emm-optimum": EmmOptimumRow,
+    "emm-generate": EmmGenerateRow,
 }
