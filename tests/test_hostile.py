@@ -238,7 +238,7 @@ def test_a_training_without_end_is_refused(inputs, mnemoscope: Callable[..., tup
 
 def test_a_closed_standard_input_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(UsageError, match="Standard input is closed"):
+    with pytest.raises(UsageError, match="standard input is closed"):
         read_prompts("-")
 
 

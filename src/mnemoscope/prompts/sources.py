@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from mnemoscope.pictures.rows import (
     text_rows,
     unreadable,
 )
-from mnemoscope.run.reading import read_bytes, read_standard_input
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
 EXPECTED_JSON = "give a list of strings or objects, or an object whose keys are prompts"
@@ -33,7 +33,9 @@ def read_rows(name: str, where: str) -> Iterator[Row]:
     if name.startswith("hub:"):
         return _hub_rows(name)
     if name == "-":
-        return text_rows(read_standard_input(), where)
+        if sys.stdin is None or sys.stdin.closed:
+            raise unreadable(where, "standard input is closed; give a file, or pipe the prompts in")
+        return text_rows(sys.stdin.buffer.read(), where)
     path = Path(name)
     if os.path.isdir(path):
         return _folder_rows(path)
@@ -45,8 +47,10 @@ def read_rows(name: str, where: str) -> Iterator[Row]:
 
 
 def _bytes(path: Path, where: str) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise unreadable(where, "it is no plain file but a pipe or a device; give a file")
     try:
-        return read_bytes(path, 2**32)
+        return path.read_bytes()
     except FileNotFoundError:
         raise unreadable(where, "no such file; give an existing one, or hub:owner/name for a hub dataset") from None
     except (OSError, ValueError) as error:

@@ -3,7 +3,6 @@
 import json
 import math
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ def read_bytes(file: Path, most: int = MOST) -> bytes:
     if len(held) > most:
         raise UsageError(f"{file} has more than {most:,} bytes, which no such file needs; give another.")
     return held
-
-
-def read_standard_input() -> bytes:
-    """The bytes of standard input; raises `UsageError` where it is closed."""
-    if sys.stdin is None or sys.stdin.closed:
-        raise UsageError("Standard input is closed; give a file, or pipe into the command.")
-    return sys.stdin.buffer.read()
 
 
 def parsed(text: str | bytes) -> Any:
