@@ -123,7 +123,7 @@ def references(folder: Path) -> Path:
 
 def test_a_sweep_with_a_prompt_that_gives_nan_has_its_curves(planted, tmp_path, monkeypatch) -> None:
     nan_for(planted, "2", monkeypatch)
-    tried = points([Mitigation("embedding_noise")], [0.1])
+    tried = points([Mitigation("embedding_noise")], {"embedding_noise": [0.1]})
     prompts = as_prompts(["memorized 0", "ordinary 2"])
     found = read_references(references(tmp_path / "refs"))
     summary = run_sweep(planted, prompts, tmp_path / "s", Generation(1, **ASKED), tried, found)

@@ -86,7 +86,10 @@ def escaped(data: bytes, rng: random.Random) -> bytes:
 
 def edited(data: bytes, rng: random.Random) -> bytes:
     """JSON, or lines of it, with one value replaced, one key dropped or one key more."""
-    lines = data.decode().split("\n") if b"\n{" in data else [data.decode()]
+    try:
+        lines = data.decode().split("\n") if b"\n{" in data else [data.decode()]
+    except UnicodeDecodeError:
+        return flipped(data, rng)
     at = rng.randrange(len(lines))
     try:
         value = json.loads(lines[at])

@@ -195,15 +195,8 @@ class EmmSweepRow(AnyRow):
     ratio: Annotated[Number, "the share of memorized images"]
 
 
-class EmmOptimumRow(AnyRow):
-    """An image drawn from the optimum of the training data."""
-
-    seed: Annotated[int, "its seed"]
-    file: Annotated[str, FILE]
-
-
-class EmmGenerateRow(AnyRow):
-    """An image drawn from a trained network."""
+class EmmImageRow(AnyRow):
+    """An image drawn from the optimum of the training data, or from a trained network."""
 
     seed: Annotated[int, "its seed"]
     file: Annotated[str, FILE]
@@ -226,6 +219,6 @@ KINDS: dict[str, type] = {
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,
-    "emm-optimum": EmmOptimumRow,
-    "emm-generate": EmmGenerateRow,
+    "emm-optimum": EmmImageRow,
+    "emm-generate": EmmImageRow,
 }
