@@ -129,7 +129,7 @@ def test_a_sweep_with_a_prompt_that_gives_nan_has_its_curves(planted, tmp_path, 
     summary = run_sweep(planted, prompts, tmp_path / "s", Generation(1, **ASKED), tried, found)
     assert summary["failed"] == 2 and len(summary["curves"]) == 2 and (tmp_path / "s" / "curves.csv").is_file()
     bad = [r for r in read_rows(tmp_path / "s") if r["status"] != "ok"]
-    assert {r["prompt"] for r in bad} == {"ordinary 2"} and "NaN" not in (tmp_path / "s" / "rows.jsonl").read_text()
+    assert {r["prompt"] for r in bad} == {"ordinary 2"} and ": NaN" not in (tmp_path / "s" / "rows.jsonl").read_text()
     assert "2 rows failed" in write([tmp_path / "s"]).read_text()
 
 

@@ -1,6 +1,5 @@
 """Options as fields of a dataclass: what the command line says of each, and which values it may have."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, field, fields
 from types import UnionType
@@ -8,6 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mnemoscope.errors import UsageError
 
+LARGEST = 2**63  # what a number of an option is below: more is no count, and neither is NaN
 REQUIRED: Any = MISSING  # the default of an option that has none
 
 
@@ -47,7 +47,7 @@ def _check_one(name: str, value: Any, limits: Mapping[str, Any], *, may_lack: bo
         "most": lambda high: value <= high,
         "below": lambda high: value < high,
     }
-    if not math.isfinite(value) or not all(fits[kind](limit) for kind, limit in limits.items()):
+    if not -LARGEST < value < LARGEST or not all(fits[kind](limit) for kind, limit in limits.items()):
         raise UsageError(f"{name} {value} was given; give {_said(limits)}{', or leave it out' if may_lack else ''}.")
 
 
