@@ -12,7 +12,10 @@ import tiny
 import tiny_families
 from mnemoscope.errors import UsageError
 from mnemoscope.explanation.run import special
+from mnemoscope.localization.statistics import activations
+from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.hooks import edit_output
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.scores.noise_norm import noise_norm
 
@@ -255,3 +258,100 @@ def test_the_guidance_scale_is_the_pipelines_own_where_none_is_given():
             assert Trajectory(model_of(name), ["a"], [0], num_inference_steps=2).guidance_scale == scale
     assert Trajectory(Denoiser(tiny.stable_diffusion()), ["a"], [0]).guidance_scale == 7.5
     assert Trajectory(Denoiser(tiny.stable_diffusion_xl()), ["a"], [0]).guidance_scale == 5.0
+
+
+def size(step):
+    return step.push.flatten(1).norm(dim=1)
+
+
+CARRIED = ("sd3", "flux", "qwenimage", "hunyuandit", "zimage", "cogview4", "sana", "kolors")
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_embedding_descent_lowers_the_score_by_steps_of_the_embeddings_own_size(name):
+    model = model_of(name)
+    sampling = {"num_inference_steps": STEPS, "guidance_scale": guidance(model, name) or 3.5}
+    before = size(next(model.steps(["a cat", "two dogs"], [3, 4], **sampling)))
+    with mn.mitigate(model, "embedding_descent", score=size, iterations=4, lr=0.03):
+        step = next(model.steps(["a cat", "two dogs"], [3, 4], **sampling))
+    assert (size(step) < before).all()
+    key = model.family.texts[0]
+    plain, moved = model.encode(["a cat", "two dogs"])[key].float(), step.cond[key].float()
+    there = plain.square().sum(2) > 0
+    rms = (plain.square().sum((1, 2)) / (there.sum(1) * plain.shape[2])).sqrt()
+    assert ((moved - plain).abs().amax((1, 2)) <= 4 * 0.03 * 1.3 * rms).all()
+    assert not (moved - plain)[~there].any() or name not in ("qwenimage", "zimage", "cogview4")
+
+
+def test_descent_moves_the_words_alone_where_it_is_asked_to():
+    model = model_of("hunyuandit")
+    with mn.mitigate(model, "embedding_descent", score=size, iterations=2, tokens="content"):
+        step = next(model.steps(["a cat"], [3], num_inference_steps=STEPS))
+    changed = (step.cond["encoder_hidden_states"] - model.encode(["a cat"])["encoder_hidden_states"]).abs().sum(2)[0]
+    places = sorted(t.place for t in model.family.spans(["a cat"])[0] if t.place < 77)
+    assert changed.nonzero()[:, 0].tolist() == places
+
+
+WITH_NEURONS = [n for n in NAMES if n not in ("zimage", "lumina2", "cogview4")]
+
+
+@pytest.mark.parametrize("name", WITH_NEURONS)
+def test_neurons_of_the_texts_own_values_are_ablated_for_each_sample_alone(name):
+    model = model_of(name)
+    layer = next(iter(ablation.layers(model)))
+    own = {layer: list(range(4))}
+    plain, *_ = model.steps(["a cat", "a cat"], [3, 3], num_inference_steps=2)
+    with ablation.ablated(model, [own, {}]):
+        step, *_ = model.steps(["a cat", "a cat"], [3, 3], num_inference_steps=2)
+    apart = (step.native_cond - plain.native_cond).abs().flatten(1).amax(1)
+    assert apart[0] > 0 and apart[1] < 1e-5
+    module = model.network.get_submodule(layer)
+    with edit_output(model.network, {layer: lambda v: v.index_fill(-1, torch.arange(4), 0.0)}):
+        by_hand = model.predict(plain.x_t, plain.t, plain.cond)
+    assert torch.allclose(step.native_cond[0], by_hand[0], atol=1e-5) and module.weight.shape[0] > 4
+    statistics = activations(model, ["a cat", "two"])
+    assert list(statistics) == list(ablation.layers(model)) and all(len(v) == 2 for v in statistics.values())
+
+
+@pytest.mark.parametrize("name", ["zimage", "lumina2", "cogview4"])
+def test_a_network_without_values_of_the_text_alone_refuses_neurons(name):
+    model = model_of(name)
+    with pytest.raises(UsageError, match="has no cross-attention, hence no neurons to locate or ablate"):
+        ablation.layers(model)
+    with pytest.raises(UsageError, match="has no cross-attention"), mn.mitigate(model, "attention_rescaling"):
+        next(model.steps(["a cat"], [3], num_inference_steps=2))
+
+
+def test_the_images_own_attention_of_sd35_is_not_taken_for_the_texts():
+    pipe = tiny_families.sd3(dual_attention_layers=(0,))
+    model = Denoiser(pipe, call={"max_sequence_length": 32})
+    assert any(n.endswith("attn2.to_v") for n, _ in pipe.transformer.named_modules())
+    assert all(n.endswith("attn.add_v_proj") for n in ablation.layers(model))
+
+
+@pytest.mark.parametrize("method", ["eot_mask", "padding_mask", "pad_fix", "attention_rescaling", "embedding_classes"])
+def test_what_needs_one_end_token_or_plain_attention_refuses_in_one_sentence(method):
+    model = model_of("sd3")
+    with pytest.raises(UsageError) as refused:
+        if method == "embedding_classes":
+            mn.explain(Trajectory(model, ["a cat"], [3], num_inference_steps=2), method)
+        with mn.mitigate(model, method):
+            next(model.steps(["a cat"], [3], num_inference_steps=2))
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize("method", ["difference_map", "curvature_map"])
+def test_region_maps_are_of_the_cores_latents(method):
+    trajectory = Trajectory(model_of("flux2"), ["a cat"], [3], num_inference_steps=STEPS)
+    found = mn.explain(trajectory, method, steps=[1])
+    assert found.shape == (1, 4, 4) and found.isfinite().all() and found.std() > 0
+
+
+def test_a_guidance_schedule_acts_where_sampling_is_guided_and_refuses_where_it_is_not():
+    model = model_of("cogview4")
+    plain = [*model.steps(["a cat"], [3], num_inference_steps=STEPS)][-1].x_prev
+    with mn.mitigate(model, "guidance_schedule"):
+        assert not torch.equal([*model.steps(["a cat"], [3], num_inference_steps=STEPS)][-1].x_prev, plain)
+    model = model_of("flux")
+    with pytest.raises(UsageError, match="its guidance is distilled"), mn.mitigate(model, "guidance_schedule"):
+        next(model.steps(["a cat"], [3], num_inference_steps=2))

@@ -13,6 +13,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.localization import statistics_files
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.hooks import edit_output
 from mnemoscope.run.batching import chunks, content_hash
 from mnemoscope.run.run import differing
 
@@ -24,10 +25,30 @@ ByLayer = dict[str, Tensor]
 def activations(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven") -> ByLayer:
     """Mean over all token positions of |value projection of the text|, [prompts, neurons] by layer, in float32.
 
-    Cross-attention's values depend on the text alone, so that the network itself is not evaluated.
+    A U-Net's values depend on the text alone, so that the network itself is not evaluated. A transformer's are those of
+    its first step at the noise of seed 0, at one evaluation a prompt.
     """
+    if not model.family.has_ends:
+        return _of_first_step(model, prompts, list(ablation.layers(model, which)))
     hidden = model.encode(list(prompts))["encoder_hidden_states"].float()
     return {name: _full(layer)(hidden).abs().mean(1).cpu() for name, layer in ablation.layers(model, which).items()}
+
+
+def _of_first_step(model: Denoiser, prompts: Sequence[str], names: Sequence[str]) -> ByLayer:
+    sampler = model.sampler(2, 1.0)
+    _, start, _ = sampler.begin(list(prompts), [0] * len(prompts))
+    seen: ByLayer = {}
+
+    def keep(name: str) -> Callable[[Tensor], Tensor]:
+        def look(values: Tensor) -> Tensor:
+            seen[name] = values.float().abs().mean(1).cpu()
+            return values
+
+        return look
+
+    with edit_output(model.network, {name: keep(name) for name in names}):
+        model.predict(start.x_t, start.t, start.cond)
+    return seen
 
 
 def _full(layer: nn.Module) -> nn.Module:

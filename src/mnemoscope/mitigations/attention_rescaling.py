@@ -30,5 +30,5 @@ def attention_rescaling(start: Start, *, scale: int | float = 1.25, mask_eos: bo
     gain = (scale - 1) * (place == 0).float()
     null = None
     if not start.model.family.unguided:
-        null = attention.steer(start.null or start.model.null(len(start), start.x_t.shape[1:]), bias=bias)
+        null = attention.steer(start.null_rows(), bias=bias)
     start.change(cond=attention.steer(start.cond, bias=bias, gain=gain), null=null)

@@ -11,9 +11,9 @@ from mnemoscope.errors import UsageError
 from mnemoscope.methods.descent import descend
 from mnemoscope.model.cond import rows
 from mnemoscope.model.start import Start, distinct
+from mnemoscope.model.words import content
 from mnemoscope.registry import Score, mitigation, scoring
 
-KEY = "encoder_hidden_states"
 Tokens = Literal["content", "content+eos", "all-but-bos"]
 
 
@@ -42,33 +42,42 @@ def embedding_descent(
     tokens exceeds `epsilon`, that shift makes half of the loss. `target_step` is the sampling step that the score is
     taken at, and `tokens` are those that may move. `compat="wen"` descends the joint norm over a prompt's images on
     one embedding, tests before updates only, and has AdamW's weight decay of 0.01, which moves the first token too.
-    Raises `UsageError` for a model without a text embedding.
+    `lr` is in units of the embedding, as in the paper; for families known by a row, whose embeddings differ in size by
+    a factor of 30, in units of its root mean square. Where a model has several texts the first one moves; pooled
+    vectors stay. Raises `UsageError` for a model without a text embedding.
     """
-    if KEY not in start.cond:
+    key = start.model.family.texts[0]
+    if key not in start.cond:
         raise UsageError("embedding_descent moves a text embedding, and this model has none.")
     if iterations < 1 or lr <= 0:
         raise UsageError(f"embedding_descent got iterations={iterations} and lr={lr}; give 1 or more, and above 0.")
     wen = compat == "wen"
     own = torch.arange(len(start), device=start.x_t.device)
-    first, group = distinct(start.cond[KEY]) if wen else (own, own)
+    first, group = distinct(start.cond[key]) if wen else (own, own)
     look = _Look(start, scoring(score), target_step, group, joint=wen)
-    begun = start.cond[KEY].detach().float()[first]
-    embedding, history = descend(
-        begun,
-        look,
+    begun = start.cond[key].detach().float()[first]
+    scale = None if start.model.family.has_ends else _size(begun)  # then the shift is what moves, in units of it
+
+    def whole(x: Tensor, going: Tensor) -> Tensor:
+        return x if scale is None else begun[going] + scale[going] * x
+
+    moved, history = descend(
+        begun if scale is None else torch.zeros_like(begun),
+        lambda x, going: look(whole(x, going), going),
         target=target,
         lr=lr,
         iterations=iterations,
         weight_decay=weight_decay if weight_decay is not None else 0.01 if wen else 0.0,
         movable=movable(start, tokens)[first][..., None],
         decay_all=wen,
-        penalty=None if epsilon is None else _shift_penalty(begun, epsilon),
+        penalty=None if epsilon is None else _shift_penalty(begun, epsilon, whole),
         test_last=not wen,
     )
     known = None
     if target_step == 0 and not wen and look.uncond is not None:  # the last test was the first step itself
         known = (look.native_cond, look.uncond)
-    start.change(cond={**start.cond, KEY: embedding[group].to(start.cond[KEY].dtype)}, known=known)
+    embedding = whole(moved, torch.arange(len(moved), device=moved.device))
+    start.change(cond={**start.cond, key: embedding[group].to(start.cond[key].dtype)}, known=known)
     for seen, g in zip(start.seen, group.tolist(), strict=True):
         seen["embedding_descent"] = {"score": history[g]}
 
@@ -87,7 +96,8 @@ class _Look:
     def __call__(self, embedding: Float[Tensor, "G L D"], going: Int[Tensor, " G"]) -> Float[Tensor, " G"]:
         images, place = (self.group[:, None] == going).nonzero(as_tuple=True)
         old = rows(self.start.cond, images)
-        cond = {**old, KEY: embedding[place].to(old[KEY].dtype)}
+        key = self.start.model.family.texts[0]
+        cond = {**old, key: embedding[place].to(old[key].dtype)}
         step = self.start.observe(
             self.x_t[images],
             cond,
@@ -105,17 +115,42 @@ class _Look:
 
 def movable(start: Start, tokens: Tokens) -> Bool[Tensor, "B L"]:
     """Which tokens may move; never the first one."""
-    count, length = start.cond[KEY].shape[:2]
-    place = torch.arange(length, device=start.cond[KEY].device).expand(count, length)
+    text = start.cond[start.model.family.texts[0]]
+    count, length = text.shape[:2]
+    place = torch.arange(length, device=text.device).expand(count, length)
+    if not start.model.family.has_ends:
+        return _movable_of_spans(start, tokens, length).to(text.device)
     if tokens == "all-but-bos":
         return place > 0
     ends = start.ends().to(place.device)[:, None]
     return (place > 0) & ((place <= ends) if tokens == "content+eos" else (place < ends))
 
 
-def _shift_penalty(begun: Tensor, epsilon: int | float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def penalised(embedding: Tensor, going: Tensor, values: Tensor) -> Tensor:
-        shift = (embedding - begun[going])[:, 1:].norm(dim=2).mean(1)
+def _movable_of_spans(start: Start, tokens: Tokens, length: int) -> Bool[Tensor, "B L"]:
+    """The same where a template may stand around the words: what follows them is their end."""
+    found = torch.full((len(start), length), tokens == "all-but-bos")
+    for row, own in zip(found, content(start.model.family, start.texts()), strict=True):
+        places = [t.place for t in own if t.place < length]
+        if tokens == "all-but-bos":
+            row[0] = 0 in places
+        else:
+            row[places] = True
+            row[[p + 1 for p in places[-1:] if tokens == "content+eos" and p + 1 < length]] = True
+    return found
+
+
+def _size(text: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 1"]:
+    """Root mean square of each sample's embedding over the positions that are not padded with zeros."""
+    square = text.detach().float().square()
+    there = square.sum(2).gt(0).sum(1).clamp(min=1)
+    return (square.sum((1, 2)) / (there * text.shape[2])).sqrt()[:, None, None]
+
+
+def _shift_penalty(
+    begun: Tensor, epsilon: int | float, whole: Callable[[Tensor, Tensor], Tensor]
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def penalised(moved: Tensor, going: Tensor, values: Tensor) -> Tensor:
+        shift = (whole(moved, going) - begun[going])[:, 1:].norm(dim=2).mean(1)
         return torch.where(shift > epsilon, (values + shift) / 2, values)
 
     return penalised

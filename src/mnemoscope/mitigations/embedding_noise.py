@@ -12,8 +12,6 @@ from mnemoscope.model.cond import Cond
 from mnemoscope.model.start import Start
 from mnemoscope.registry import mitigation
 
-KEY = "encoder_hidden_states"
-
 
 @mitigation(
     paper="arXiv:2305.20086",
@@ -33,28 +31,29 @@ def embedding_noise(
     noise of its own too, `tokens` whether all do or only the words and the end token, without the first token and the
     padding. Raises `UsageError` for a model without a text embedding.
     """
-    if KEY not in start.cond:
+    key = start.model.family.texts[0]
+    if key not in start.cond:
         raise UsageError("embedding_noise changes a text embedding, and this model has none.")
     noise = scale * drawn(start)
     ends = None if tokens == "all" else start.ends()
-    cond, null = _noisy(start.cond, noise[:, 0], ends), None
+    cond, null = _noisy(start.cond, key, noise[:, 0], ends), None
     if scope == "both":
-        null = start.null or start.model.null(len(start), start.x_t.shape[1:])
+        null = start.null_rows()
         empty = None if ends is None else torch.tensor(start.model.family.ends([""] * len(start)))
-        null = _noisy(null, noise[:, 1], empty)
+        null = _noisy(null, key, noise[:, 1], empty)
     start.change(cond=cond, null=null)
 
 
 def drawn(start: Start) -> Float[Tensor, "B 2 L D"]:
     """Standard noise for both branches of each sample, from a generator keyed by its seed."""
-    shape = (2, *start.cond[KEY].shape[1:])
+    shape = (2, *start.cond[start.model.family.texts[0]].shape[1:])
     keys = (random.Random(f"embedding_noise|{seed}").getrandbits(63) for seed in start.seeds)
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(key)) for key in keys])
 
 
-def _noisy(cond: Cond, noise: Tensor, ends: Tensor | None) -> Cond:
+def _noisy(cond: Cond, key: str, noise: Tensor, ends: Tensor | None) -> Cond:
     if ends is not None:
         place = torch.arange(noise.shape[1])
         noise = noise * ((place > 0) & (place <= ends[:, None]))[..., None]
-    hidden = cond[KEY]
-    return {**cond, KEY: (hidden.float() + noise.to(hidden.device)).to(hidden.dtype)}
+    hidden = cond[key]
+    return {**cond, key: (hidden.float() + noise.to(hidden.device)).to(hidden.dtype)}

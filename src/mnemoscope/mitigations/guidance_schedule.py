@@ -27,8 +27,9 @@ def guidance_schedule(
     `before` is opposite guidance, away from the prompt; the paper has 0 there, its code 1. Raises `UsageError` where
     the sampling has no guidance to switch.
     """
-    if start.model.family.unguided or start.solver.guidance_scale <= 1:
-        given = start.model.family.unguided or f"the guidance scale is {start.solver.guidance_scale}"
+    family = start.model.family
+    if not family.guides(start.solver.guidance_scale):
+        given = family.unguided or family.distilled or f"the guidance scale is {start.solver.guidance_scale}"
         raise UsageError(f"guidance_schedule switches guidance, and there is none ({given}); use a scale above 1.")
     start.each_step(_Schedule(start, mode == "dynamic", tau, before))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import NEURONS, Cond
-from mnemoscope.model.hooks import VALUES, value_layers, value_places
+from mnemoscope.model.hooks import value_layers, value_places
 
 if TYPE_CHECKING:
     from mnemoscope.model.denoiser import Denoiser
@@ -27,14 +27,12 @@ Branch = Literal["both", "cond"]
 
 
 def layers(model: "Denoiser", which: Layers = "seven") -> dict[str, nn.Module]:
-    """Value projections of cross-attention by name: those of the down and mid blocks, or the up blocks' as well.
+    """Value projections of the text by name: those of the down and mid blocks, or the up blocks' as well.
 
-    "seven" is named after Stable Diffusion 1 and 2, where these are seven; SDXL has 34 of them. Raises `UsageError` for
-    a model without cross-attention.
+    "seven" is named after Stable Diffusion 1 and 2, where these are seven; SDXL has 34 of them, and of a transformer
+    they are all. Raises `UsageError` for a model whose text has no value projection of its own.
     """
     network = model.network
-    if not any(name.endswith(VALUES.removeprefix("*")) for name, _ in network.named_modules()):
-        raise UsageError(f"{type(network).__name__} has no cross-attention, hence no neurons to locate or ablate.")
     return {name: network.get_submodule(name) for name in value_layers(network, up=which == "all")}
 
 
@@ -122,7 +120,7 @@ def steer_start(start: "Start", gain: Float[Tensor, "B N"], branch: Branch = "bo
     """Ablate each sample of a sampling that is about to begin, in both of its branches or in the conditional one."""
     null = None
     if branch == "both" and not start.model.family.unguided:
-        null = steer(start.null or start.model.null(len(start), start.x_t.shape[1:]), gain)
+        null = steer(start.null_rows(), gain)
     start.change(cond=steer(start.cond, gain), null=null)
 
 

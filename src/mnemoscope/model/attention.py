@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import BIAS, GAIN, LOGITS, NEURONS, SPIKES, STEERING, Cond
-from mnemoscope.model.hooks import scale_values, value_layers
+from mnemoscope.model.hooks import CROSS, JOINT, scale_values, value_layers
 
 Change = Callable[[Tensor, str], Tensor]
 Look = Callable[[Tensor, str], None]
@@ -19,7 +19,8 @@ PLAIN = ("AttnProcessor", "AttnProcessor2_0", "FusedAttnProcessor2_0", "SlicedAt
 
 def layers(network: nn.Module, *, up: bool = True) -> list[str]:
     """Names of the cross-attention layers, down blocks first, then the mid block (and the up blocks)."""
-    if not any(name.endswith("attn2.to_v") for name, _ in network.named_modules()):
+    known = [name for name, _ in network.named_modules()]
+    if any(name.endswith(JOINT) for name in known) or not any(name.endswith(CROSS) for name in known):
         raise UsageError(f"{type(network).__name__} has no cross-attention to look at or change; use another method.")
     return [name.removesuffix(".to_v") for name in value_layers(network, up=up)]
 

@@ -48,6 +48,11 @@ class Family:
         return "its guidance is distilled into the network" if self._guidance_width else None
 
     @property
+    def distilled(self) -> str | None:
+        """Why sampling uses no unconditional branch, though there may be one; None where it does."""
+        return self.unguided
+
+    @property
     def default_guidance(self) -> float:
         """The guidance scale of the family's pipeline where none is given; 1 where it knows none."""
         given = inspect.signature(self.pipe.__call__).parameters.get("guidance_scale")

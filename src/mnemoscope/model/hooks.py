@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 
-VALUES = "*attn2.to_v"  # the value projections of cross-attention, the layers of NeMo's neurons
+CROSS, JOINT = ".attn2.to_v", ".add_v_proj"  # value projections of the text: of cross-attention, of joint attention
 
 
 def matching(network: nn.Module, pattern: str) -> dict[str, nn.Module]:
@@ -23,9 +23,21 @@ def matching(network: nn.Module, pattern: str) -> dict[str, nn.Module]:
 
 
 def value_layers(network: nn.Module, *, up: bool = False) -> list[str]:
-    """Names of the cross-attention value projections, down blocks first, then the mid block (and the up blocks)."""
+    """Names of the value projections of the text: the layers of NeMo's neurons.
+
+    In a U-Net those of cross-attention, down blocks first, then the mid block (and the up blocks); in a transformer
+    those of cross-attention or, where text and image attend jointly, the text's own, in order and all of them. Raises
+    `UsageError` where the text has no value projection of its own.
+    """
+    known = [name for name, _ in network.named_modules()]
+    joint = [n for n in known if n.endswith(JOINT)]
+    names = joint or [n for n in known if n.endswith(CROSS)]  # attn2 beside a joint attention is the image's alone
+    if not names:
+        kind = type(network).__name__
+        raise UsageError(f"{kind} has no cross-attention, hence no neurons to locate or ablate.")
+    if not any(n.startswith(("down_blocks", "mid_block")) for n in names):
+        return names
     order = ["down_blocks", "mid_block", *(["up_blocks"] if up else [])]
-    names = matching(network, VALUES)
     return [n for part in order for n in names if n.startswith(part)]
 
 
@@ -50,7 +62,7 @@ def scale_values(network: nn.Module, gain: Float[Tensor, "B N"] | None) -> Itera
     for name, place in value_places(network).items():
         own = gain[:, place]
         if gain.requires_grad or own.any():
-            if getattr(network.get_submodule(name.removesuffix(".to_v")), "fused_projections", False):
+            if getattr(network.get_submodule(name.rpartition(".")[0]), "fused_projections", False):
                 raise UsageError(f"{name} is fused with another projection; call unfuse_qkv_projections() first.")
             changes[name] = partial(_scaled, own)
     with edit_output(network, changes):

@@ -141,11 +141,19 @@ class Start:
             return self.first.native_uncond
         return self.solver.null_alone(x_t, t, self.null)
 
+    def null_rows(self) -> Cond:
+        """Conditioning of the unconditional branch of each sample, as it stands."""
+        return self.null or self.model.null(len(self), self.x_t.shape[1:], self.solver.guidance_scale)
+
     def ends(self) -> Int[Tensor, " B"]:
         """Position of each prompt's end token; raises `UsageError` where only embeddings were given."""
+        return torch.tensor(self.model.family.ends(self.texts()))
+
+    def texts(self) -> list[str]:
+        """The prompts; raises `UsageError` where only embeddings were given."""
         if self.prompts is None:
             raise UsageError("This mitigation needs the prompts' words, and only embeddings were given.")
-        return torch.tensor(self.model.family.ends(self.prompts))
+        return self.prompts
 
     def state(self, index: int) -> tuple[Float[Tensor, "B C h w"], Tensor]:
         """x_t and t of a step of the sampling as it stands; the first one costs nothing."""
@@ -173,8 +181,7 @@ class Start:
             return
         null = None
         if part.null is not None:
-            whole = self.null or self.model.null(len(self), self.x_t.shape[1:], self.solver.guidance_scale)
-            null = _replaced(whole, index, part.null)
+            null = _replaced(self.null_rows(), index, part.null)
         known = part.known if len(index) == len(self) else None
         before = self.changed.clone()
         x_t = self.x_t.index_copy(0, index.to(self.x_t.device), part.x_t)

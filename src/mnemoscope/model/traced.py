@@ -59,6 +59,10 @@ class Traced(Family):
         return None  # where sampling uses no second branch, the empty prompt under the same guidance still is one
 
     @property
+    def distilled(self) -> str | None:
+        return None if self.branches else "its guidance is distilled into the network"
+
+    @property
     def branches(self) -> bool:
         """Whether the pipeline's sampling has a second branch at all."""
         return self.row.calls != "one" and not self.row.distilled(self.pipe)

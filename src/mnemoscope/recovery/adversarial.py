@@ -11,8 +11,6 @@ from mnemoscope.model import schedule
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
 
-KEY = "encoder_hidden_states"
-
 
 @torch.enable_grad()
 def adversarial_embedding(
@@ -33,16 +31,17 @@ def adversarial_embedding(
     evaluations with gradient an image. Raises `UsageError` for a model without a text embedding and for less than one
     step or noise. DoRI, arXiv:2507.16880, section 4.
     """
-    if KEY not in cond:
+    key = model.family.texts[0]
+    if key not in cond:
         raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
     if steps < 1 or batch < 1 or lr <= 0:
         raise UsageError(f"steps={steps}, batch={batch} and lr={lr} were given; give 1 or more, and lr above 0.")
     generator = torch.Generator().manual_seed(seed)
-    embedding = cond[KEY].detach().float().clone().requires_grad_()
+    embedding = cond[key].detach().float().clone().requires_grad_()
     optimizer = torch.optim.Adam([embedding], lr=lr)
     history: list[list[float]] = [[] for _ in x0]
     for _ in range(steps):
-        losses = _losses(model, x0, {**cond, KEY: embedding.to(cond[KEY].dtype)}, batch, generator)
+        losses = _losses(model, x0, {**cond, key: embedding.to(cond[key].dtype)}, batch, generator)
         for own, loss in zip(history, losses.tolist(), strict=True):
             own.append(loss)
         (embedding.grad,) = torch.autograd.grad(losses.sum(), [embedding])

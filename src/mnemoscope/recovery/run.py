@@ -17,7 +17,7 @@ from mnemoscope.generation.run import save_png
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.recovery.adversarial import KEY, adversarial_embedding
+from mnemoscope.recovery.adversarial import adversarial_embedding
 from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
@@ -119,7 +119,8 @@ def target_rows(
         images["after"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
         embedding, losses = attack(edited, targets, recovery)
         every = embedding.repeat_interleave(len(seeds), dim=0)
-        with edited.edit("cond", lambda cond: {**cond, KEY: every.to(cond[KEY].dtype)}):
+        key = edited.family.texts[0]
+        with edited.edit("cond", lambda cond: {**cond, key: every.to(cond[key].dtype)}):
             images["attacked"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
     if edited is not model:
         model.network_evaluations += edited.network_evaluations - counted
@@ -131,7 +132,8 @@ def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> t
     prompts = [t.prompt.text for t in targets]
     sampler = edited.sampler(recovery.num_inference_steps, 1.0)
     _, start, _ = sampler.begin(prompts, [recovery.seed] * len(targets))
-    cond = {**start.cond, KEY: begun(edited, prompts, recovery)}  # the steering of the edit, from an embedding of ours
+    text = {edited.family.texts[0]: begun(edited, prompts, recovery)}  # under the edit's steering, an embedding of ours
+    cond = {**start.cond, **text}
     x0 = encode_images(edited.pipe, [t.image for t in targets], edited.latent_shape)
     return adversarial_embedding(edited, x0, cond, **recovery.attack)
 
@@ -140,12 +142,13 @@ def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> torch
     """Embeddings that a search begins at: of the prompts, of another text, or noise for "random"."""
     texts = prompts if recovery.begin in ("prompt", "random") else [recovery.begin] * len(prompts)
     own = edited.encode(texts)
-    if KEY not in own:
+    key = edited.family.texts[0]
+    if key not in own:
         raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
     if recovery.begin != "random":
-        return own[KEY]
-    noise = torch.randn(own[KEY].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
-    return noise.expand(own[KEY].shape).to(own[KEY])
+        return own[key]
+    noise = torch.randn(own[key].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
+    return noise.expand(own[key].shape).to(own[key])
 
 
 def _row(
