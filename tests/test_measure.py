@@ -191,6 +191,8 @@ def test_how_often_references_occur_is_read_from_a_run_of_duplicates(
     rows = {row["file"]: row for row in read_rows(tmp_path / "run")}
     assert rows["g0.png"]["match_copies"] == 3 and rows["g2.png"]["match_copies"] == 1
     assert summary["measures"]["duplication"]["duplicated"]["images"] >= 2
+    found = summary["measures"]["duplication"]  # three of 14 files; one of 12 different images
+    assert found["sampled_duplicated"] == pytest.approx(3 / 14) and found["listed_duplicated"] == pytest.approx(1 / 12)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 from mnemoscope import registry
 from mnemoscope.features import descriptor
 from mnemoscope.measuring.comparison import Comparison, Features, Generated
+from mnemoscope.measuring.multiplicity import Multiplicity
 from mnemoscope.measuring.sides import Folder
 from mnemoscope.pictures import Picture
 from mnemoscope.run.run import write_json
@@ -73,8 +74,13 @@ def whole() -> Comparison:
         features=Features("random", rng.standard_normal((len(made), 4)), rng.standard_normal((REFERENCES, 4))),
         aligner=Judge(),
         held_out=[picture(f"h{k}", 500 + k) for k in range(3)],
-        counts=np.array([2] + [1] * (REFERENCES - 1)),
+        multiplicity=multiplicity(np.array([2.0] + [1.0] * (REFERENCES - 1))),
     )
+
+
+def multiplicity(copies: np.ndarray) -> Multiplicity:
+    """Of references that each show another picture."""
+    return Multiplicity(copies, copies, np.arange(len(copies)), np.ones(len(copies), bool))
 
 
 def shuffled(comparison: Comparison, order: np.ndarray) -> Comparison:

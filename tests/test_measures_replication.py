@@ -6,6 +6,7 @@ import pytest
 from mnemoscope import measures, registry
 from mnemoscope.features import descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
+from mnemoscope.measuring.multiplicity import Multiplicity
 from mnemoscope.pictures import Picture
 
 D, PROMPTS, SEEDS = 32, 8, 4
@@ -143,9 +144,11 @@ def test_verification_of_the_prompts_said_to_be_memorized():
 
 
 def test_duplication_splits_matches_by_copies():
-    counts = np.ones(20, dtype=np.int64)
+    counts = np.ones(20)
     counts[0] = 6
-    said = measures.duplication(comparison(counts=counts), resamples=50)
+    said = measures.duplication(
+        comparison(multiplicity=Multiplicity(counts, counts, np.arange(20), np.ones(20, bool))), resamples=50
+    )
     assert said.columns["match_copies"][:8] == [6] * 4 + [1] * 4
     assert said.summary["duplicated"]["mean"] > said.summary["single"]["mean"]
     assert said.summary["sampled_duplicated"] == pytest.approx(6 / 25) and said.summary["listed_duplicated"] == 0.05

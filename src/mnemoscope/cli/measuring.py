@@ -31,7 +31,7 @@ def measure(
     unmitigated: Annotated[str | None, opt.of(opt.COMPARISON, "The same images drawn without mitigation.")] = None,
     held_out: Annotated[str | None, opt.of(opt.COMPARISON, "Images the model never saw, as a control.")] = None,
     duplicates: Annotated[
-        Path | None, opt.of(opt.COMPARISON, "Run of index duplicates: how often each reference occurs.")
+        Path | None, opt.of(opt.COMPARISON, "Run of index duplicates or of train: how often references occur.")
     ] = None,
     alignment: opt.Alignment = None,
     network: Annotated[Path | None, opt.of(opt.METHOD, "TorchScript network whose features judge quality.")] = None,

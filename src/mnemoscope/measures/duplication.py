@@ -14,9 +14,13 @@ def duplication(comparison: Comparison, *, resamples: int = 1000) -> Measured:
     whose nearest reference is duplicated; matches drawn like training samples would have `sampled_duplicated`, all in
     [0, 1]. Intervals draw prompts anew.
     """
-    if comparison.counts is None:
+    known = comparison.multiplicity
+    if known is None:
         raise UsageError("How often each reference lies in the training data is not known; give --duplicates.")
     scores, positions = (side[:, 0] for side in comparison.nearest)
     drawn = {"resamples": resamples, "seed": comparison.seed}
-    found = by_duplication(scores, positions, comparison.counts, comparison.groups, **drawn)
-    return Measured({"match_copies": comparison.counts[positions].tolist()}, found)
+    samples, prompts = known.copies, comparison.groups
+    found = by_duplication(scores, positions, samples, prompts, mass=known.mass, groups=known.group, **drawn)
+    lacking = int((~known.listed).sum())
+    notes = [f"{lacking:,} of {len(known.listed):,} references are not in --duplicates: each counts once."]
+    return Measured({"match_copies": known.copies[positions].tolist()}, found, notes=notes if lacking else ())

@@ -12,6 +12,7 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.features.alignment import Aligner
+from mnemoscope.measuring.multiplicity import Multiplicity
 from mnemoscope.pictures import Picture
 from mnemoscope.search.topk import top_k
 
@@ -85,7 +86,7 @@ class Comparison:
     features: Features | None = None
     aligner: Aligner | None = None
     held_out: Sequence[Picture] = ()  # images the model never saw, as a control
-    counts: Int[np.ndarray, " M"] | None = None  # copies of each reference in the training data
+    multiplicity: Multiplicity | None = None  # how often the training data show each reference
     seed: int = 0
 
     @property
@@ -101,7 +102,7 @@ class Comparison:
             "an alignment": self.aligner is not None,
             "a feature network": self.features is not None,
             "patch tokens": self.tokens is not None,
-            "counts of duplicates": self.counts is not None,
+            "counts of duplicates": self.multiplicity is not None,
         }
         return frozenset(name for name, known in there.items() if known)
 

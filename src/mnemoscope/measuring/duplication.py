@@ -17,12 +17,15 @@ def by_duplication(
     copies: Copies,
     prompts: Prompts = None,
     *,
+    mass: Copies | None = None,
+    groups: Int[np.ndarray, " M"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Similarity to the nearest reference, by whether that reference lies more than once in the training data.
 
-    `copies` says how often each reference was trained on, or its sampling weight; `positions` which one is nearest.
+    `copies` says how often what a reference shows was trained on, or its sampling weight; `positions` which one is
+    nearest. Where several references show the same, as `groups` says, `mass` is each one's own part of the copies.
     Of each of `duplicated` and `single` there are `images`, `mean` and `interval`, a mean being None where nothing
     matched. `matches_duplicated` is the share of images whose nearest is duplicated, with its interval over prompts;
     `sampled_duplicated` that of the training samples, which matches drawn like training samples would have;
@@ -37,8 +40,10 @@ def by_duplication(
     }
     matches = {"matches_duplicated": Share(0.5)}
     found |= estimates(matches, is_duplicated.astype(np.float64), prompts, resamples=resamples, seed=seed)
-    found["sampled_duplicated"] = float(copies[copies > 1].sum() / copies.sum())
-    found["listed_duplicated"] = float(np.mean(copies > 1))
+    own = copies if mass is None else mass
+    found["sampled_duplicated"] = float(own[copies > 1].sum() / own.sum())
+    first = np.arange(len(copies)) if groups is None else np.unique(groups, return_index=True)[1]
+    found["listed_duplicated"] = float(np.mean(copies[first] > 1))
     return found
 
 

@@ -1,13 +1,12 @@
 """The two sides of a comparison, read and embedded: generated images, references, and what helps to judge them."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image
 from rich.progress import track
 
@@ -16,6 +15,7 @@ from mnemoscope.features import Cache, Descriptor, comparable
 from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.dino import Dino
 from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
+from mnemoscope.measuring.multiplicity import read_multiplicity
 from mnemoscope.pictures import Picture, open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.search.shards import Index
@@ -149,7 +149,7 @@ def compared(
         tokens=_tokens(descriptor, vectors, corpus) if corpus else None,
         aligner=sources.aligner,
         held_out=there.held_out,
-        counts=_counts(sources.duplicates, corpus) if sources.duplicates and corpus else None,
+        multiplicity=read_multiplicity(sources.duplicates, corpus.keys) if sources.duplicates and corpus else None,
         seed=seed,
     )
     return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, lost, upsampled, theirs)
@@ -193,14 +193,3 @@ def _features(network: Descriptor, folder: Path, kept: Sequence[Generated], corp
     own = _all(cache, [g.picture for g in kept], "generated")
     reference = _all(cache, corpus.pictures, "reference") if isinstance(corpus, Folder) else None
     return Features(str(network.identity), own, reference)
-
-
-def _counts(file: Path, corpus: Corpus) -> Int[np.ndarray, " M"]:
-    """How often each reference occurs, from the rows of `index duplicates`; once where these do not name it."""
-    source = file / "duplicates.jsonl" if file.is_dir() else file
-    try:
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
-        known = {str(row["key"]): int(row["count"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UsageError(f"{source} does not say how often images occur ({e}); give a run of index duplicates.") from e
-    return np.array([known.get(key, 1) for key in corpus.keys])
