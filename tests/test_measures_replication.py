@@ -143,12 +143,15 @@ def test_verification_of_the_prompts_said_to_be_memorized():
     assert measures.verification(comparison(), threshold=1).summary["verified"] == 0
 
 
+def shown(copies: np.ndarray) -> Multiplicity:
+    """Of references that each show another picture."""
+    return Multiplicity(copies, copies, np.arange(len(copies)), np.ones(len(copies), bool))
+
+
 def test_duplication_splits_matches_by_copies():
     counts = np.ones(20)
     counts[0] = 6
-    said = measures.duplication(
-        comparison(multiplicity=Multiplicity(counts, counts, np.arange(20), np.ones(20, bool))), resamples=50
-    )
+    said = measures.duplication(comparison(multiplicity=shown(counts)), resamples=50)
     assert said.columns["match_copies"][:8] == [6] * 4 + [1] * 4
     assert said.summary["duplicated"]["mean"] > said.summary["single"]["mean"]
     assert said.summary["sampled_duplicated"] == pytest.approx(6 / 25) and said.summary["listed_duplicated"] == 0.05
@@ -181,7 +184,11 @@ MINE = (
 def test_measures_do_not_depend_on_the_order_of_images(name):
     rng = np.random.default_rng(5)
     tokens = (rng.normal(size=(32, 4, 8)), rng.normal(size=(20, 4, 8)))
-    given = {"tokens": tokens, "counts": np.arange(1, 21), "baseline_vectors": unit(rng.normal(size=(32, D)))}
+    given = {
+        "tokens": tokens,
+        "multiplicity": shown(np.arange(1.0, 21.0)),
+        "baseline_vectors": unit(rng.normal(size=(32, D))),
+    }
     whole, mixed = comparison(**given), rng.permutation(32)
     given |= {"tokens": (tokens[0][mixed], tokens[1]), "baseline_vectors": given["baseline_vectors"][mixed]}
     shuffled = Comparison(

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.errors import UsageError
+from mnemoscope.prompts.documents import KNOWN
 from mnemoscope.prompts.prompt import Prompt, as_prompts, read_prompts
 
 CAPTIONS = ['a "dog", red', "<i>cät</i>; sleeping", "two\twords", "a 'dog'"]
@@ -268,7 +269,6 @@ NO_COLUMN = (
     "name one with `column`."
 )
 NO_PROMPTS = ": there are no prompts in it; expected at least one."
-EMPTY = "the caption is empty; fill it in or remove the row."
 LONG = "the prompt has 10000000 characters and may have 20000; shorten it."
 DEEP = "[" * 200_000
 
@@ -292,14 +292,7 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     ("p.jsonl", b'"\\ud800"', ", line 1: the prompt holds '\\ud800', which is not text; remove that character."),
     ("p.csv", b"a,b\nx,y\n", f": {NO_COLUMN}"),
     ("p.jsonl", b'{"a": "x", "b": 1}', f": {NO_COLUMN}"),
-    ("p.csv", b"caption,n\nx,1\n ,2\n", f", line 3: {EMPTY}"),
-    ("p.csv", b"caption,n\nx,1\n,2\n", f", line 3: {EMPTY}"),
-    ("p.jsonl", b'{"caption": "x"}\n{"caption": null}', f", line 2: {EMPTY}"),
-    ("p.jsonl", b'{"caption": "x"}\n{"index": 1}', f", line 2: {EMPTY}"),
-    ("p.json", b'[{"caption": NaN}]', f", item 1: {EMPTY}"),
-    ("p.json", b'["x", ""]', f", item 2: {EMPTY}"),
-    ("p.json", b'{"x": [], "": []}', f", item 2: {EMPTY}"),
-    ("p.json", b'[{"captions": ["x", null]}]', f", item 1: {EMPTY}"),
+    ("p.json", b'[{"caption": NaN}, ""]', ": none of its 2 rows has a caption; fill them in."),
     (
         "p.jsonl",
         b'{"caption": 7}',
@@ -325,13 +318,12 @@ HOSTILE: list[tuple[str, bytes, str]] = [
     (
         "p.json",
         b'"x"',
-        ": expected a list of strings or objects, or an object whose keys are prompts; wrap it in [].",
+        f": it is a str, in which no prompts are found; {KNOWN}.",
     ),
     (
         "p.json",
         b'{"Caption": "x", "n": 1}',
-        ": it is one object with the key 'Caption', which is a column's name and not a prompt; "
-        "give a list of strings or objects, or an object whose keys are prompts.",
+        f": it is an object with the keys 'Caption', 'n', in which no prompts are found; {KNOWN}.",
     ),
     (
         "p.csv",
@@ -388,8 +380,10 @@ def test_unknown_suffix(write: Callable) -> None:
         )
 
 
-def test_a_folder_is_not_a_prompt_file(tmp_path: Path) -> None:
-    assert sentence(tmp_path) == (f"{tmp_path}: it is a folder; give a prompt file, or a folder saved by datasets.")
+def test_a_folder_without_pictures_holds_no_prompts(tmp_path: Path) -> None:
+    assert sentence(tmp_path) == (
+        f"{tmp_path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does."
+    )
 
 
 @pytest.mark.parametrize("name", ["x" * 5000 + ".txt", "a\0b.txt", "a cat\non a mat"])
@@ -408,10 +402,8 @@ def test_corrupt_parquet(tmp_path: Path, cut: int) -> None:
 @pytest.mark.parametrize(
     ("column", "problem"),
     [
-        (pa.array(["x", None]), f"row 2: {EMPTY}"),
         (pa.array([1.5, 2]), "row 1: the caption 1.5 is not text; expected a string, choose another column."),
         (pa.array([b"x"]), "row 1: the caption b'x' is not text; expected a string, choose another column."),
-        (pa.array([["x"], []]), "row 2: the caption [] is not text; expected a string, choose another column."),
         (
             pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers()),
             "after row 0: unreadable ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); "

@@ -186,14 +186,16 @@ def read_prompts(
 ) -> "list[Prompt]":
     """Prompts of a source behind the first `start` ones; raises `UsageError` where none are left."""
     from mnemoscope.errors import UsageError
-    from mnemoscope.prompts.prompt import read_prompts
+    from mnemoscope.prompts.prompt import Prompts, read_prompts
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
     last = None if limit is None else limit + start if limit > 0 else limit
     found = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed)
     if start and not found[start:]:
         raise UsageError(f"--start {start} leaves none of the {len(found)} prompts of {source}; give a lower one.")
-    return found[start:]
+    kept = Prompts(found[start:])
+    kept.empty = found.empty
+    return kept
 
 
 def show(run: Path, failed: int) -> None:

@@ -39,4 +39,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     whole = {**summary, **(data if isinstance(data, dict) else {})}
     counted = {key: value for key, value in whole.items() if key.endswith(SUFFIX) and isinstance(value, dict)}
     told = {key: value for key, value in counted.items() if {"with_caption", "without_caption"} <= set(value)}
-    return [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in told.items()]
+    lines = [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in told.items()]
+    if isinstance(empty := whole.get("empty_prompts"), dict):
+        places = ", ".join(map(str, empty.get("first", ())))
+        lines.append(f"{int(empty.get('count', 0)):,} captions of the prompts have no text and were left out ({places}).")
+    return lines

@@ -6,14 +6,16 @@ import re
 import reprlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.prompts.sources import CAPTION_COLUMNS, Row, find, random_texts, read_rows, short, unreadable
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.rows import Row, unreadable
+from mnemoscope.prompts.sources import random_texts, read_rows
 
 LABEL_COLUMNS = ("label", "memorized", "is_memorized")
 KIND_COLUMNS = ("type", "kind")
@@ -22,6 +24,7 @@ LABELS |= dict.fromkeys(("false", "0", "0.0", "no", "ordinary", "unmemorized"), 
 IMPLIED_LABELS = {"vm": True, "tm": True, "verbatim": True, "template": True, "ordinary": False, "unseen": False}
 LONGEST_PROMPT = 20_000
 LONGEST_KIND = 40
+NAMED = 5  # captions without text whose places are told
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,19 @@ class Prompt:
     source: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-def as_prompts(texts: Iterable[str]) -> list[Prompt]:
+class Prompts(list[Prompt]):
+    """Prompts in the order of their source; `empty` are the places of captions that hold no text and were left out."""
+
+    empty: Sequence[str] = ()
+
+
+def left_out(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """What a summary says of captions without text that were left out; nothing where there were none."""
+    empty = prompts.empty if isinstance(prompts, Prompts) else ()
+    return {"empty_prompts": {"count": len(empty), "first": list(empty[:NAMED])}} if empty else {}
+
+
+def as_prompts(texts: Iterable[str]) -> Prompts:
     """Unlabelled prompts with the given texts, in their order."""
     listed = list(texts)
     if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
@@ -50,14 +65,15 @@ def as_prompts(texts: Iterable[str]) -> list[Prompt]:
 
 def read_prompts(
     source: str | Path, *, column: str | None = None, limit: int | None = None, tokenizer: Any = None, seed: int = 0
-) -> list[Prompt]:
+) -> Prompts:
     """The first `limit` prompts of a source, in its order.
 
-    `source` is a .txt, .csv, .tsv, .jsonl, .ndjson, .json or .parquet file, a folder saved by datasets,
-    `hub:owner/name[:split]`, `-` (standard input, one prompt a line), or `random[:N]` (N times 0 to 76 distinct tokens
-    of `tokenizer`, drawn with `seed`: Wen et al., arXiv:2407.21720). `column` names the captions where no usual name
-    does; a cell with a list of captions gives one prompt for each. A `type` or `kind` longer than 40 characters stays
-    in `Prompt.source`. Anything unreadable raises UsageError: no row is left out.
+    `source` is a .txt, .csv, .tsv, .jsonl, .ndjson, .json or .parquet file, pictures with captions as `read_pictures`
+    takes them (a folder, .zip, .tar), a folder saved by datasets, `hub:owner/name[:split]`, `-` (standard input, one
+    prompt a line), or `random[:N]` (N times 0 to 76 distinct tokens of `tokenizer`, drawn with `seed`: Wen et al.,
+    arXiv:2407.21720). `column` names the captions where no usual name does; a cell with a list of captions gives one
+    prompt for each. A `type` or `kind` longer than 40 characters stays in `Prompt.source`. Captions without any text
+    are left out and listed in `empty`. Anything unreadable raises `UsageError`.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit} and must be at least 1; leave it out to read all prompts.")
@@ -66,16 +82,23 @@ def read_prompts(
     if name.partition(":")[0] == "random":
         return as_prompts(islice(random_texts(name, tokenizer, seed), limit))
     where = "standard input" if name == "-" else name
-    rows = list(islice(read_rows(name, where), limit))
+    left = read_rows(name, where, column)
+    rows = list(islice(left, limit))
     if not rows:
         raise unreadable(where, "there are no prompts in it; expected at least one")
     caption = _caption_column(rows, column, where)
-    return _with_ids(islice((prompt for row in rows for prompt in _row_prompts(*row, caption)), limit))
+    empty: list[str] = []
+    found = (prompt for row in chain(rows, left) for prompt in _row_prompts(*row, caption, empty))
+    prompts = _with_ids(islice(found, limit))
+    if not prompts:
+        raise unreadable(where, f"none of its {len(empty)} rows has a caption; fill them in")
+    prompts.empty = empty
+    return prompts
 
 
-def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:
+def _with_ids(prompts: Iterable[Prompt]) -> Prompts:
     seen: Counter[str] = Counter()
-    named = []
+    named = Prompts()
     for prompt in prompts:
         digest = hashlib.sha256(prompt.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         seen[digest] += 1
@@ -84,7 +107,7 @@ def _with_ids(prompts: Iterable[Prompt]) -> list[Prompt]:
 
 
 def _missing(value: object) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
+    return value is None or value == [] or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _caption_column(rows: list[Row], column: str | None, where: str) -> str:
@@ -99,7 +122,8 @@ def _caption_column(rows: list[Row], column: str | None, where: str) -> str:
     return found
 
 
-def _row_prompts(where: str, row: dict[str, Any], caption: str) -> Iterator[Prompt]:
+def _row_prompts(where: str, row: dict[str, Any], caption: str, empty: list[str]) -> Iterator[Prompt]:
+    """The prompts of a row; where a caption holds no text, its place is noted."""
     others = {name: value for name, value in row.items() if name and name != caption}
     label = _label(others.pop(find(others, LABEL_COLUMNS), None), where)
     kind = _kind(others.get(kind_column := find(others, KIND_COLUMNS)))
@@ -108,6 +132,9 @@ def _row_prompts(where: str, row: dict[str, Any], caption: str) -> Iterator[Prom
         label = IMPLIED_LABELS.get(kind.casefold()) if label is None else label
     captions = row.get(caption)
     for text in captions if isinstance(captions, list) and captions else [captions]:
+        if _missing(text):
+            empty.append(where)
+            continue
         source = {name: value for name, value in others.items() if _writable(name, value)}
         yield Prompt("", _checked(text, where), label, kind, source)
 
@@ -127,8 +154,6 @@ def _kind(value: object) -> str | None:
 
 
 def _checked(text: object, where: str) -> str:
-    if _missing(text):
-        raise unreadable(where, "the caption is empty; fill it in or remove the row")
     if not isinstance(text, str):
         raise unreadable(
             where, f"the caption {reprlib.repr(text)} is not text; expected a string, choose another column"

@@ -1,5 +1,6 @@
 """Where prompts come from: rows of columns from files, datasets and standard input, or texts drawn at random."""
 
+import glob
 import os
 import random
 import re
@@ -12,24 +13,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
+from mnemoscope.pictures.reading import open_source
 from mnemoscope.pictures.rows import (
     Row,
     csv_rows,
     decode,
     distinct,
-    json_row,
     jsonl_rows,
     parsed,
     text_rows,
     unreadable,
 )
+from mnemoscope.prompts.documents import document_rows
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
-EXPECTED_JSON = "give a list of strings or objects, or an object whose keys are prompts"
+ARCHIVES = (".zip", ".tar")
 
 
-def read_rows(name: str, where: str) -> Iterator[Row]:
+def read_rows(name: str, where: str, column: str | None = None) -> Iterator[Row]:
+    """Rows of a source; of pictures with their captions in the column, or in `caption`."""
     if name.startswith("hub:"):
         return _hub_rows(name)
     if name == "-":
@@ -37,8 +40,10 @@ def read_rows(name: str, where: str) -> Iterator[Row]:
             raise unreadable(where, "standard input is closed; give a file, or pipe the prompts in")
         return text_rows(sys.stdin.buffer.read(), where)
     path = Path(name)
-    if os.path.isdir(path):
-        return _folder_rows(path)
+    if os.path.isdir(path) and _is_saved(path):
+        return _saved_rows(path)
+    if os.path.isdir(path) or path.suffix.lower() in ARCHIVES or (glob.has_magic(name) and not path.exists()):
+        return _picture_rows(name, column)
     reader = READERS.get(path.suffix.lower())
     if reader is None and os.path.exists(path):
         raise unreadable(where, f"unknown suffix {path.suffix!r}; expected one of {', '.join(READERS)}")
@@ -58,33 +63,21 @@ def _bytes(path: Path, where: str) -> bytes:
 
 
 def _json_rows(data: bytes, where: str) -> Iterator[Row]:
-    document = parsed(decode(data, where), where)
-    if isinstance(document, dict):
-        if name := find(document, (*CAPTION_COLUMNS, "prompts", "data")):
-            problem = f"it is one object with the key {name!r}, which is a column's name and not a prompt"
-            raise unreadable(
-                where, f"{problem}; give a list of strings or objects, or an object whose keys are prompts"
-            )
-        document = list(document)
-    if not isinstance(document, list):
-        raise unreadable(
-            where, "expected a list of strings or objects, or an object whose keys are prompts; wrap it in []"
-        )
-    for number, item in enumerate(document, 1):
-        yield json_row(item, f"{where}, item {number}")
+    yield from document_rows(parsed(decode(data, where), where), where)
 
 
 def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        kept = None if any("." in name for name in file.schema_arrow.names) else _kept(file.schema_arrow, where)
+        table = file.read(columns=kept)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unreadable(where, f"not a readable parquet file ({short(error)}); write it again") from error
     yield from _table_rows(table, where)
 
 
 def _table_rows(table: Any, where: str) -> Iterator[Row]:
-    names = distinct(table.column_names, where)
-    kept = [i for i, name in enumerate(names) if _plain(table.schema.types[i]) or name.casefold() in CAPTION_COLUMNS]
+    kept = _kept(table.schema, where)
     done = 0
     for batch in table.select(kept).to_batches(max_chunksize=1024):
         try:
@@ -94,6 +87,12 @@ def _table_rows(table: Any, where: str) -> Iterator[Row]:
         for row in rows:
             done += 1
             yield f"{where}, row {done}", row
+
+
+def _kept(schema: Any, where: str) -> list[str]:
+    """Columns of texts, numbers and the like; not those of images."""
+    names = distinct(schema.names, where)
+    return [n for n, kind in zip(names, schema.types, strict=True) if _plain(kind) or n.casefold() in CAPTION_COLUMNS]
 
 
 def _plain(kind: Any) -> bool:
@@ -122,9 +121,20 @@ def _hub_rows(name: str) -> Iterator[Row]:
     return _dataset_rows(lambda: datasets.load_dataset(path, split=split or None), name, ":")
 
 
-def _folder_rows(path: Path) -> Iterator[Row]:
-    if not any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
-        raise unreadable(str(path), "it is a folder; give a prompt file, or a folder saved by datasets")
+def _picture_rows(name: str, column: str | None) -> Iterator[Row]:
+    """The captions of pictures, of which none is opened."""
+    for picture in open_source(name, column=column):
+        told: dict[str, Any] = {"file": picture.key, "url": picture.url, "kind": picture.kind, "label": picture.label}
+        told |= {"seed": picture.seed}
+        captions = {column or "caption": list(picture.captions) or None}
+        yield picture.key, captions | {key: value for key, value in told.items() if value is not None}
+
+
+def _is_saved(path: Path) -> bool:
+    return any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
+
+
+def _saved_rows(path: Path) -> Iterator[Row]:
     datasets = _datasets(str(path))
     return _dataset_rows(lambda: datasets.load_from_disk(str(path)), str(path), "/")
 
