@@ -42,5 +42,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     lines = [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in told.items()]
     if isinstance(empty := whole.get("empty_prompts"), dict):
         places = ", ".join(map(str, empty.get("first", ())))
-        lines.append(f"{int(empty.get('count', 0)):,} captions of the prompts have no text and were left out ({places}).")
+        lines.append(
+            f"{int(empty.get('count', 0)):,} captions of the prompts have no text and were left out ({places})."
+        )
     return lines
