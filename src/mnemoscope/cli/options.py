@@ -1,5 +1,6 @@
 """Options that several commands have, by subject, and what they all do with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -30,6 +31,9 @@ def methods(*kinds: str) -> Any:
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")
 ]
+Unet = Annotated[Path | None, of(MODEL, "Folder of a U-Net, or of a training's checkpoint, to put in.")]
+TextEncoder = Annotated[Path | None, of(MODEL, "Folder of a text encoder to put in.")]
+Variant = Annotated[str | None, of(MODEL, "Which weights of the folder, as fp16.")]
 Device = Annotated[str, of(RUN, "auto, cpu, cuda, cuda:1, mps.")]
 Detector = Annotated[
     str, of(METHOD, "Detection method; see mnemoscope list detect.", autocompletion=methods("score", "detect"))
@@ -74,8 +78,12 @@ class Model:
 
     PANEL: ClassVar = MODEL
     model: ModelName
-    unet: Annotated[Path | None, of(MODEL, "Folder of a U-Net to put in the place of the model's own.")] = None
-    lora: Annotated[Path | None, of(MODEL, "LoRA weights to load into the model.")] = None
+    unet: Unet = None
+    text_encoder: TextEncoder = None
+    lora: Annotated[list[str] | None, of(MODEL, "LoRA to merge, FILE or FILE:scale; repeat it.")] = None
+    embedding: Annotated[list[str] | None, of(MODEL, "Textual inversion to add; repeat it.")] = None
+    variant: Variant = None
+    size: Annotated[str | None, of(MODEL, "Height x width of the images in pixels, as 512x768.")] = None
     scheduler: Annotated[str, of(MODEL, "own, ddim, ddpm, dpm++, euler, pndm or unipc.")] = "own"
     device: Device = "auto"
     dtype: Annotated[str, of(MODEL, "auto, float32, float16 or bfloat16.")] = "auto"
@@ -86,7 +94,9 @@ class Model:
 
         prepare()
         own = {field.name: getattr(self, field.name) for field in fields(self)} | other
-        return Denoiser.from_pretrained(own.pop("model"), **own)
+        model = Denoiser.from_pretrained(own.pop("model"), **own)
+        warn(model.opened.warnings)
+        return model
 
 
 MODEL_PARTS = [field.name for field in fields(Model) if field.name not in ("model", "device")]
@@ -179,6 +189,14 @@ def prepare() -> None:
 
     quiet()
     settle_threads()
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """What was warned about while a model was loaded, in one line."""
+    from mnemoscope.model.weights.heard import in_one_line
+
+    if line := in_one_line(list(warnings)):
+        typer.echo(f"Note: {line}", err=True)
 
 
 def read_prompts(

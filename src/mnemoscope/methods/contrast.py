@@ -27,7 +27,9 @@ class Contrast:
     def __init__(self, trajectory: Trajectory, reference: Reference) -> None:
         self.trajectory, model = trajectory, trajectory.model
         self.other = (
-            _loaded(reference, str(model.device), str(model.dtype)) if isinstance(reference, str) else reference
+            _loaded(reference, model.size, str(model.device), str(model.dtype))
+            if isinstance(reference, str)
+            else reference
         )
         if self.other is not None:
             _require_comparable(trajectory, self.other)
@@ -59,8 +61,8 @@ class Contrast:
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, device: str, dtype: str) -> Denoiser:
-    return Denoiser.from_pretrained(name, device=device, dtype=dtype.removeprefix("torch."))
+def _loaded(name: str, size: tuple[int, int], device: str, dtype: str) -> Denoiser:
+    return Denoiser.from_pretrained(name, size=size, device=device, dtype=dtype.removeprefix("torch."))
 
 
 def _require_comparable(trajectory: Trajectory, other: Denoiser) -> None:

@@ -22,20 +22,26 @@ from mnemoscope.model.known import family_of
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.step import Step, refuse_null_branch
 
+Size = tuple[int, int] | None  # height and width in pixels
+Call = Mapping[str, Any] | None
+
 
 class Denoiser(Editable, Bounded):
     """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
 
     The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
     modules put in evaluation mode. `network_evaluations` counts forward passes in samples, both branches counted.
-    `call` are further arguments of the pipeline's own call that the conditioning depends on, such as
-    `max_sequence_length`, for families that are known by a row (`mnemoscope.model.rows`).
+    `size` is that of the images, if not the model's own; `call` are further arguments of the pipeline's own call that
+    the conditioning depends on, such as `max_sequence_length`, for families known by a row (`mnemoscope.model.rows`).
     """
 
-    def __init__(self, pipe: DiffusionPipeline, source: str = "", *, call: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, pipe: DiffusionPipeline, source: str = "", *, size: Size = None, call: Call = None) -> None:
         self.pipe = pipe
         self.family = family_of(pipe, call)
+        if size is not None:
+            self.family.draw_at(size)
         self.source = source or type(pipe).__name__
+        self.opened: Any = None  # an `Opened`: what was put into it and warned about when it was loaded
         self.prediction_type = schedule.prediction_type(pipe.scheduler)
         self.network_evaluations = 0
         super().__init__()
@@ -43,21 +49,14 @@ class Denoiser(Editable, Bounded):
             module.requires_grad_(False).eval()
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | Path,
-        *,
-        unet: str | Path | None = None,
-        lora: str | Path | None = None,
-        scheduler: str = "own",
-        device: str = "auto",
-        dtype: str = "auto",
-    ) -> "Denoiser":
-        """Load "demo", a pipeline folder, a single-file checkpoint or a hub id; see `mnemoscope.model.loading.load`."""
-        from mnemoscope.model.loading import load
+    def from_pretrained(cls, model: str | Path, **how: Any) -> "Denoiser":
+        """Load "demo", a pipeline folder, a single-file checkpoint or a hub id, as `model.loading.open_model`."""
+        from mnemoscope.model.loading import open_model
 
-        pipe = load(str(model), unet=unet, lora=lora, scheduler=scheduler, device=device, dtype=dtype)
-        return cls(pipe, source=str(model))
+        opened = open_model(str(model), **how)
+        found = cls(opened.pipe, source=str(model), size=opened.size)
+        found.opened = opened
+        return found
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -70,13 +69,19 @@ class Denoiser(Editable, Bounded):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of one image at the model's own resolution."""
+        """Channels, height and width of the latents of one image."""
         return self.family.latent_shape
 
     @property
     def units(self) -> schedule.Units:
         """Unit of the text's push; see `mnemoscope.model.schedule.units`."""
         return schedule.units(self.pipe.scheduler)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of the images that are drawn."""
+        _, height, width = self.latent_shape
+        return height * self.family.pixels, width * self.family.pixels
 
     @property
     def device(self) -> torch.device:

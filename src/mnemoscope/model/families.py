@@ -9,10 +9,12 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.inversion import encoded_texts, spelt
 from mnemoscope.model.schedule import copied
 from mnemoscope.model.spans import Token
+from mnemoscope.model.weights.size import latent_size, pixels_per_latent
 
 
 class Family:
@@ -26,6 +28,7 @@ class Family:
     texts: tuple[str, ...] = ("encoder_hidden_states",)  # what the tokens of a prompt become
     pooled: tuple[str, ...] = ("text_embeds",)  # what the prompt as a whole becomes
     evaluations = 0  # of the network beyond those of `predict`
+    size: tuple[int, int] | None = None  # of the latents, height and width, where it is not the network's own
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe
@@ -41,6 +44,15 @@ class Family:
     @property
     def network(self) -> Any:
         return self.pipe.unet
+
+    def draw_at(self, size: tuple[int, int]) -> None:
+        """Draw images of this height and width in pixels from now on; raises `UsageError` where that cannot be."""
+        self.size = latent_size(self.pipe, size)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a side of the image for each of the latents."""
+        return pixels_per_latent(self.pipe)
 
     @property
     def unguided(self) -> str | None:
@@ -83,7 +95,9 @@ class Family:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        size = self.network.config.sample_size
+        size = self.size or self.network.config.sample_size
+        if size is None:
+            raise UsageError("The configuration of the U-Net has no sample_size; give --size HxW in pixels.")
         height, width = (size, size) if isinstance(size, int) else size
         return self.network.config.in_channels, height, width
 

@@ -24,6 +24,7 @@ def weights_hash(modules: Mapping[str, nn.Module]) -> str:
 
 def description(model: "Denoiser") -> dict[str, Any]:
     """Source, family, weights, scheduler, dtype and latent shape of a model, as a run records them."""
+    opened = model.opened
     config = {k: v for k, v in model.pipe.scheduler.config.items() if not k.startswith("_")}
     return {
         "source": model.source,
@@ -34,4 +35,7 @@ def description(model: "Denoiser") -> dict[str, Any]:
         "prediction_type": model.prediction_type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "latent_shape": list(model.latent_shape),
+        "size": list(model.size),
+        **({"parts": opened.parts} if opened and opened.parts else {}),
+        "warnings": list(opened.warnings) if opened else [],
     }

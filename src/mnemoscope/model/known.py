@@ -11,6 +11,7 @@ from mnemoscope.model.families import XL, Family
 from mnemoscope.model.rows import ROWS
 from mnemoscope.model.textless import ClassConditional, Unconditional
 from mnemoscope.model.traced import Traced
+from mnemoscope.model.weights.fitting import refuse_solver
 
 FAMILIES: tuple[type[Family], ...] = (XL, Family, ClassConditional, Unconditional)
 # arguments of a pipeline's call that change its conditioning and nothing else that a row states
@@ -54,6 +55,7 @@ def family_of(pipe: DiffusionPipeline, call: Mapping[str, Any] | None = None) ->
         raise UsageError(f"call is for families that are known by a row, and {type(pipe).__name__} has none.")
     for family in FAMILIES:
         if family.matches(pipe):
+            refuse_solver(pipe)
             return family(pipe)
     known = ", ".join([*(f.name for f in FAMILIES), *(row.name for row in ROWS.values())])
     raise UsageError(

@@ -1,7 +1,8 @@
 """Pipelines from the bundled model, a folder, a single-file checkpoint or a hub id; nothing is unpickled."""
 
-import json
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.embeddings import add_embedding
+from mnemoscope.model.weights.folders import read_folder, read_hub
+from mnemoscope.model.weights.heard import heard
+from mnemoscope.model.weights.lora import merge_lora, parse_lora
+from mnemoscope.model.weights.parts import put_text_encoders, put_unet
+from mnemoscope.model.weights.paths import on_the_hub, refuse_absent
+from mnemoscope.model.weights.single_file import read_single_file
+from mnemoscope.model.weights.size import make_own, own_size, parse_size
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -25,31 +34,63 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 BUNDLED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # folders of the package by their short names
 
 
-def load(
+Paths = Sequence[str | Path] | str | Path | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pipeline, what was put into it beside the model's own weights, and what the libraries warned about."""
+
+    pipe: DiffusionPipeline
+    size: tuple[int, int] | None = None  # that was asked for, of a model that cannot hold it in its configuration
+    parts: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def load(model: str, **how: Any) -> DiffusionPipeline:
+    """The pipeline that `open_model` opens."""
+    return open_model(model, **how).pipe
+
+
+def open_model(
     model: str,
     *,
     unet: str | Path | None = None,
-    lora: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    lora: Paths = None,
+    embedding: Paths = None,
+    variant: str | None = None,
+    size: str | tuple[int, int] | None = None,
     scheduler: str = "own",
     device: str = "auto",
     dtype: str = "auto",
-) -> DiffusionPipeline:
-    """A diffusers pipeline, without its safety checker, on a device and in one dtype.
+) -> Opened:
+    """A diffusers pipeline, without its safety checker, on a device and in one dtype, all its weights from files.
 
     "auto" is the first accelerator, in float16, or else the CPU, in float32. `unet` replaces the U-Net by the one in a
-    folder, `lora` loads LoRA weights, `scheduler` replaces the solver. Raises `UsageError` for what cannot be loaded.
+    folder, with the text encoder that a training's checkpoint has beside it; `text_encoder` replaces that; each `lora`,
+    "FILE" or "FILE:scale", is merged; each `embedding` adds tokens; `variant` names the files to read, as "fp16";
+    `size` is height x width in pixels; `scheduler` replaces the solver. Raises `UsageError` for what cannot be loaded
+    whole.
     """
     place = pick_device(device)
     number = pick_dtype(dtype, place)
-    pipe = _pipeline(model, number)
-    if unet is not None:
-        pipe.register_modules(unet=_unet(Path(unet), pipe, number))
-    if lora is not None:
-        _load_lora(pipe, Path(lora))
-    if scheduler != "own":
-        pipe.register_modules(scheduler=_scheduler(scheduler, pipe.scheduler.config))
-    _check_complete(pipe)
-    return pipe.to(place)
+    asked = parse_size(size) if isinstance(size, str) else size
+    said: list[str] = []
+    with heard(said):
+        pipe, marked = _pipeline(model, number, variant, asked, said)
+        parts = _put_networks(pipe, unet, text_encoder, number, variant, said)
+        added = [add_embedding(pipe, Path(file)) for file in _listed(embedding)]
+        merged = [done for each in _listed(lora) for done in merge_lora(pipe, *parse_lora(each))]
+        if scheduler != "own":
+            pipe.register_modules(scheduler=_scheduler(scheduler, pipe.scheduler.config))
+        parts |= {name: done for name, done in (("embeddings", added), ("loras", merged)) if done}
+        drawn = _drawn_at(pipe, asked, _trained_at(merged) or marked, said)
+    return Opened(pipe.to(place), drawn, parts, tuple(said))
+
+
+def _listed(value: Paths) -> list[str | Path]:
+    return [] if value is None else [value] if isinstance(value, str | Path) else list(value)
 
 
 def pick_device(device: str) -> torch.device:
@@ -93,118 +134,63 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _pipeline(model: str, dtype: torch.dtype) -> DiffusionPipeline:
+def _pipeline(
+    model: str, dtype: torch.dtype, variant: str | None, size: tuple[int, int] | None, said: list[str]
+) -> tuple[DiffusionPipeline, tuple[int, int] | None]:
+    """The pipeline of MODEL, and the size that its file says, if it does."""
     path = BUNDLED.get(model, Path(model))
-    model = str(path) if model in BUNDLED else model
     if path.is_file():
-        return _single_file(path, dtype)
+        return read_single_file(path, dtype, size, said)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise UsageError(f"{path} holds no model_index.json; give the folder of a saved diffusers pipeline.")
-        return _from_folder_or_hub(model, dtype, _no_checker(path))
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise UsageError(f"There is no model at '{model}'; give demo, a folder, a .safetensors file or a hub id.")
-    return _from_folder_or_hub(model, dtype, {})
+        return read_folder(path, dtype, variant, said), None
+    if not on_the_hub(model):
+        refuse_absent(model)
+    return read_hub(model, dtype, variant, said), None
 
 
-def _no_checker(folder: Path) -> dict[str, Any]:
-    """The audit must see what the model draws: the safety checker is not loaded where a pipeline has one."""
-    try:
-        parts = json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{folder / 'model_index.json'} is not readable JSON: {_first_line(e)}") from e
-    if not isinstance(parts, dict):
-        raise UsageError(f"{folder / 'model_index.json'} is not the index of a diffusers pipeline.")
-    for part, kind in parts.items():  # a tokenizer would load from no files without a word
-        named = isinstance(kind, list) and len(kind) == 2 and all(isinstance(k, str) for k in kind)
-        if named and part[0] != "_" and part != "safety_checker" and not any((folder / part).glob("*")):
-            raise UsageError(f"{folder} lacks its {part}, which its model_index.json names.")
-    return {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in parts else {}
+def _put_networks(
+    pipe: DiffusionPipeline,
+    unet: str | Path | None,
+    text_encoder: str | Path | None,
+    dtype: torch.dtype,
+    variant: str | None,
+    said: list[str],
+) -> dict[str, Any]:
+    """Put a U-Net and text encoders into the pipeline; where each was read from."""
+    parts: dict[str, Any] = {}
+    encoders: dict[str, Path] = {}
+    if unet is not None:
+        folder = put_unet(pipe, Path(unet), dtype, variant, said)
+        parts["unet"] = str(folder)
+        if folder.name != Path(unet).name and text_encoder is None:  # a checkpoint, and not the U-Net alone
+            encoders = put_text_encoders(pipe, Path(unet), dtype, said, required=False)
+            said += [f"The {name} of {unet} was loaded with its U-Net." for name in encoders]
+    if text_encoder is not None:
+        encoders = put_text_encoders(pipe, Path(text_encoder), dtype, said, required=True)
+    return parts | {name: str(folder) for name, folder in encoders.items()}
 
 
-def _from_folder_or_hub(model: str, dtype: torch.dtype, extra: dict[str, Any]) -> DiffusionPipeline:
-    try:
-        pipe = DiffusionPipeline.from_pretrained(model, dtype=dtype, use_safetensors=True, **extra)
-    except Exception as e:  # diffusers and the hub client raise many kinds for a model that is missing or broken
-        raise UsageError(f"'{model}' could not be loaded as a diffusers pipeline: {_first_line(e)}") from e
-    if getattr(pipe, "safety_checker", None) is not None:
-        pipe.register_modules(safety_checker=None)
-        pipe.register_to_config(requires_safety_checker=False)
-    return pipe
+def _drawn_at(
+    pipe: DiffusionPipeline, asked: tuple[int, int] | None, marked: tuple[int, int] | None, said: list[str]
+) -> tuple[int, int] | None:
+    """Make a size the pipeline's own where it has a U-Net; the size for a pipeline that has none."""
+    size = asked or marked
+    if size is None or size == own_size(pipe):
+        return None
+    if asked is None:
+        said.append(f"Images are drawn at {size[0]}x{size[1]} pixels (height x width), as the file says.")
+    if not hasattr(pipe, "unet"):
+        return size
+    make_own(pipe, size)
+    return None
 
 
-def _single_file(path: Path, dtype: torch.dtype) -> DiffusionPipeline:
-    if path.suffix != ".safetensors":
-        raise UsageError(
-            f"{path} is not a .safetensors file, and pickled checkpoints are not opened; convert it first."
-        )
-    config = path.with_suffix("")  # a pipeline folder of the same name spares the look-up on the hub
-    keys = _keys(path)
-    large = any(k.startswith("conditioner.embedders.1") for k in keys)
-    name = "StableDiffusionXLPipeline" if large else "StableDiffusionPipeline"
-    local = {"config": str(config), "local_files_only": True} if config.is_dir() else {}
-    try:
-        return getattr(diffusers, name).from_single_file(str(path), dtype=dtype, **local)
-    except Exception as e:
-        hint = f" (without a network, put its configuration in the folder {config})" if not local else ""
-        raise UsageError(f"{path} could not be loaded as a single-file checkpoint{hint}: {_first_line(e)}") from e
-
-
-def _keys(path: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as f:
-            return list(f.keys())
-    except SafetensorError as e:
-        raise UsageError(f"{path} is not a readable safetensors file: {_first_line(e)}") from e
-
-
-def _unet(path: Path, pipe: DiffusionPipeline, dtype: torch.dtype) -> Any:
-    own = getattr(pipe, "unet", None)
-    if own is None:
-        raise UsageError(f"{type(pipe).__name__} has no U-Net; leave out --unet.")
-    folder = path / "unet" if (path / "unet").is_dir() else path
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"{path} holds no U-Net; --unet expects a folder with config.json and safetensors weights.")
-    try:
-        kind = json.loads((folder / "config.json").read_text())["_class_name"]
-        unet = getattr(diffusers, kind).from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    except Exception as e:
-        raise UsageError(f"{path} could not be loaded as a U-Net: {_first_line(e)}") from e
-    given, expected = ({"class": type(u).__name__, **u.config} for u in (unet, own))
-    for key in ("class", "in_channels", "out_channels", "cross_attention_dim"):
-        if given.get(key) != expected.get(key):
-            raise UsageError(
-                f"{path} does not fit this model: its {key} is {given.get(key)}, and {expected.get(key)} is needed."
-            )
-    return unet
-
-
-def _check_complete(pipe: DiffusionPipeline) -> None:
-    for component, module in pipe.components.items():
-        missing = [k for k, v in module.named_parameters() if v.is_meta] if isinstance(module, torch.nn.Module) else []
-        if missing:
-            raise UsageError(f"The model's {component} lacks {len(missing)} of its weights, {missing[0]} among them.")
-
-
-def _load_lora(pipe: DiffusionPipeline, path: Path) -> None:
-    file = path / "pytorch_lora_weights.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise UsageError(f"{path} holds no LoRA; --lora expects a .safetensors file or a folder with one.")
-    if file.suffix != ".safetensors":
-        raise UsageError(f"{file} is not a .safetensors file, and pickled weights are not opened; convert it first.")
-    if not hasattr(pipe, "load_lora_weights"):
-        raise UsageError(f"{type(pipe).__name__} takes no LoRA; leave out --lora.")
-    try:
-        import peft  # noqa: F401
-
-        # by its name and not as a dictionary: the file's header holds the scale
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True, local_files_only=True)
-    except ImportError as e:
-        raise UsageError("LoRA weights need peft: pip install 'mnemoscope[lora]'.") from e
-    except Exception as e:
-        raise UsageError(f"{path} could not be loaded as a LoRA of this model: {_first_line(e)}") from e
+def _trained_at(merged: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """The size that LoRAs were trained at, where they say so; raises `UsageError` where they differ."""
+    sizes = sorted({str(done["size"]) for done in merged if "size" in done})
+    if len(sizes) > 1:
+        raise UsageError(f"The LoRAs were trained at {' and '.join(sizes)}; choose by --size.")
+    return parse_size(sizes[0]) if sizes else None
 
 
 def _scheduler(name: str, config: Any) -> Any:
@@ -213,8 +199,3 @@ def _scheduler(name: str, config: Any) -> Any:
     forced = {"clip_sample": False} if name in ("ddim", "ddpm") and "clip_sample" not in config else {}
     forced |= {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in config else {}
     return getattr(diffusers, SCHEDULERS[name]).from_config(config, **forced)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]

@@ -54,6 +54,18 @@ class Traced(Family):
     def network(self) -> Any:
         return getattr(self.pipe, self.row.network)
 
+    def draw_at(self, size: tuple[int, int]) -> None:
+        """Draw images of this height and width in pixels from now on; raises `UsageError` where that cannot be."""
+        if any(side % self.pixels for side in size):
+            given = "x".join(map(str, size))
+            raise UsageError(f"The size {given} cannot be drawn: give multiples of {self.pixels} pixels.")
+        self.call |= {"height": size[0], "width": size[1]}
+        self.__dict__.pop("latent_shape", None)
+
+    @property
+    def pixels(self) -> int:
+        return self.row.pixels(self.pipe)
+
     @property
     def unguided(self) -> str | None:
         return None  # where sampling uses no second branch, the empty prompt under the same guidance still is one

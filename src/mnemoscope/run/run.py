@@ -33,6 +33,7 @@ OWN_FOLDERS = """
     plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline lora
     arrays features latents scenes previews references images
 """.split()
+SAID = ("warnings", "size")  # of a model: what is kept and not compared; the latents' shape says its size
 
 
 class Run:
@@ -93,7 +94,7 @@ class Run:
     def _compare(self, before: dict[str, Any]) -> None:
         there, here = both_known_by(self.folder, before)
         for part, own in (self.record | {"asked": _plain(here)}).items():
-            difference = differing(there if part == "asked" else before.get(part), own)
+            difference = differing(_compared(there if part == "asked" else before.get(part)), _compared(own))
             if difference:
                 what = f"{part}: {difference}"
                 raise UsageError(
@@ -172,6 +173,11 @@ def _strangers(folder: Path) -> bool:
     if (folder / "run.json").exists():
         return "command" not in read_json(folder / "run.json")
     return any(p.name != ".lock" and not is_partial(p.name) for p in folder.iterdir())
+
+
+def _compared(value: Any) -> Any:
+    """A part of a record without what the libraries said, which another version of them says otherwise."""
+    return {k: v for k, v in value.items() if k not in SAID} if isinstance(value, dict) else value
 
 
 def _parts(folder: Path) -> bool:

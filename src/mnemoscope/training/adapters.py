@@ -8,6 +8,9 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.lora_file import SIZE_MARK
+from mnemoscope.model.weights.marks import read_header
+from mnemoscope.model.weights.size import own_size
 from mnemoscope.training.options import TrainOptions
 
 PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -37,6 +40,16 @@ def write(pipe: DiffusionPipeline, folder: Path) -> None:
     config = pipe.unet.peft_config["default"].to_dict()
     about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     type(pipe).save_lora_weights(folder, unet_lora_layers=weights, unet_lora_adapter_metadata=about)
+    _mark(folder / "pytorch_lora_weights.safetensors", own_size(pipe))
+
+
+def _mark(file: Path, size: tuple[int, int] | None) -> None:
+    """Write the size that a LoRA was trained at into its header."""
+    from safetensors.torch import load_file, save_file
+
+    if size is not None:
+        _, header = read_header(file)
+        save_file(load_file(file), file, metadata={**header, SIZE_MARK: "x".join(map(str, size))})
 
 
 def read(pipe: DiffusionPipeline, folder: Path) -> None:

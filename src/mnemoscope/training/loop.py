@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline
 from rich.progress import Progress
 
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.weights.size import make_own
 from mnemoscope.run.run import Run, read_json, read_rows
 from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.data.batches import Batches
@@ -40,18 +41,22 @@ def train(
     source: str = "",
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train networks of the pipeline, in place, and write the run; its summary, empty on all processes but the first.
 
     A run that is there already goes on from its newest checkpoint, or gives its summary if it was finished. Callbacks
     are called with (step, pipe, run) before the first step and after each one, on the first process; what one returns
-    after a step is the reason to stop. `asked` is recorded and changes nothing. Raises `UsageError` for settings that
-    do not fit the model or the run, and `KeyboardInterrupt`, with a checkpoint, when interrupted.
+    after a step is the reason to stop. `asked` and `warnings` are recorded and change nothing. Raises
+    `UsageError` for settings that do not fit the model or the run, and `KeyboardInterrupt`, with a checkpoint, when
+    interrupted.
     """
     options, objective, folder = options or TrainOptions(), objective or ObjectiveOptions(), Path(out)
     elsewhere = checkpoint_path(options.resume)
     with accelerated(options, folder) as accelerator:
-        model = Denoiser(pipe.to(accelerator.device), source).describe()
+        if hasattr(pipe, "unet"):
+            make_own(pipe, (data.resolution, data.resolution))  # what is trained at a size draws at it, and is saved so
+        model = Denoiser(pipe.to(accelerator.device), source).describe() | {"warnings": list(warnings)}
         nets = Networks(pipe, options, objective)
         record = record_of(data, options, objective, model, accelerator)
         free = {**options.free(), **(asked or {})}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.weights.size import make_own, own_size
 from mnemoscope.training import adapters
 from mnemoscope.training.data.texts import Texts
 from mnemoscope.training.noise import Draws
@@ -43,7 +44,10 @@ class Networks(nn.Module):
         super().__init__()
         self.pipe, self.options, self.objective = pipe, options, objective
         if options.train == "scratch":
+            size = own_size(pipe)
             pipe.register_modules(unet=new_unet(pipe, options))
+            if size is not None:
+                make_own(pipe, size)
         if objective.prediction_type is not None:
             pipe.scheduler.register_to_config(prediction_type=objective.prediction_type)
         denoiser = Denoiser(pipe)

@@ -1,0 +1,1 @@
+"""What lies on the disk or on the hub as the networks of a pipeline, all of it or a refusal."""

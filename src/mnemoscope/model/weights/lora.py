@@ -1,0 +1,143 @@
+"""LoRA weights merged into a pipeline's networks: all of a file, or none of it."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.layer_names import Layers
+from mnemoscope.model.weights.lora_file import LoraFile, Update, lora_files
+from mnemoscope.model.weights.reading import some
+
+
+def parse_lora(text: str | Path) -> tuple[Path, float]:
+    """Path and scale of "FILE" or "FILE:0.7"; raises `UsageError` for a scale that is no number, or 0."""
+    whole = Path(text)
+    name, colon, number = str(text).rpartition(":")
+    if whole.exists() or not colon:
+        return whole, 1.0
+    try:
+        scale = float(number)
+    except ValueError:
+        return whole, 1.0
+    if not math.isfinite(scale) or scale == 0:
+        raise UsageError(f"The scale of --lora {text} is {number}; give a number other than 0, or leave it out.")
+    return Path(name), scale
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A layer and what is added to its parameters."""
+
+    name: str
+    parameter: nn.Parameter
+    delta: Tensor
+
+
+def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[dict[str, Any]]:
+    """Add each update of a LoRA, times its scale, to the weights of its layer; what was done, as a run records it.
+
+    W + scale alpha / rank B A, formed in float32 and rounded to the layer's dtype. Raises `UsageError`, before anything
+    is changed, unless every key of the file is of a layer of this model and fits it, and if no weight would change.
+    """
+    return [_merge(pipe, file, scale) for file in lora_files(path)]
+
+
+@torch.no_grad()
+def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, Any]:
+    changes = _changes(Layers(pipe), lora, scale)
+    moved = 0
+    for change in changes:
+        own = change.parameter
+        merged = (own.float() + change.delta.to(own.device)).to(own.dtype)
+        moved += not torch.equal(merged, own)
+        own.copy_(merged)
+    if not moved:
+        raise UsageError(
+            f"{lora.file} changes no weight: the updates of all its {len(lora.updates)} layers are zero, or too small "
+            "for this dtype."
+        )
+    return {
+        "file": str(lora.file),
+        "sha256": hashlib.sha256(lora.file.read_bytes()).hexdigest()[:16],
+        "scale": scale,
+        "layers": len(lora.updates),
+        "changed": moved,
+        **({"size": lora.size} if lora.size else {}),
+    }
+
+
+def _changes(layers: Layers, lora: LoraFile, scale: float) -> list[_Change]:
+    unread = {u.kind for u in lora.updates} - {"lora", "loha", "lokr", "diff"}
+    if unread:
+        count = sum(u.kind in unread for u in lora.updates)
+        raise UsageError(
+            f"{lora.file} was not loaded: the updates of {count} of its {len(lora.updates)} layers are "
+            f"{sorted(unread)[0]}, which is not read."
+        )
+    found: list[_Change] = []
+    lost = list(lora.strange)
+    misfits: list[str] = []
+    for update in lora.updates:
+        places = layers.find(update.stem, lora.component)
+        fitting = [(component, layer, module) for component, layer, module in places if _fits(update, module)]
+        if len(fitting) == 1:
+            component, layer, module = fitting[0]
+            found += _of(update, module, f"{component}.{layer}", scale, lora.scaling(update, component, layer))
+        elif fitting:
+            raise UsageError(f"{lora.file} does not say which of the text encoders its {update.stem} is of.")
+        elif places:
+            misfits.append(update.stem)
+        else:
+            lost += update.keys
+    _refuse(lora, lost, misfits)
+    return found
+
+
+def _refuse(lora: LoraFile, lost: Sequence[str], misfits: Sequence[str]) -> None:
+    if not lora.keys:
+        raise UsageError(f"{lora.file} holds no weights.")
+    if lost:
+        raise UsageError(
+            f"{lora.file} was not loaded: {len(lost)} of its {lora.keys} keys belong to no layer of this model, "
+            f"{some(lost)}."
+        )
+    if misfits:
+        raise UsageError(
+            f"{lora.file} was not loaded: the updates of {len(misfits)} of its {len(lora.updates)} layers have another "
+            f"shape than this model's, {some(misfits)}."
+        )
+
+
+def _fits(update: Update, module: Any) -> bool:
+    """Whether the shape of an update is that of the layer's weight, up to the layout of 1x1 convolutions."""
+    weight, bias = module.weight, getattr(module, "bias", None)
+    if update.kind == "diff":
+        shift = update.tensors.get("diff_b")
+        is_biased = shift is None or (bias is not None and bias.shape == shift.shape)
+        return is_biased and ("diff" not in update.tensors or update.tensors["diff"].numel() == weight.numel())
+    try:
+        delta = update.delta(1.0)
+    except (RuntimeError, IndexError):  # factors that do not fit one another
+        return False
+    return weight.dim() > 1 and len(delta) == len(weight) and delta.numel() == weight.numel()
+
+
+def _of(update: Update, module: Any, name: str, scale: float, scaling: float) -> list[_Change]:
+    delta = scale * update.delta(scaling)
+    changes = []
+    if update.kind != "diff" or "diff" in update.tensors:
+        changes.append(_Change(name, module.weight, delta.reshape(module.weight.shape)))
+    if "diff_b" in update.tensors:
+        changes.append(_Change(f"{name} bias", module.bias, scale * update.tensors["diff_b"].float()))
+    for change in changes:
+        if not change.delta.isfinite().all():
+            raise UsageError(f"The update of {change.name} holds numbers that are not finite; the LoRA is damaged.")
+    return changes

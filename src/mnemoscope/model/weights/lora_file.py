@@ -1,0 +1,187 @@
+"""A LoRA file: the updates of layers that it holds, and by what they are scaled."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.marks import read_header
+from mnemoscope.model.weights.paths import meant
+from mnemoscope.model.weights.reading import first_line
+
+FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+ADAPTER = "adapter_config.json"
+SIZE_MARK = "mnemoscope.size"  # height x width in pixels that a LoRA was trained at
+ENDINGS = [  # how a key ends, and the role that its tensor has in the update of the layer before it
+    (re.compile(r"\.processor\.(?P<layer>to_[qkv]|to_out)_lora\.(?P<role>down|up)\.weight$"), ""),
+    (re.compile(r"\.lora_linear_layer\.(?P<role>down|up)\.weight$"), ""),
+    (re.compile(r"\.lora\.(?P<role>down|up|mid)\.weight$"), ""),
+    (re.compile(r"\.lora_(?P<role>A|B|down|up|mid)(\.(?!weight$)[\w-]+)?\.weight$"), ""),
+    (re.compile(r"\.(?P<role>hada_[wt][12](?:_[ab])?|lokr_w[12](?:_[ab])?|lokr_t2|diff_b|diff|alpha)$"), ""),
+    (re.compile(r"\.(dora_scale|lora_magnitude_vector(\.[\w-]+)*)$"), "dora"),
+]
+ROLES = {"A": "down", "B": "up"}
+
+
+@dataclass
+class Update:
+    """The tensors that change one layer, by their role, and the keys that they have in the file."""
+
+    stem: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """lora, loha, lokr, diff, or the name of one that is not read."""
+        roles = set(self.tensors) - {"alpha"}
+        if roles in ({"down", "up"}, {"down", "up", "mid"}):
+            return "lora"
+        if roles == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}:
+            return "loha"
+        if {r[:7] for r in roles} == {"lokr_w1", "lokr_w2"}:
+            return "lokr"
+        if roles and roles <= {"diff", "diff_b"}:
+            return "diff"
+        return "DoRA" if "dora" in roles else f"incomplete ({', '.join(sorted(roles)) or 'alpha'} alone)"
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of a low-rank update, where it has one."""
+        named = {"lora": "down", "loha": "hada_w1_b", "lokr": "lokr_w2_b"}.get(self.kind, "")
+        if self.kind == "lokr" and named not in self.tensors:
+            named = "lokr_w1_b"
+        return len(self.tensors[named]) if named in self.tensors else None
+
+    def delta(self, scaling: float) -> Float[Tensor, "..."]:
+        """What is added to the layer's weight, out x in, in float32: scaling times the product of the factors."""
+        t = {role: value.float() for role, value in self.tensors.items()}
+        if self.kind == "diff":
+            return t["diff"] if "diff" in t else torch.zeros(())
+        if self.kind == "loha":
+            return scaling * (t["hada_w1_a"] @ t["hada_w1_b"]) * (t["hada_w2_a"] @ t["hada_w2_b"])
+        if self.kind == "lokr":
+            one, other = (t.get(f"lokr_w{k}") for k in (1, 2))
+            one = t["lokr_w1_a"] @ t["lokr_w1_b"] if one is None else one
+            other = (t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)) if other is None else other
+            return scaling * torch.kron(one, other.flatten(1))
+        down, up = t["down"], t["up"].flatten(1)
+        if "mid" in t:
+            return scaling * torch.einsum("or,rshw,si->oihw", up, t["mid"], down.flatten(1))
+        return scaling * (up @ down.flatten(1))
+
+
+@dataclass
+class LoraFile:
+    """What a file holds: updates of layers, keys that are none, and the settings that its header or folder gives."""
+
+    file: Path
+    component: str | None
+    updates: list[Update]
+    strange: list[str]
+    settings: Mapping[str, Any]
+    size: str | None
+
+    @property
+    def keys(self) -> int:
+        return len(self.strange) + sum(len(u.keys) for u in self.updates)
+
+    def scaling(self, update: Update, component: str, layer: str) -> float:
+        """alpha / rank of an update (alpha / sqrt(rank) for rsLoRA): from the file's own alpha, or its settings."""
+        rank = update.rank
+        if rank is None:  # whole matrices are not scaled
+            return 1.0
+        if "alpha" in update.tensors:
+            return float(update.tensors["alpha"]) / rank
+        known = {k.removeprefix(f"{component}."): v for k, v in self.settings.items()}
+        alpha = known.get("lora_alpha", known.get("alpha"))
+        for pattern, value in (known.get("alpha_pattern") or {}).items():
+            if re.fullmatch(rf"(.*\.)?{pattern}", layer):
+                alpha = value
+        if alpha is None:
+            return 1.0
+        return float(alpha) / (rank**0.5 if known.get("use_rslora") else rank)
+
+
+def lora_files(path: Path) -> list[LoraFile]:
+    """The LoRA at a path: a file, a folder of one, or a folder with PEFT adapters of several components."""
+    if path.is_file():
+        return [read_lora(path)]
+    named = [path / name for name in FILES]
+    inside = next((file for file in [*named, *(path / "lora" / name for name in FILES)] if file.is_file()), None)
+    if inside is not None:
+        return [read_lora(inside)]
+    parts = [(p / FILES[1], p.name) for p in sorted(path.glob("*/")) if (p / FILES[1]).is_file()]
+    if parts:
+        return [read_lora(file, _component(name)) for file, name in parts]
+    alone = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if len(alone) == 1:
+        return [read_lora(alone[0])]
+    if len(alone) > 1:
+        raise UsageError(f"{path} holds {len(alone)} files that may be a LoRA ({alone[0].name}, ...); name one.")
+    if pickled := next(iter(sorted(p for p in path.glob("*.bin"))), None) if path.is_dir() else None:
+        raise UsageError(f"{pickled} is not a .safetensors file, and pickled weights are not opened; convert it first.")
+    near = meant(path) if not path.exists() else ""
+    raise UsageError(f"{path} holds no LoRA; --lora expects a .safetensors file or a folder with one{near or '.'}")
+
+
+def _component(folder: str) -> str | None:
+    return folder if folder in ("unet", "transformer", "text_encoder", "text_encoder_2") else None
+
+
+def read_lora(file: Path, component: str | None = None) -> LoraFile:
+    """Read a file; raises `UsageError` for one that is no LoRA, or of a kind that is not read."""
+    from safetensors.torch import load_file
+
+    if file.suffix != ".safetensors":
+        raise UsageError(f"{file} is not a .safetensors file, and pickled weights are not opened; convert it first.")
+    keys, header = read_header(file)
+    if any(key.startswith(("model.diffusion_model.", "first_stage_model.")) for key in keys):
+        raise UsageError(f"{file} is a whole checkpoint and no LoRA; give it as MODEL.")
+    tensors = load_file(file)
+    updates: dict[str, Update] = {}
+    strange = []
+    for key in keys:
+        stem, role = _parsed(key)
+        if role is None:
+            strange.append(key)
+            continue
+        update = updates.setdefault(stem, Update(stem))
+        update.tensors[role] = tensors[key]
+        update.keys.append(key)
+    return LoraFile(file, component, list(updates.values()), strange, _settings(file, header), header.get(SIZE_MARK))
+
+
+def _parsed(key: str) -> tuple[str, str | None]:
+    """The layer that a key is of, and its tensor's role; no role for a key that is of no LoRA."""
+    for ending, fixed in ENDINGS:
+        if found := ending.search(key):
+            groups = found.groupdict()
+            layer = f".{groups['layer']}" if groups.get("layer") else ""
+            role = fixed or groups["role"]
+            return key[: found.start()] + layer, ROLES.get(role, role)
+    return key, None
+
+
+def _settings(file: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """What scales the updates: the header that diffusers writes, or the configuration beside a PEFT adapter."""
+    text = header.get("lora_adapter_metadata")
+    if text is None and (file.parent / ADAPTER).is_file():
+        text = (file.parent / ADAPTER).read_text()
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"The settings of {file} are not readable JSON: {first_line(e)}") from e
+    kind = found.get("peft_type", "LORA") if isinstance(found, dict) else None
+    if kind not in ("LORA", "LOHA", "LOKR"):
+        raise UsageError(f"{file} is a {kind} adapter; LoRA, LoHa and LoKr are read.")
+    return found
