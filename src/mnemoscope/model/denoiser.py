@@ -22,8 +22,7 @@ from mnemoscope.model.known import family_of
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.step import Step, refuse_null_branch
 
-Size = tuple[int, int] | None  # height and width in pixels
-Call = Mapping[str, Any] | None
+Size, Call = tuple[int, int] | None, Mapping[str, Any] | None
 
 
 class Denoiser(Editable, Bounded):
@@ -38,8 +37,7 @@ class Denoiser(Editable, Bounded):
     def __init__(self, pipe: DiffusionPipeline, source: str = "", *, size: Size = None, call: Call = None) -> None:
         self.pipe = pipe
         self.family = family_of(pipe, call)
-        if size is not None:
-            self.family.draw_at(size)
+        self.family.draw_at(size)
         self.source = source or type(pipe).__name__
         self.opened: Any = None  # an `Opened`: what was put into it and warned about when it was loaded
         self.prediction_type = schedule.prediction_type(pipe.scheduler)
@@ -80,8 +78,7 @@ class Denoiser(Editable, Bounded):
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels of the images that are drawn."""
-        _, height, width = self.latent_shape
-        return height * self.family.pixels, width * self.family.pixels
+        return self.latent_shape[1] * self.family.pixels, self.latent_shape[2] * self.family.pixels
 
     @property
     def device(self) -> torch.device:

@@ -45,9 +45,9 @@ class Family:
     def network(self) -> Any:
         return self.pipe.unet
 
-    def draw_at(self, size: tuple[int, int]) -> None:
-        """Draw images of this height and width in pixels from now on; raises `UsageError` where that cannot be."""
-        self.size = latent_size(self.pipe, size)
+    def draw_at(self, size: tuple[int, int] | None) -> None:
+        """Draw images of this height and width in pixels, or of the model's own; `UsageError` where that cannot be."""
+        self.size = None if size is None else latent_size(self.pipe, size)
 
     @property
     def pixels(self) -> int:

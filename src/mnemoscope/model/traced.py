@@ -54,8 +54,10 @@ class Traced(Family):
     def network(self) -> Any:
         return getattr(self.pipe, self.row.network)
 
-    def draw_at(self, size: tuple[int, int]) -> None:
-        """Draw images of this height and width in pixels from now on; raises `UsageError` where that cannot be."""
+    def draw_at(self, size: tuple[int, int] | None) -> None:
+        """Draw images of this height and width in pixels, or of the model's own; `UsageError` where that cannot be."""
+        if size is None:
+            return
         if any(side % self.pixels for side in size):
             given = "x".join(map(str, size))
             raise UsageError(f"The size {given} cannot be drawn: give multiples of {self.pixels} pixels.")
