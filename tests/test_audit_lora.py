@@ -54,7 +54,9 @@ def test_an_audit_of_a_lora_is_one_of_the_model_with_it_and_compares_with_the_ba
 
     records = [json.loads((tmp_path / name / "detect" / "run.json").read_text()) for name in options]
     assert records[0]["model"]["weights"] != records[1]["model"]["weights"]
-    assert json.loads((tmp_path / "with" / "run.json").read_text())["settings"]["lora"] == [str(tmp_path / "lora")]
+    assert json.loads((tmp_path / "with" / "run.json").read_text())["asked"]["parameters"]["lora"] == [
+        str(tmp_path / "lora")
+    ]
     drawn = [{r["id"]: r["file"] for r in read_rows(tmp_path / name / "generate")} for name in options]
     for image in set(drawn[0]) & set(drawn[1]):
         one, other = ((tmp_path / n / "generate" / d[image]).read_bytes() for n, d in zip(options, drawn, strict=True))

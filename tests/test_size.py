@@ -127,7 +127,7 @@ def test_a_threshold_holds_for_the_size_it_was_set_at(saved: Path, tmp_path: Pat
     code, _, error = mnemoscope(*detect, *set_at)
     assert code == 0, error
     record = json.loads((tmp_path / "set/run.json").read_text())
-    assert record["settings"]["size"] == "16x32" and record["model"]["latent_shape"] == [4, 8, 16]
+    assert record["asked"]["parameters"]["size"] == "16x32" and record["model"]["latent_shape"] == [4, 8, 16]
     assert json.loads((tmp_path / "set/summary.json").read_text())["conditions"]["latent_shape"] == [4, 8, 16]
     code, _, error = mnemoscope(*detect, "--threshold", tmp_path / "set/summary.json", "--out", tmp_path / "other")
     assert code == 2 and "holds for other conditions (latent_shape [4, 8, 16] there, [4, 8, 8] here)" in error

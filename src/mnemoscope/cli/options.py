@@ -95,7 +95,7 @@ class Model:
         prepare()
         own = {field.name: getattr(self, field.name) for field in fields(self)} | other
         model = Denoiser.from_pretrained(own.pop("model"), **own)
-        warn(model.opened.warnings)
+        warn(model.opened.warnings if model.opened else ())
         return model
 
 

@@ -33,7 +33,6 @@ OWN_FOLDERS = """
     plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline lora
     arrays features latents scenes previews references images
 """.split()
-SAID = ("warnings", "size")  # of a model: what is kept and not compared; the latents' shape says its size
 
 
 class Run:
@@ -176,8 +175,8 @@ def _strangers(folder: Path) -> bool:
 
 
 def _compared(value: Any) -> Any:
-    """A part of a record without what the libraries said, which another version of them says otherwise."""
-    return {k: v for k, v in value.items() if k not in SAID} if isinstance(value, dict) else value
+    """A part of a record without what libraries said, and a model's size, which the shape of its latents says."""
+    return {k: v for k, v in value.items() if k not in ("warnings", "size")} if isinstance(value, dict) else value
 
 
 def _parts(folder: Path) -> bool:
