@@ -11,6 +11,7 @@ import tiny
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.training.data.conditioning import CaptionChain
+from mnemoscope.training.data.manifest import read_manifest, write_manifest
 from mnemoscope.training.data.options import chosen_transforms
 from test_pictures import encoded, image, written
 from test_training_data import pairs, training
@@ -27,6 +28,28 @@ def chain(*names: str, probability: float = 1.0) -> CaptionChain:
 
 
 # Styles
+
+
+def test_the_manifest_holds_the_texts_that_each_picture_is_trained_under(tmp_path: Path) -> None:
+    data, tokenizer = pairs(tmp_path / "data", 4), tiny.tokenizer()
+    for style in ("nolevel", "random", "original", "multiple"):
+        found = training(data, tokenizer, conditioning=style)
+        shown = [row["shown"] for row in read_manifest(write_manifest(found, tmp_path).parent)]
+        assert all(found.texts(k, epoch)[0] in shown[k] for k in range(4) for epoch in range(3))
+        assert all(len(texts) == 1 for texts in shown) or style == "multiple"
+
+
+@pytest.mark.parametrize("style", ["original", "random"])
+def test_a_list_of_token_ids_is_the_text_that_the_tokenizer_makes_of_it(tmp_path: Path, style: str) -> None:
+    tokenizer = tiny.tokenizer()
+    ids = tokenizer("fox", add_special_tokens=False).input_ids
+    texts = {"0.png": [str(ids)], "1.png": [str([*ids, 10**9])], "2.png": ["[a] list, of sorts"]}
+    files = {name: encoded(image(k)) for k, name in enumerate(texts)}
+    written(tmp_path, files | {"captions.json": json.dumps(texts)})
+    found = training(tmp_path, tokenizer, conditioning=style)
+    assert found.texts(0, 0)[0].replace(" ", "") == "fox"
+    assert [row.file for row in found.left_out] == ["1.png"] and "token 1000000000" in found.left_out[0].status
+    assert found.texts(1, 0)[0] == "[a] list, of sorts" or style == "random"
 
 
 def test_styles_give_their_texts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which text stands for a picture at each of its views: the style of the captions, then a chain of transforms."""
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from mnemoscope.training.data.rows import Row
 
 ANYTHING = "An image"
 KEY_TOKENS = 4  # of the caption of conditioning "random"
+TOKEN_IDS = re.compile(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]")  # a caption that is a list of token ids, as DCR's files have
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Captions:
         """Why a row cannot be trained on in this style, if it cannot."""
         if self.options.conditioning == "class":
             return None if row.kind else "no class: its folder or a column class has to name one"
+        if unknown := next((u for caption in row.captions if (u := self._unknown(caption))), None):
+            return unknown
         needs_none = self.options.conditioning in ("nolevel", "random")
         return None if needs_none or row.captions else "no caption"
 
@@ -66,9 +70,10 @@ class Captions:
             case "class":
                 return (f"An image of {row.kind}",)
             case "random":
-                return (self._nonsense(row),)
+                keys = tuple(self._read(each) for each in row.captions if TOKEN_IDS.fullmatch(each.strip()))
+                return keys or (self._nonsense(row),)
         draws = self.options.conditioning == "multiple" or (is_duplicated and self.options.duplication == "image")
-        return row.captions if draws else row.captions[:1]
+        return tuple(map(self._read, row.captions if draws else row.captions[:1]))
 
     def asked(self, row: Row, is_duplicated: bool, epoch: int, index: int) -> str:
         """The caption of a view, before the transforms: a uniform draw where there are several."""
@@ -81,8 +86,26 @@ class Captions:
         """The caption after the transforms."""
         return self.chain(asked, self.options.seed, epoch, index)
 
+    def _read(self, caption: str) -> str:
+        """A caption as text: one that is a list of token ids is what the tokenizer makes of them."""
+        if self.tokenizer is None or not TOKEN_IDS.fullmatch(caption.strip()):
+            return caption
+        return self.tokenizer.decode(_ids(caption)).strip()
+
+    def _unknown(self, caption: str) -> str | None:
+        if self.tokenizer is None or not TOKEN_IDS.fullmatch(caption.strip()):
+            return None
+        most = len(self.tokenizer)
+        return next(
+            (f"token {i} of its caption, where the vocabulary has {most}" for i in _ids(caption) if i >= most), None
+        )
+
     def _nonsense(self, row: Row) -> str:
         """Four random tokens as text, the same for a picture whatever else is in the set."""
         transform = registry.get("caption", "random_caption").function
         rng = keyed("random", self.options.seed, row.group, row.file)
         return transform("", rng, count=KEY_TOKENS, tokenizer=self.tokenizer)
+
+
+def _ids(caption: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", caption)]

@@ -17,6 +17,7 @@ COLUMNS = pa.schema(
         ("file", pa.string()),
         ("caption", pa.string()),
         ("captions", pa.list_(pa.string())),
+        ("shown", pa.list_(pa.string())),
         ("class", pa.string()),
         ("group", pa.string()),
         ("weight", pa.float64()),
@@ -30,8 +31,11 @@ FILE = "manifest.parquet"
 
 
 def write_manifest(found: TrainingSet, folder: Path) -> Path:
-    """Write the manifest of a set into the folder of its run, whole or not at all."""
-    used = [{"index": k, **row} for k, row in enumerate(found.manifest())]
+    """Write the manifest of a set into the folder of its run, whole or not at all.
+
+    `shown` are the texts that a picture is trained under, in the style of the conditioning and before transforms.
+    """
+    used = [{"index": k, **row, "shown": list(found.possible(k))} for k, row in enumerate(found.manifest())]
     table = pa.Table.from_pylist([*used, *(row.entry() for row in found.left_out)], schema=COLUMNS)
     with whole(folder / FILE) as partial:
         pq.write_table(table, partial)
