@@ -25,8 +25,8 @@ from mnemoscope import demo, stats
 from mnemoscope.demo import captions
 from mnemoscope.detectors.masked_noise_norm import inside
 from mnemoscope.explanation import regions
+from mnemoscope.job.batching import chunks
 from mnemoscope.model.loading import quiet
-from mnemoscope.run.batching import chunks
 
 SHOWN = (2500 / (3 * 256**2)) ** 0.5  # the paper's limit on the squared error of a picture of 256 pixels, by pixel
 BATCH = 16

@@ -23,9 +23,9 @@ import yaml
 import mnemoscope as mn
 from mnemoscope import demo, registry, stats
 from mnemoscope.explanation.run import Explanation, explain_rows
+from mnemoscope.job.batching import chunks
 from mnemoscope.model.loading import quiet
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.run.batching import chunks
 
 SCORES = ("noise_norm", "score_norm", "flipd", "sharpness", "anisotropy")
 EXPLAINERS: tuple[tuple[str, dict], ...] = (

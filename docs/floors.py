@@ -14,9 +14,9 @@ GROUPS = {
         " training localization measuring mitigation"
     ).split(),
     "methods, one a file": "scores detectors explainers localizers mitigations captions measures".split(),
-    "what jobs and methods share": "methods search features demo pictures plots planted run tables".split(),
+    "what jobs and methods share": "methods search features demo plots planted job pictures run".split(),
     "the model": ("model",),
-    "ground": "prompts registry stats study errors files".split(),
+    "ground": "prompts registry stats study errors".split(),
 }
 COLOURS = ("#fde2c8", "#d7e8f7", "#d5eddb", "#eee3f6", "#f9d8dc", "#e8e8e8")
 

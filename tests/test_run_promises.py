@@ -15,11 +15,11 @@ from mnemoscope import planted as truth
 from mnemoscope.detection.run import Detection, run_detection
 from mnemoscope.errors import UsageError, plain
 from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.job.batching import Batch, Pass, run_batches
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run import run as run_module
 from mnemoscope.run import writing
-from mnemoscope.run.batching import Batch, Pass, run_batches
 from mnemoscope.run.reading import ADVICE, read_bytes, read_json
 from mnemoscope.run.rows import KINDS, AnyRow, DetectRow, GenerateRow
 from mnemoscope.run.run import Run, read_rows

@@ -10,13 +10,13 @@ from mnemoscope.explanation.run import Explanation, run_explanation
 from mnemoscope.features import Descriptor
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, run_generation
+from mnemoscope.job.batching import content_hash
 from mnemoscope.measuring.generated import read_generated
 from mnemoscope.measuring.measurement import Measurement, run_measurement
 from mnemoscope.measuring.sides import Sources
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import content_hash
 from mnemoscope.run.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")

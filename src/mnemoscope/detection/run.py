@@ -11,12 +11,12 @@ from torch import Tensor
 
 from mnemoscope import registry
 from mnemoscope.detection.formats import read_wen
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.thresholds import calibrate, conditions, stored_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 

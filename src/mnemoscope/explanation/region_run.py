@@ -15,12 +15,12 @@ from mnemoscope.explanation import regions
 from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.masks import Mask, resized
 from mnemoscope.generation.run import row_id, save_png
+from mnemoscope.job.batching import seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.plots.regions import cutout, overlay
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.writing import write_whole
 

@@ -16,6 +16,7 @@ from mnemoscope.explanation.attributions import read_layer6
 from mnemoscope.explanation.masks import Mask
 from mnemoscope.explanation.region_run import finished, region_rows
 from mnemoscope.generation.run import row_id
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.families import Family
@@ -23,7 +24,6 @@ from mnemoscope.model.spans import Token
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.model.words import content, merged
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from mnemoscope import features
 from mnemoscope.features.references import References
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import write_whole

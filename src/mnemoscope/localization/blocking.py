@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mnemoscope.job.batching import chunks
 from mnemoscope.localization.differences import Differences
 from mnemoscope.localization.space import Blocked, Space
 from mnemoscope.model.likeness import Likeness
-from mnemoscope.run.batching import chunks
 
 Accept = Callable[[float, int], bool]  # a similarity and the seed's place -> whether that seed agrees
 

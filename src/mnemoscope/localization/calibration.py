@@ -8,6 +8,7 @@ from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, per_batch, prompt_run
 from mnemoscope.localization import statistics
 from mnemoscope.localization.differences import Setting
 from mnemoscope.localization.thresholds import calibrated, pairwise, resolved
@@ -15,7 +16,6 @@ from mnemoscope.model.ablation import Layers
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.registry import Method
-from mnemoscope.run.batching import Batch, Pass, batch_size, content_hash, per_batch, prompt_run
 from mnemoscope.run.reading import ADVICE, is_number
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, write_json

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from mnemoscope.job.batching import chunks
 from mnemoscope.localization.blocking import Blocking
 from mnemoscope.localization.space import Blocked
-from mnemoscope.run.batching import chunks
 
 
 def least_important_first(blocking: Blocking, blocked: Blocked, candidates: Sequence[int]) -> list[int]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from mnemoscope.job.batching import per_batch
 from mnemoscope.localization.space import Blocked
-from mnemoscope.run.batching import per_batch
 
 Item = tuple[int, ...]  # candidates that one test unblocks: a layer's, a group's, or one
 Search = Literal["exact", "grouped"]

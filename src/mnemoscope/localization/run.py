@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
+from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, prompt_run
 from mnemoscope.localization.calibration import Prepared, prepare
 from mnemoscope.localization.tables import read_nemo
 from mnemoscope.methods import by_name as api
@@ -16,7 +17,6 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Batch, Pass, batch_size, content_hash, prompt_run
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 

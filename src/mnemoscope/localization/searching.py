@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mnemoscope.job.batching import per_batch
 from mnemoscope.localization.blocking import Accept, Blocking
 from mnemoscope.localization.differences import Differences, Setting
 from mnemoscope.localization.importance import least_important_first
@@ -19,7 +20,6 @@ from mnemoscope.localization.statistics import Statistics, activations
 from mnemoscope.methods.located import Located
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.run.batching import per_batch
 
 Order = Literal["backward", "forward", "gradient"]
 

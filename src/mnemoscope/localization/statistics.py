@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.job.batching import chunks, content_hash
 from mnemoscope.localization import statistics_files
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import edit_output
-from mnemoscope.run.batching import chunks, content_hash
 from mnemoscope.run.run import differing
 
 TEXTS = 64  # prompts that go through the text encoder at once

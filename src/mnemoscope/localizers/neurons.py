@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mnemoscope.job.batching import batch_size
 from mnemoscope.localization.differences import Setting
 from mnemoscope.localization.searching import Plan, find
 from mnemoscope.localization.statistics import Statistics, given
@@ -11,7 +12,6 @@ from mnemoscope.localization.thresholds import resolved
 from mnemoscope.methods.located import Located
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import localizer
-from mnemoscope.run.batching import batch_size
 
 
 @localizer(

@@ -22,8 +22,6 @@ from mnemoscope.model.known import family_of
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.step import Step, refuse_null_branch
 
-Size, Call = tuple[int, int] | None, Mapping[str, Any] | None
-
 
 class Denoiser(Editable, Bounded):
     """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
@@ -34,7 +32,14 @@ class Denoiser(Editable, Bounded):
     the conditioning depends on, such as `max_sequence_length`, for families known by a row (`mnemoscope.model.rows`).
     """
 
-    def __init__(self, pipe: DiffusionPipeline, source: str = "", *, size: Size = None, call: Call = None) -> None:
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        source: str = "",
+        *,
+        size: tuple[int, int] | None = None,
+        call: Mapping[str, Any] | None = None,
+    ) -> None:
         self.pipe = pipe
         self.family = family_of(pipe, call)
         self.family.draw_at(size)

@@ -14,11 +14,11 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.recovery.adversarial import adversarial_embedding
-from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.stats import mean_interval, wilson_interval

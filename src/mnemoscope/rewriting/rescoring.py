@@ -6,10 +6,10 @@ from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.job.batching import Batch, chunks
 from mnemoscope.methods.thresholds import stored_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.run.batching import Batch, chunks
 
 
 class Scorer:

@@ -9,12 +9,12 @@ import torch
 from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
+from mnemoscope.job.batching import content_hash, in_order
 from mnemoscope.rewriting.choice import Choice, choose, draw_seed
 from mnemoscope.rewriting.offline import Rewriter
 from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
-from mnemoscope.run.batching import content_hash, in_order
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, read_rows
 

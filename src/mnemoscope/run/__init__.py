@@ -12,8 +12,6 @@ _HOMES = {
     "clear": "run.run",
     "differing": "run.run",
     "read_record": "run.run",
-    "prompt_run": "run.batching",
-    "run_batches": "run.batching",
     "read_settings": "run.settings",
 }
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -56,8 +56,8 @@ def _pair(option: str, value: Any) -> str:
 
 def _reads_as_itself(text: str) -> bool:
     try:
-        return bool(yaml.safe_load(text) == text)
-    except yaml.YAMLError:
+        return bool(yaml_value(text, "a value") == text)
+    except UsageError:
         return False
 
 

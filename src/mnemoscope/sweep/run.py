@@ -15,10 +15,10 @@ from mnemoscope import features
 from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, match, row_id, save_png
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.sweep.curves import Point, curve, write_curves

@@ -16,11 +16,11 @@ from torch import Tensor
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, descriptor
+from mnemoscope.job.batching import batch_size, chunks, per_batch, seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import read_prompts
-from mnemoscope.run.batching import batch_size, chunks, per_batch, seeds_of
 from mnemoscope.run.probe_rows import OWN, write_probes
 from mnemoscope.run.rows import Row
 from mnemoscope.training.data.dataset import TrainingSet
