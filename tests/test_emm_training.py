@@ -1,6 +1,7 @@
 """Training from scratch: budget, batches, steps, snapshots and their scores, early stops, and going on bit for bit."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,6 +26,7 @@ from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.networks.losses import loss
 from mnemoscope.emm.ratio.memorization import memorization
 from mnemoscope.emm.sampling.drawing import sample_images
+from mnemoscope.emm.training import checkpoints, snapshots
 from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.averaging import decay
 from mnemoscope.emm.training.batches import Batches
@@ -36,6 +39,7 @@ from mnemoscope.emm.training.stepping import Training
 from mnemoscope.emm.training.watching import Scorer, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.run.threads import computing_with
 from mnemoscope.training.noise import keyed
 from mnemoscope.training.processes import Interruption
 
@@ -368,6 +372,70 @@ def test_kill_9_and_going_on_gives_the_same_bits(kind: str, name: str, at: int, 
         trained(tmp_path / folder)
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     assert scores(tmp_path / "whole") == scores(tmp_path / "cut")
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_what_a_kill_left_half_done_is_gone_when_the_training_has_gone_on(tmp_path: Path, monkeypatch) -> None:
+    trained(tmp_path / "whole", keep="best")
+    with monkeypatch.context() as patched, pytest.raises(Power):
+        failing(patched, Training, "update", 6)
+        trained(tmp_path / "cut", keep="best")
+    (tmp_path / "cut" / "checkpoints" / ".step-000006.77.partial").mkdir()
+    left = ("checkpoints/.step-000006.77.partial/state.safetensors", "snapshots/.step-000007.safetensors.77.partial")
+    for name in (*left, ".data.zip.77.partial", ".rows.jsonl.77.partial", ".summary.json.77.partial"):
+        (tmp_path / "cut" / name).write_bytes(b"half")
+    trained(tmp_path / "cut", keep="best")
+    assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_full_disk_is_an_error_of_the_system_and_the_training_goes_on(at: int, tmp_path: Path, monkeypatch) -> None:
+    calls, own = [], snapshots.save_file
+
+    def full(tensors: dict, file: Path) -> None:
+        calls.append(file)
+        own(tensors, file)
+        if len(calls) == at:
+            raise SafetensorError(FULL)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left") as caught:
+        patched.setattr(snapshots, "save_file", full)
+        patched.setattr(checkpoints, "save_file", full)
+        trained(tmp_path / "run")
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename
+    assert not [name for name in tree(tmp_path / "run") if name.endswith(".partial")]
+    trained(tmp_path / "run")
+    trained(tmp_path / "whole")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole") and tree(tmp_path / "run") == tree(
+        tmp_path / "whole"
+    )
+
+
+def test_a_training_keeps_the_threads_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    own = Training.update
+
+    def update(training: Training, parts: Any) -> None:
+        seen.append(torch.get_num_threads())
+        if len(seen) == 5:
+            raise Power
+        own(training, parts)
+
+    monkeypatch.setattr(Training, "update", update)
+    before = torch.get_num_threads()
+    with computing_with(2), pytest.raises(Power):
+        trained(tmp_path / "run")
+    with computing_with(1):
+        trained(tmp_path / "run")
+    assert set(seen) == {2} and read_json(tmp_path / "run" / "run.json")["threads"] == 2
+    assert torch.get_num_threads() == before
 
 
 def test_an_interruption_leaves_a_checkpoint_of_the_last_step(tmp_path: Path, monkeypatch) -> None:

@@ -19,6 +19,7 @@ from mnemoscope.emm.training.sources import Weights, fingerprint
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
 from mnemoscope.run.run import Run
+from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.run.writing import whole
 
 FOLDER = "images"
@@ -57,7 +58,10 @@ def draw_images(
         network = together.draw.network((source, drawing.snapshot))  # type: ignore[attr-defined]
         record = {"network": source, "seeds": written(seeds), "label": drawing.label, "snapshot": drawing.snapshot}
         record |= asdict(sampling) | asdict(weights) | {"weights_sha256": fingerprint(network)}
-        with Run(out, "emm-generate", record, overwrite=overwrite) as run:
+        with (
+            Run(out, "emm-generate", record, overwrite=overwrite) as run,
+            computing_with(recorded_threads(run.folder)),
+        ):
             return _drawn(run, together, (source, drawing.snapshot), seeds, drawing.batch_size)
 
 

@@ -19,6 +19,7 @@ from mnemoscope.emm.ratio.summary import Control, highest, summarize
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.run.run import Run
+from mnemoscope.run.threads import computing_with, recorded_threads
 
 TOGETHER = 2048  # images scored between two writes to the disk
 NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")
@@ -52,7 +53,10 @@ def run_ratio(
         raise UsageError(f"{len(sets)} sets of images were given; give at least one, each under a name of its own.")
     settings = asdict(options) | (record or {}) | {"references_sha256": known.references.sha256()}
     identity = {} if descriptor is None else asdict(descriptor.identity)
-    with Run(out, "emm-ratio", settings, overwrite=overwrite, features=identity) as run:
+    with (
+        Run(out, "emm-ratio", settings, overwrite=overwrite, features=identity) as run,
+        computing_with(recorded_threads(run.folder)),
+    ):
         references: References = ByPixels(known.references, options.threshold)
         if descriptor is not None:
             references = ByFeatures(known.references, descriptor, run.folder / "features", options.threshold)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from mnemoscope.emm.training.transfer import transfer
 from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import Run, read_json
+from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.training.checkpoints import Checkpoints
 from mnemoscope.training.processes import Interruption, accelerated, agreed, interruptible
 from mnemoscope.training.recording import opened
@@ -73,7 +75,10 @@ def train(
                 _keep(images, folder)
             if (folder / "summary.json").is_file():
                 return read_json(folder / "summary.json") if run is not None else {}
-            with Progress(transient=True, disable=run is None) as bar, interruptible() as interruption:
+            threads = [recorded_threads(folder) if run is not None else 1]
+            broadcast_object_list(threads)
+            on_processor = computing_with(threads[0]) if accelerator.device.type == "cpu" else nullcontext()
+            with on_processor, Progress(transient=True, disable=run is None) as bar, interruptible() as interruption:
                 show = Showing(bar, budget, interruption if accelerator.num_processes == 1 else None)
                 scorer = Scorer(built(about), images, budget, accelerator, show.drawn)
                 return _Session(model, batches, scorer, folder, run, show, interruption).go()
