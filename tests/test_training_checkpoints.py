@@ -72,6 +72,18 @@ def test_a_training_that_was_cut_goes_on_bit_for_bit(found, tmp_path, options):
     assert rows[0] == rows[1] and len(rows[0]) == 4
 
 
+@pytest.mark.parametrize("options", KINDS[1:3], ids=lambda options: options["train"])
+def test_whole_pipelines_of_steps_change_nothing_and_are_those_of_shorter_trainings(found, tmp_path, options):
+    for name, steps, every in (("kept", 5, 2), ("plain", 5, 0), ("short", 2, 0)):
+        trained(found, tmp_path / name, **options, steps=steps, save_every=every)
+    last = "lora" if options["train"] == "lora" else "pipeline"
+    assert files(tmp_path / "kept" / last) == files(tmp_path / "plain" / last)
+    assert sorted(p.name for p in (tmp_path / "kept" / "pipelines").iterdir()) == ["step-000002", "step-000004"]
+    assert files(tmp_path / "kept" / "pipelines" / "step-000002") == files(tmp_path / "short" / last)
+    assert not (tmp_path / "plain" / "pipelines").exists()
+    trained(found, tmp_path / "kept", **options, steps=5, save_every=1)  # may differ when a run goes on
+
+
 def test_dropout_is_a_function_of_the_step(found, tmp_path):
     """Dropout draws from torch's own state, which a new process does not have."""
 

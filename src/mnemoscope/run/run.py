@@ -30,7 +30,7 @@ OWN_FILES = """
     statistics.safetensors calibration.json table.csv
 """.split()
 OWN_FOLDERS = """
-    plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline lora
+    plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline pipelines lora
     arrays features latents scenes previews references images
 """.split()
 

@@ -12,8 +12,12 @@ from mnemoscope.training.state import Training
 
 def export(training: Training, folder: Path) -> Path:
     """Write `pipeline/`, as diffusers saves one, or `lora/`, with the weights of the first average if there is one."""
+    return export_at(training, folder / ("lora" if training.options.train == "lora" else "pipeline"))
+
+
+def export_at(training: Training, place: Path) -> Path:
+    """Write what the training gives at this step into a folder, the whole pipeline or the LoRA."""
     is_lora, averages = training.options.train == "lora", training.averages
-    place = folder / ("lora" if is_lora else "pipeline")
     settled(training.nets.pipe)
     with averages.applied(averages.decays[0]) if averages.decays else nullcontext(), whole(place) as partial:
         if is_lora:

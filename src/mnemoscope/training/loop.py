@@ -16,7 +16,7 @@ from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.data.batches import Batches
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.manifest import write_manifest
-from mnemoscope.training.export import export
+from mnemoscope.training.export import export, export_at
 from mnemoscope.training.networks import Networks
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions, checkpoint_path
@@ -26,6 +26,7 @@ from mnemoscope.training.state import Training
 from mnemoscope.training.watching.logging import Log
 from mnemoscope.training.watching.previews import previews
 
+PIPELINES = "pipelines"
 RECENT = 100  # steps that the loss of the summary is the mean of
 Callback = Callable[[int, DiffusionPipeline, Run], str | None]
 
@@ -106,6 +107,7 @@ class _Session:
                 row = self.training.update(self.batches.of(self.training.step))
                 self.log.add(row, self.evaluations)
                 is_cut, reason = self._agreed(bool(interruption), self._look())
+                self._keep_pipeline()
                 if is_cut or reason or self._is_due():
                     self._save()
                 if bar is not None and task is not None:
@@ -148,6 +150,12 @@ class _Session:
     def _is_due(self) -> bool:
         step = self.training.step
         return step % self.options.checkpoint_every == 0 or step == self.options.steps
+
+    def _keep_pipeline(self) -> None:
+        """Write the whole pipeline of this step, if it is one of those; its checkpoint comes after it."""
+        step, every = self.training.step, self.options.save_every
+        if self.run is not None and every and step % every == 0:
+            export_at(self.training, self.folder / PIPELINES / f"step-{step:06d}")
 
     def _save(self) -> None:
         if self.run is not None:

@@ -18,7 +18,7 @@ DATA, OBJECTIVE, NETWORK = "Data", "Objective", "Network and optimizer"
 RUNNING, WATCHING = "Run", "Watching"
 # what may differ from one session of a training to the next: it changes no weight
 FREE = (
-    *("checkpoint_every", "keep", "trackers", "project", "resume", "device"),
+    *("checkpoint_every", "keep", "save_every", "trackers", "project", "resume", "device"),
     *("preview_every", "preview_prompts", "preview_images", "preview_inference_steps", "preview_guidance"),
 )
 
@@ -92,6 +92,7 @@ class TrainOptions:
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", RUNNING)
     checkpoint_every: int = option(500, "Steps from checkpoint to checkpoint.", RUNNING, above=0)
     keep: int | None = option(None, "Checkpoints that are kept; all if not given.", RUNNING, above=0)
+    save_every: int = option(0, "Steps from whole pipeline to whole pipeline; 0 for the last alone.", RUNNING, least=0)
     resume: str = option("auto", "auto, or a checkpoint of another run to begin from.", RUNNING)
     preview_every: int = option(0, "Steps from preview to preview; 0 for none.", WATCHING, least=0)
     preview_prompts: tuple[str, ...] = option((), "A prompt to draw; repeat it.", WATCHING)
