@@ -339,7 +339,7 @@ def test_an_earlier_threshold_flags_under_the_same_conditions(planted, tmp_path,
     assert summary["threshold"] == limit and summary["flagged"] == sum(
         s >= limit for s in scores(tmp_path / "new").values()
     )
-    assert summary["threshold_fpr"] is None and "The threshold was taken from an earlier run." in summary["notes"]
+    assert summary["threshold_fpr"] is None and "The threshold was given, not set by these prompts." in summary["notes"]
 
 
 def test_a_score_at_the_threshold_is_flagged_and_the_next_lower_one_is_not(planted, tmp_path, calibrated) -> None:

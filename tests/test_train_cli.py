@@ -104,7 +104,7 @@ def test_every_option_at_once(train, source: Path, tmp_path: Path) -> None:
     again = shlex.split(command_line(record))
     assert again[:2] == ["mnemoscope", "train"] and "--random-crop" in again and again.count("--ema") == 2
     context = typer.main.get_command(cli.app).commands["train"].make_context("train", again[2:])
-    assert context.params["hard_threshold"] == 100.0 and context.params["transform"] == said["transform"]
+    assert float(context.params["hard_threshold"]) == 100.0 and context.params["transform"] == said["transform"]
 
 
 def test_the_report_shows_the_curves_the_probes_and_the_previews(train, tmp_path: Path) -> None:

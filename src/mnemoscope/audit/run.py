@@ -78,7 +78,8 @@ def run_audit(
         if explanation and explains:
             made["explain"] = run_explanation(model, suspects, out / "explain", explanation, content_id=whole, **common)
         if mitigation and explains and limit is not None:
-            kept = replace(generation, mitigations=(aimed(mitigation, detection, limit),), baseline=True)
+            stopping = aimed(mitigation, detection, limit, found.get("units"))
+            kept = replace(generation, mitigations=(stopping,), baseline=True)
             made["mitigate"] = run_generation(
                 model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing
             )
@@ -87,11 +88,12 @@ def run_audit(
         return int(totals["failed"])
 
 
-def aimed(mitigation: Mitigation, detection: Detection, threshold: float) -> Mitigation:
+def aimed(mitigation: Mitigation, detection: Detection, threshold: float, units: str | None = None) -> Mitigation:
     """The mitigation with the detection's threshold as its target, where it descends the very score that was used."""
     takes = mitigation.name == "embedding_descent" and "target" not in mitigation.params
     same = mitigation.params.get("score", "noise_norm") == detection.method and set(detection.parameters) <= {"steps"}
-    return replace(mitigation, params={**mitigation.params, "target": threshold}) if takes and same else mitigation
+    target = f"{threshold}:x0" if units == "x0" else threshold
+    return replace(mitigation, params={**mitigation.params, "target": target}) if takes and same else mitigation
 
 
 def to_draw(

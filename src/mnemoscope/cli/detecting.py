@@ -20,7 +20,9 @@ def detect(
     method: opt.Detector = "noise_norm",
     param: opt.Param = None,
     seeds: opt.Seeds = 1,
-    threshold: Annotated[Path | None, opt.of(opt.METHOD, "summary.json of an earlier run, to flag with.")] = None,
+    threshold: Annotated[
+        str | None, opt.of(opt.METHOD, "What to flag with: an earlier run or its summary.json, or NUMBER[:eps|:x0].")
+    ] = None,
     fpr: opt.Fpr = 0.01,
     batch_size: opt.Batch = "auto",
     format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",

@@ -55,7 +55,7 @@ References = Annotated[
 Alignment = Annotated[str | None, of(COMPARISON, "concepts (bundled model), or CLIP weights.")]
 Threshold = Annotated[
     str | None,
-    of(METHOD, "Mitigate only what passes it: a detection's run or summary.json, or a number for noise_norm."),
+    of(METHOD, "Mitigate only what passes it: a detection's run or summary.json, or NUMBER[:eps|:x0] for noise_norm."),
 ]
 Seeds = Annotated[int, of(METHOD, "Seeds that a prompt's values are averaged over.", min=1)]
 Images = Annotated[int, of(SAMPLING, "Images of each prompt.", min=1)]

@@ -64,6 +64,8 @@ def _dimension(
     steps = model.pipe.scheduler.config.num_train_timesteps
     t = torch.tensor(min(round(level * steps), steps - 1), device=model.device)
     alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, t)
+    if alpha <= schedule.PURE_NOISE and model.prediction_type != "epsilon":
+        raise UsageError(f"t was {level}, where this model sees pure noise and no image; give a smaller share.")
 
     def eps(x: Float[Tensor, "N C h w"], samples: Int[Tensor, " N"]) -> Float[Tensor, "N C h w"]:
         return model.predict_noise(x.to(model.dtype), t, rows(cond, samples))

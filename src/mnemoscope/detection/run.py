@@ -13,7 +13,7 @@ from mnemoscope import registry
 from mnemoscope.detection.formats import read_wen
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.methods import by_name as api
-from mnemoscope.methods.thresholds import calibrate, conditions, stored_threshold
+from mnemoscope.methods.thresholds import calibrate, conditions, fixed_threshold, units_of
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
@@ -57,14 +57,14 @@ def run_detection(
     *,
     negatives: Sequence[Prompt] = (),
     fpr: float = 0.01,
-    threshold: Path | None = None,
+    threshold: str | Path | int | float | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score all prompts into a run and return its summary.
 
     Negatives, or labels, calibrate the score: AUC, TPR at fixed FPR, and a threshold at `fpr` false alarms; `threshold`
-    takes that of an earlier run's summary instead and refuses one made under other conditions.
+    takes that of an earlier run's summary instead and refuses one made under other conditions, or NUMBER[:UNIT].
     """
     found = registry.detection(detection.method)
     registry.checked(found, detection.parameters, extra=("steps",))
@@ -75,11 +75,11 @@ def run_detection(
         **{k: v for k, v in vars(detection).items() if k != "params"},
         "params": detection.parameters,
         "fpr": fpr,
-        "threshold": str(threshold) if threshold else None,
+        "threshold": None if threshold is None else str(threshold),
         "content": content_hash([p.id for p, _ in roles]),
     }
     where = detection.conditions(model)
-    fixed = stored_threshold(threshold, where) if threshold else None
+    fixed = None if threshold is None else fixed_threshold(threshold, where)
     known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
 
     def work(some: list[Prompt]) -> list[Row]:
@@ -87,7 +87,8 @@ def run_detection(
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         result = calibrate([{**r, **known[r["id"]]} for r in rows], fpr=fpr, threshold=fixed)
-        return result.rows, {**result.summary, "conditions": where}
+        unit = {"units": where["units"]} if "units" in where else {}
+        return result.rows, {**result.summary, **unit, "conditions": where}
 
     size, whom = Batch.of(model, batch, detection.seeds), [p for p, _ in roles]
     plan = [Pass("detect", work)]
@@ -111,7 +112,7 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
         num_inference_steps=detection.num_inference_steps,
         guidance_scale=detection.guidance_scale,
     )
-    found = registry.detection(detection.method)
+    found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
     values, timesteps = _values(trajectory, detection, found.kind)
     extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
     rows = []
@@ -129,6 +130,7 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
             "params": detection.parameters,
             "score": score,
             "per_seed": per_seed,
+            **({"units": units} if units else {}),
             "label": prompt.label,
             "kind": prompt.kind,
             "status": "ok",

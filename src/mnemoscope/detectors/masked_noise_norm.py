@@ -11,14 +11,15 @@ from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import detector
 
 
-@detector(paper="arXiv:2410.21665, section 4", cost="a whole sampling, and what the mask costs")
+@detector(paper="arXiv:2410.21665, section 4", cost="a whole sampling, and what the mask costs", units=True)
 def masked_noise_norm(trajectory: Trajectory, *, mask: str | Tensor = "bright_ending") -> Float[Tensor, " B"]:
     """Size of the text's push inside a mask, ||(eps_cond - eps_uncond) m||_2 / mean(m), the mean over all steps.
 
     `mask` is the name of an explanation that gives regions, computed for these very samplings, or a tensor [h, w] or
-    [B, h, w] of weights from 0 upwards, at the resolution of the latents. The size of the weights cancels out. From 0
-    upwards, in latent units; values compare only within one model, resolution, number of steps and kind of mask. Raises
-    `UsageError` for a model without an unconditional branch, a mask of another size, and as the explanation does.
+    [B, h, w] of weights from 0 upwards, at the resolution of the latents. The size of the weights cancels out. The push
+    is x0_cond - x0_uncond where the noise schedule begins at pure noise. From 0 upwards, in latent units; values
+    compare only within one model, resolution, number of steps and kind of mask. Raises `UsageError` for a model without
+    an unconditional branch, a mask of another size, and as the explanation does.
     """
     weights = _explained(trajectory, mask) if isinstance(mask, str) else mask
     with torch.no_grad():
@@ -27,7 +28,7 @@ def masked_noise_norm(trajectory: Trajectory, *, mask: str | Tensor = "bright_en
 
 def inside(step: Step, *, mask: Tensor) -> Float[Tensor, " B"]:
     """`masked_noise_norm` at one step with a given mask: differentiable, and a score for whatever takes a function."""
-    push = step.eps_cond - step.eps_uncond
+    push = step.pushed()
     if mask.shape not in (push.shape[-2:], (len(push), *push.shape[-2:])):
         sizes = f"{tuple(mask.shape)}, and the latents are {len(push)} of {tuple(push.shape[-2:])}"
         raise UsageError(f"The mask is of size {sizes}; give one for all of them, or one for each.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.likeness import KERNEL, Likeness, stretched
+from mnemoscope.model.solvers import first_image
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import detector
 
@@ -19,7 +20,8 @@ def noise_ssim(
 ) -> Float[Tensor, " B"]:
     """Greatest structural similarity of a sample's noise difference with that of another seed of its prompt, 0 to 1.
 
-    The noise difference is eps_cond(x_T) - x_T at the first step, scaled to 0..1 per image and channel; the similarity
+    The noise difference is eps_cond(x_T) - x_T at the first step, scaled to 0..1 per image and channel; where that step
+    is at pure noise, it is minus the clean image predicted at the first later step. The similarity
     is MS-SSIM with 3 scales weighted 0.33 each, fewer where the latents are too small for three. Values compare only at
     one number of scales. `compat="nemo"` does as the released code: it evaluates the second timestep at the initial
     noise, and takes the data range of each scale from the prompt's own pairs instead of 0..1. Raises `UsageError` for a
@@ -49,11 +51,12 @@ def _pairs(trajectory: Trajectory, prompt: str) -> Int[Tensor, "2 P"]:
 
 
 def noise_difference(trajectory: Trajectory, second_timestep: bool = False) -> Float[Tensor, "B C h w"]:
-    """eps_cond - x_T, scaled to 0..1 per image and channel."""
+    """eps_cond - x_T, scaled to 0..1 per image and channel; minus x0_cond at the next step if x_T is pure noise."""
     (step,) = trajectory.first(1)
-    eps = step.eps_cond
+    assert step.levels is not None
     if second_timestep:
-        assert step.levels is not None
         with torch.no_grad():
-            eps = step.eps_at(step.x_t, t=trajectory.timesteps[1], level=step.levels[1])
-    return stretched(eps - step.x_t.float())
+            return stretched(step.eps_at(step.x_t, t=trajectory.timesteps[1], level=step.levels[1]) - step.x_t.float())
+    if not step.pure_noise:
+        return stretched(step.eps_cond - step.x_t.float())
+    return stretched(-trajectory.chosen([first_image(step.levels, step.model.prediction_type)])[0].x0_cond)

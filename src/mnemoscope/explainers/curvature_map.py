@@ -32,10 +32,12 @@ def curvature_map(
     The mean over the chosen steps. Values compare within one model and timestep. The diagonal is the mean of v times
     J^T v over `probes` random signs v, drawn from `seed` and the same for every sample, hence with an error; `exact`
     takes one gradient for each latent element. `reference`, a model or what it is loaded from, takes the place of the
-    unconditional branch. Raises `UsageError` as `difference_map` does, and for no probes.
+    unconditional branch. Raises `UsageError` as `difference_map` does, for no probes, and at pure noise.
     """
     contrast = Contrast(trajectory, reference)
     with torch.no_grad():
         chosen = trajectory.chosen(steps)
+    for step in chosen:
+        step.require_image("curvature_map")
     maps = [diagonal(contrast.field(s), s.x_t.float(), how=how, probes=probes, seed=seed).sum(1).relu() for s in chosen]
     return torch.stack(maps).mean(0)

@@ -12,6 +12,7 @@ from mnemoscope.model import ablation, schedule
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.likeness import Likeness, stretched
+from mnemoscope.model.solvers import first_image
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Setting:
     """At which step, guidance and seeds noise differences are taken, and how they are compared.
 
     The difference is eps - x_T for a network that predicts noise, and the negative predicted image for any other, which
-    is the same up to scale and a remainder of the noise. `compat="nemo"` does as the released code: the second timestep
+    is the same up to scale and a remainder of the noise; where the first step is at pure noise it is taken at the next
+    of the conditional sampling. `compat="nemo"` does as the released code: the second timestep
     at the initial noise, the two branches swapped where there is guidance, all seeds from one generator, and MS-SSIM
     whose data range couples the pairs of a call.
     """
@@ -79,10 +81,10 @@ class Differences:
         texts = [p for p in prompts for _ in range(len(noise))]
         sampler = model.sampler(setting.num_inference_steps, 1.0)
         start = sampler.begin(texts, [0] * len(texts), noise.repeat(len(prompts), 1, 1, 1))[1]
-        self.x_t: Tensor = start.x_t
+        index = 1 if setting.compat else first_image(sampler.levels, model.prediction_type)
+        self.x_t: Tensor = start.x_t if setting.compat else start.state(index)[0]
         self.cond: Cond = start.cond
         self.null: Cond | None = start.null
-        index = 1 if setting.compat else 0
         self.t: Tensor = sampler.timesteps[index]
         self.level = sampler.levels[index]
         self.plain = self.of(slice(None), None)

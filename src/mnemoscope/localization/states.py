@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.localization.attribution import State, Value
-from mnemoscope.model import schedule
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.step import Step
@@ -109,8 +108,7 @@ def closeness(latents: Float[Tensor, "P R C h w"]) -> Value:
     """
 
     def value(step: Step, prompts: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-        kind = step.model.prediction_type
-        clean = schedule.to_x0(step.native_cond.float(), step.x_t.float(), step.alpha, step.sigma, kind)
+        clean = step.x0_cond
         return -(clean[:, None] - latents[prompts].to(clean)).flatten(2).square().mean(2).amin(1)
 
     return value

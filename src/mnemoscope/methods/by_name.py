@@ -80,8 +80,9 @@ def mitigate(
     """Mitigate every sampling that begins while the block is open; yields a list of what was seen and done.
 
     The list gets one dictionary for each sample, in order. With a `threshold`, a number that noise_norm is compared
-    with or the summary of a detection, only samples whose first step passes it are touched, and all others stay as
-    they are bit for bit. Mitigations nest, and the inner one acts last. Raises `UsageError` as `detect` does.
+    with ("40:x0" where it needs a unit) or the summary of a detection, only samples whose first step passes it are
+    touched, and all others stay as they are bit for bit. Mitigations nest, and the inner one acts last. Raises
+    `UsageError` as `detect` does.
     """
     found = registry.stopping(method)
     given = registry.with_score(found, parameters)

@@ -41,6 +41,13 @@ class Contrast:
         own = torch.arange(len(step), device=step.x_t.device)
         return step.eps_cond - (step.eps_uncond if self.other is None else self._reference(step, step.x_t, own))
 
+    def push(self, step: Step) -> Float[Tensor, "B C h w"]:
+        """The difference of the predicted clean images; without a reference straight from the network's own numbers."""
+        if self.other is None:
+            return step.push
+        step.require_image("The difference to a reference")
+        return -step.sigma / step.alpha * self.at(step)
+
     def field(self, step: Step) -> Field:
         """The difference at the step's time as a function of latents, with a graph to them."""
 

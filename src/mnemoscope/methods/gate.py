@@ -1,6 +1,5 @@
 """Mitigation of only what is flagged: the first step decides, and is used for whatever stays as it is."""
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.amounts import Amount, is_number
 from mnemoscope.methods.thresholds import conditions, stored_threshold
+from mnemoscope.model.schedule import Units
 from mnemoscope.model.start import Start
 from mnemoscope.model.tokens import cut_off
 from mnemoscope.registry import Method
@@ -31,22 +32,30 @@ class Conditions(TypedDict):
 
 @dataclass(frozen=True)
 class Gate:
-    """A threshold for a score of the first step, and the conditions that it was set under, where they are known."""
+    """A threshold for a score of the first step, and the conditions that it was set under, where they are known.
+
+    `units` is the unit of the text's push that the threshold is in, where one was said.
+    """
 
     threshold: float
     method: str = "noise_norm"
     params: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
     file: Path | None = None
+    units: Units | None = None
     agreed: set[tuple[Any, ...]] = field(default_factory=set)  # samplings that the conditions were compared with
 
     @classmethod
-    def of(cls, threshold: int | float | str | Path) -> "Gate":
-        """A gate from a number, for noise_norm, or from a detection's summary; raises `UsageError` for neither."""
-        if isinstance(threshold, int | float) and not isinstance(threshold, bool):
-            if not math.isfinite(threshold):
-                raise UsageError(f"The threshold is {threshold}; give a number or the summary.json of a detection.")
-            return cls(float(threshold))
+    def of(cls, threshold: int | float | str | Path | Amount, units: Units | None = None) -> "Gate":
+        """A gate from NUMBER[:UNIT], for noise_norm, or from a detection's summary; raises `UsageError` for neither.
+
+        `units` says a number's unit apart from it.
+        """
+        if isinstance(threshold, int | float | Amount) or (isinstance(threshold, str) and is_number(threshold)):
+            amount = Amount.of(threshold, "The threshold", units)
+            return cls(amount.value, units=amount.units)
+        if units:
+            raise UsageError(f"units={units} was given for {threshold}, which knows its own; leave out the units.")
         file = Path(str(threshold))
         file = file / "summary.json" if file.is_dir() else file
         known = read_json(file).get("conditions")
@@ -58,11 +67,14 @@ class Gate:
             raise UsageError(f"{file} was calibrated on more than the first step; calibrate a score with steps=1.")
         usual = found.parameters
         own = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
-        return cls(stored_threshold(file, known), known["method"], own, int(known.get("seeds", 1)), file)
+        value, seeds = stored_threshold(file, known), int(known.get("seeds", 1))
+        return cls(value, known["method"], own, seeds, file, known.get("units"))
 
     def check(self, start: Start) -> None:
         """Raise `UsageError` if the threshold was set under other conditions than this sampling's."""
         solver, model = start.solver, start.model
+        if self.file is None:
+            Amount(self.threshold, self.units).settled(model.units, "The threshold")
         here = (solver.num_inference_steps, solver.guidance_scale, tuple(start.x_t.shape[1:]))
         if self.file is None or here in self.agreed:
             return
@@ -70,7 +82,7 @@ class Gate:
         now = conditions(
             model,
             self.method,
-            known["params"],
+            {**known["params"], **({"units": self.units} if self.units else {})},
             seeds=self.seeds,
             num_inference_steps=solver.num_inference_steps,
             guidance_scale=solver.guidance_scale,
@@ -82,8 +94,11 @@ class Gate:
         """The score of each sample's unmitigated first step, averaged over a prompt's seeds as it was calibrated."""
         self.check(start)
         with torch.no_grad():
-            values = registry.get("score", self.method).function(start.first, **self.params)
+            values = registry.get("score", self.method).function(start.first, **self.params, **self._unit(start))
         return values if self.seeds == 1 else self._averaged(start, values)
+
+    def _unit(self, start: Start) -> dict[str, Any]:
+        return {"units": self.units} if self.units and self.units != start.model.units else {}
 
     def _averaged(self, start: Start, values: Tensor) -> Tensor:
         names = start.prompts if start.prompts is not None else [""] * len(start)
@@ -105,6 +120,8 @@ def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | No
     flagged = scores >= gate.threshold
     for seen, score, flag in zip(start.seen, scores.tolist(), flagged.tolist(), strict=True):
         seen.update(score=score, threshold=gate.threshold, flagged=flag)
+        if registry.get("score", gate.method).units:
+            seen["units"] = gate.units or start.model.units
     index = flagged.nonzero()[:, 0].cpu()
     if len(index):
         part = start.select(index)
@@ -123,7 +140,8 @@ def _aimed(found: Method, given: Mapping[str, Any], gate: Gate) -> Mapping[str, 
     if "target" not in found.parameters or given.get("target") is not None:
         return given
     score = given.get("score", found.parameters["score"].default if "score" in found.parameters else None)
-    return {**given, "target": gate.threshold} if score == gate.method and not gate.params else given
+    same = score == gate.method and not gate.params
+    return {**given, "target": Amount(gate.threshold, gate.units)} if same else given
 
 
 def _caption(found: Method, given: Mapping[str, Any], start: Start) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 
 from mnemoscope import registry, stats
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.amounts import Amount, is_number
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.schedule import Units
 from mnemoscope.run.run import differing, read_json
 
 MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
@@ -39,6 +41,7 @@ def conditions(
     about, found = model.describe(), registry.detection(method)
     known: dict[str, Any] = {"steps": found.steps} if found.kind == "score" else {}
     known |= {name: p.default for name, p in found.parameters.items()} | dict(params)
+    known.pop("units", None)  # it has a place of its own
     return {
         **{k: about[k] for k in MODEL_KEYS},
         "method": method,
@@ -47,7 +50,28 @@ def conditions(
         "seeds": seeds,
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
+        **({"units": units} if (units := units_of(model, method, params)) else {}),
     }
+
+
+def units_of(model: Denoiser, method: str, params: Mapping[str, Any]) -> Units | None:
+    """The unit of a method's values, where they measure the text's push: as asked for, or the model's own."""
+    return (params.get("units") or model.units) if registry.detection(method).units else None
+
+
+def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> float:
+    """A threshold that is given: a number with its unit where one is needed, or that of an earlier run's summary.
+
+    Raises `UsageError` for a number without a unit or in another one than the scores, and for other conditions.
+    """
+    if isinstance(given, str) and not is_number(given) or isinstance(given, Path):
+        return stored_threshold(Path(given), now)
+    amount, units = Amount.of(given, "The threshold"), now.get("units")
+    if (amount.units or ("eps" if units else None)) != units:
+        said = f"in {amount.units}" if amount.units else "without a unit"
+        wanted = f"{amount.value:g}:{units}" if units else f"{amount.value:g}"
+        raise UsageError(f"The threshold {amount.value:g} was given {said}; {now['method']} takes {wanted} here.")
+    return amount.value
 
 
 def stored_threshold(file: Path, now: dict[str, Any]) -> float:
@@ -56,7 +80,10 @@ def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     threshold = summary.get("threshold")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")
-    if changed := differing(summary.get("conditions"), now):
+    known = summary.get("conditions")
+    if isinstance(known, dict) and "units" in now:
+        known = {"units": "eps"} | known  # what there was before there were two
+    if changed := differing(known, now):
         raise UsageError(f"The threshold of {file} holds for other conditions ({changed}); calibrate again.")
     return float(threshold)
 
@@ -72,7 +99,7 @@ def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | 
         summary["notes"].append(UNLABELLED)
     if threshold is not None:
         summary |= {"threshold": threshold, "threshold_fpr": None}
-        summary["notes"].append("The threshold was taken from an earlier run.")
+        summary["notes"].append("The threshold was given, not set by these prompts.")
     limit = summary["threshold"]
     flagged = [{**r, **_flag(r, limit)} for r in rows]
     counts = {

@@ -65,12 +65,10 @@ def chosen(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Mitigati
 
 
 def readable(threshold: str | None) -> int | float | str | None:
-    """A threshold option: a number, or the file of a detection's summary; raises `UsageError` for neither."""
-    if threshold is None:
-        return None
+    """A threshold option: NUMBER[:UNIT], or the file of a detection's summary; raises `UsageError` for neither."""
+    if threshold is not None:
+        Gate.of(threshold)
     try:
-        value: int | float | str = float(threshold)
+        return None if threshold is None else float(threshold)
     except ValueError:
-        value = threshold
-    Gate.of(value)
-    return value
+        return threshold

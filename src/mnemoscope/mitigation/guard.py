@@ -11,6 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.methods.gate import Gate
 from mnemoscope.mitigation.watch import Watch
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.schedule import Units
 
 UNSUPPORTED = ("image", "ip_adapter_image", "ip_adapter_image_embeds", "cross_attention_kwargs", "denoising_end")
 
@@ -21,7 +22,8 @@ class Guard:
     Calling it is calling the pipeline: same arguments, same output, with `seen` added to it, a dictionary for each
     image (score, threshold, flagged, and what was done). The first step is the pipeline's own and is not computed
     again; an image that is not flagged comes out bit for bit as without the guard. `threshold` is the summary of a
-    detection, refused under other conditions than its own, or a number for noise_norm; `mitigation` is any method of
+    detection, refused under other conditions than its own, or a number for noise_norm in `units` of eps or x0, needed
+    where the noise schedule begins at pure noise; "1.5:x0" says both. `mitigation` is any method of
     `mnemoscope.mitigate`, with its parameters. Raises `UsageError` for a pipeline that draws from anything but text.
     """
 
@@ -30,6 +32,7 @@ class Guard:
         pipe: DiffusionPipeline,
         *,
         threshold: int | float | str | Path,
+        units: Units | None = None,
         mitigation: registry.Name = "embedding_descent",
         **parameters: Any,
     ) -> None:
@@ -37,7 +40,7 @@ class Guard:
         name, takes = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
         if self.model.family.unguided or not {"prompt", "prompt_embeds"} <= set(takes) or "image" in takes:
             raise UsageError(f"Guard needs a pipeline that draws from text alone, with guidance; {name} is not one.")
-        self.pipe, self.gate, self.found = pipe, Gate.of(threshold), registry.stopping(mitigation)
+        self.pipe, self.gate, self.found = pipe, Gate.of(threshold, units), registry.stopping(mitigation)
         self.given = registry.checked(self.found, registry.with_score(self.found, parameters))
         self.seen: list[dict[str, Any]] = []
 

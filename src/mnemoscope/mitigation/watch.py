@@ -115,6 +115,7 @@ class Watch:
         null = rows(given, slice(0, count)) if self.guided else None
         negative = null is not None and not same(null, model.null(1, x_t.shape[1:]))
         self.sampler = Sampler(model, asked["num_inference_steps"], model.pipe.guidance_scale, False, ())
+        self.sampler.retime(**{k: asked[k] for k in ("timesteps", "sigmas") if asked.get(k) is not None})
         seeds = [zlib.crc32(row.cpu().float().numpy().tobytes()) for row in x_t]
         own = rows(given, slice(count * self.guided, None))
         self.start = Start(self.sampler, self._prompts(count), seeds, x_t, own, null if negative else None)

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.amounts import Amount, aimed
 from mnemoscope.methods.descent import descend
 from mnemoscope.model.cond import rows
 from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.words import content
-from mnemoscope.registry import Score, mitigation, scoring
+from mnemoscope.registry import Score, mitigation
 
 Tokens = Literal["content", "content+eos", "all-but-bos"]
 
@@ -26,7 +27,7 @@ def embedding_descent(
     start: Start,
     *,
     score: Score = "noise_norm",
-    target: int | float | None = None,
+    target: int | float | str | Amount | None = None,
     lr: float = 0.05,
     iterations: int = 30,
     tokens: Tokens = "all-but-bos",
@@ -38,7 +39,8 @@ def embedding_descent(
     """Moves each image's prompt embedding down a score's gradient by AdamW until the score is at most the target.
 
     Every image has an embedding and a target of its own, tested before the first update and after each one, so that
-    the embedding used is a tested one; without a target all `iterations` are made. Once the mean L2 shift of the
+    the embedding used is a tested one; without a target all `iterations` are made. A target needs the unit of the push,
+    "40:x0", where the noise schedule begins at pure noise. Once the mean L2 shift of the
     tokens exceeds `epsilon`, that shift makes half of the loss. `target_step` is the sampling step that the score is
     taken at, and `tokens` are those that may move. `compat="wen"` descends the joint norm over a prompt's images on
     one embedding, tests before updates only, and has AdamW's weight decay of 0.01, which moves the first token too.
@@ -54,7 +56,8 @@ def embedding_descent(
     wen = compat == "wen"
     own = torch.arange(len(start), device=start.x_t.device)
     first, group = distinct(start.cond[key]) if wen else (own, own)
-    look = _Look(start, scoring(score), target_step, group, joint=wen)
+    function, limit = aimed(score, target, start.model)
+    look = _Look(start, function, target_step, group, joint=wen)
     begun = start.cond[key].detach().float()[first]
     scale = None if start.model.family.has_ends else _size(begun)  # then the shift is what moves, in units of it
 
@@ -64,7 +67,7 @@ def embedding_descent(
     moved, history = descend(
         begun if scale is None else torch.zeros_like(begun),
         lambda x, going: look(whole(x, going), going),
-        target=target,
+        target=limit,
         lr=lr,
         iterations=iterations,
         weight_decay=weight_decay if weight_decay is not None else 0.01 if wen else 0.0,

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
@@ -23,7 +23,8 @@ def guidance_schedule(
     """Samples with the guidance scale `before` at first, and with the sampling's own from a transition point on.
 
     `static`: the point is the first step whose timestep is at most `tau`. `dynamic`: it is, for each image by itself,
-    the step at which ||eps_cond - eps_uncond|| has passed its first local minimum, and `tau` at the latest. A negative
+    the step at which ||eps_cond - eps_uncond|| has passed its first local minimum, and `tau` at the latest; where the
+    noise schedule begins at pure noise it is that of the network's own velocity, ||v_cond - v_uncond||. A negative
     `before` is opposite guidance, away from the prompt; the paper has 0 there, its code 1. Raises `UsageError` where
     the sampling has no guidance to switch.
     """
@@ -32,6 +33,13 @@ def guidance_schedule(
         given = family.unguided or family.distilled or f"the guidance scale is {start.solver.guidance_scale}"
         raise UsageError(f"guidance_schedule switches guidance, and there is none ({given}); use a scale above 1.")
     start.each_step(_Schedule(start, mode == "dynamic", tau, before))
+
+
+def _pull(step: Step) -> Float[Tensor, "B C h w"]:
+    """What the text changes in the direction that the solver goes."""
+    if step.model.units == "x0":
+        return step.push / step.sigma
+    return step.eps_cond - step.eps_uncond
 
 
 class _Schedule:
@@ -45,7 +53,7 @@ class _Schedule:
     def __call__(self, step: Step) -> None:
         now = torch.full_like(self.on, float(step.t) <= self.tau)
         if self.dynamic:
-            self.pushes = [*self.pushes[-2:], (step.eps_cond - step.eps_uncond).flatten(1).norm(dim=1).cpu()]
+            self.pushes = [*self.pushes[-2:], _pull(step).flatten(1).norm(dim=1).cpu()]
             now |= past_minimum(self.pushes)
         for i in (now & ~self.on).nonzero()[:, 0].tolist():
             self.seen[i]["guidance_schedule"] = {"guided_from": float(step.t)}

@@ -1,18 +1,20 @@
 """Han et al. and SAIL: begin from noise at which the prompt pulls less."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.amounts import Amount, aimed
 from mnemoscope.methods.descent import descend
 from mnemoscope.model.cond import rows
+from mnemoscope.model.solvers import first_image
 from mnemoscope.model.start import Start
 from mnemoscope.model.step import Step
-from mnemoscope.registry import Score, mitigation, scoring
+from mnemoscope.registry import Score, mitigation
 
 Variant = Literal["per_sample", "batch_wise", "sail", "sail_released"]
 SD_LATENT = 16384  # elements of Stable Diffusion 1's latents, which the published `rho` belongs to
@@ -28,7 +30,7 @@ def noise_descent(
     *,
     variant: Variant = "per_sample",
     score: Score = "noise_norm",
-    target: int | float | None = None,
+    target: int | float | str | Amount | None = None,
     lr: int | float = 0.05,
     iterations: int = 50,
     weight_decay: int | float = 0.01,
@@ -44,8 +46,10 @@ def noise_descent(
     `sail` descends ||s(x + s/||s||) - s(x)||^2 + alpha ||x||^2, s the difference of the two scores (its equation), and
     `sail_released` ||D(x + d)|| + alpha ||x|| with D = eps_cond - eps_uncond and d the direction of D at the first
     noise (its code). `batch_wise` needs no gradient: `updates` times, x becomes x - gamma (D(x + rho D/||D||) - D(x)),
-    `rho` being in units of the noise of a Stable Diffusion 1 latent. With `tau`, guidance is off while t > tau.
-    Raises `UsageError` for a model without an unconditional branch.
+    `rho` being in units of the noise of a Stable Diffusion 1 latent. With `tau`, guidance is off while t > tau. At pure
+    noise no push depends on the noise: there all look at the first later step of the plain sampling, which the noise
+    reaches by its share of x_t, D is x0_cond - x0_uncond, and a target needs its unit, "40:x0". Raises `UsageError` for
+    a model without an unconditional branch.
     """
     if iterations < 1 or updates < 1 or lr <= 0:
         given = f"iterations={iterations}, updates={updates} and lr={lr}"
@@ -55,10 +59,14 @@ def noise_descent(
     else:
         look = _Look(start)
         objectives = {"sail": _sail, "sail_released": _sail_released}
-        value = objectives[variant](look, alpha) if variant in objectives else _scored(look, scoring(score))
+        if variant in objectives:  # with targets of their own
+            value, limit = objectives[variant](look, alpha), _plain(target)
+        else:
+            function, limit = aimed(score, target, start.model)
+            value = _scored(look, function)
         decay = weight_decay if variant == "per_sample" else 0.0
         begun = start.x_t.detach().float()
-        noise, history = descend(begun, value, target=target, lr=lr, iterations=iterations, weight_decay=decay)
+        noise, history = descend(begun, value, target=limit, lr=lr, iterations=iterations, weight_decay=decay)
         start.change(x_t=noise.to(start.x_t.dtype), known=look.last)
         for seen, values in zip(start.seen, history, strict=True):
             seen["noise_descent"] = {"objective": values}
@@ -67,19 +75,35 @@ def noise_descent(
 
 
 class _Look:
-    """Steps at other noise; keeps the last predictions of each image at its own place."""
+    """Steps at other noise; keeps the last predictions of each image at its own place, if they are the first step's."""
 
     def __init__(self, start: Start) -> None:
-        self.start = start
+        self.start, levels = start, start.solver.levels
         self.last: tuple[Tensor, Tensor] | None = None
+        self.index = first_image(levels, start.model.prediction_type)
+        self.x_t, self.t = start.state(self.index)
+        self.share = levels[self.index].sigma / levels[0].sigma if self.index else 1.0
 
     def __call__(self, x: Float[Tensor, "N C h w"], going: Int[Tensor, " N"], keep: bool = True) -> Step:
         start = self.start
-        step = start.observe(x.to(start.x_t.dtype), rows(start.cond, going), samples=going)
-        if keep:
+        if self.index:
+            x = self.x_t[going].float() + self.share * (x - start.x_t[going].float())
+        x_t, cond = x.to(start.x_t.dtype), rows(start.cond, going)
+        step = start.observe(x_t, cond, self.t, self.index, samples=going)
+        if keep and not self.index:
             self.last = self.last or (torch.empty_like(start.x_t), torch.empty_like(start.x_t))
             self.last[0][going], self.last[1][going] = step.native_cond.detach(), step.native_uncond.detach()
         return step
+
+    def plain(self) -> Step:
+        """The step looked at, as it is before any noise is changed."""
+        if not self.index:
+            return self.start.first
+        return self(self.start.x_t.float(), torch.arange(len(self.start), device=self.x_t.device), keep=False)
+
+
+def _plain(target: Any) -> float | None:
+    return None if target is None else Amount.of(target, "target").value
 
 
 def _scored(look: _Look, score: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -87,7 +111,7 @@ def _scored(look: _Look, score: Callable[..., Tensor]) -> Callable[[Tensor, Tens
 
 
 def _push(step: Step) -> Float[Tensor, "N C h w"]:
-    return step.eps_cond - step.eps_uncond
+    return step.pushed()
 
 
 def _unit(push: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
@@ -106,7 +130,7 @@ def _sail(look: _Look, alpha: int | float) -> Callable[[Tensor, Tensor], Tensor]
 
 def _sail_released(look: _Look, alpha: int | float) -> Callable[[Tensor, Tensor], Tensor]:
     with torch.no_grad():
-        direction = _unit(_push(look.start.first))
+        direction = _unit(_push(look.plain()))
 
     def value(x: Tensor, going: Tensor) -> Tensor:
         there = look(x + direction[going], going, keep=False)
@@ -127,4 +151,4 @@ def _batch_wise(start: Start, gamma: int | float, rho: float, updates: int) -> N
 
 def _unguided_above(step: Step, tau: int | float) -> None:
     if float(step.t) > tau:
-        step.eps = step.eps_uncond
+        step.native = step.native_uncond

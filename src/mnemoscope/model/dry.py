@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.schedule import copied
+from mnemoscope.model.solvers import copied
 
 
 class Recorded(NamedTuple):

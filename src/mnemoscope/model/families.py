@@ -12,7 +12,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.inversion import encoded_texts, spelt
-from mnemoscope.model.schedule import copied
+from mnemoscope.model.solvers import copied
 from mnemoscope.model.spans import Token
 from mnemoscope.model.weights.size import latent_size, pixels_per_latent
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
 from mnemoscope.model.weights.folders import read_folder, read_hub
 from mnemoscope.model.weights.heard import heard
@@ -22,14 +22,6 @@ from mnemoscope.model.weights.paths import on_the_hub, refuse_absent
 from mnemoscope.model.weights.single_file import read_single_file
 from mnemoscope.model.weights.size import make_own, own_size, parse_size
 
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "pndm": "PNDMScheduler",
-    "unipc": "UniPCMultistepScheduler",
-}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 BUNDLED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # folders of the package by their short names
 
@@ -83,7 +75,7 @@ def open_model(
         added = [add_embedding(pipe, Path(file)) for file in _listed(embedding)]
         merged = [done for each in _listed(lora) for done in merge_lora(pipe, *parse_lora(each))]
         if scheduler != "own":
-            pipe.register_modules(scheduler=_scheduler(scheduler, pipe.scheduler.config))
+            pipe.register_modules(scheduler=swapped(scheduler, pipe.scheduler))
         parts |= {name: done for name, done in (("embeddings", added), ("loras", merged)) if done}
         drawn = _drawn_at(pipe, asked, _trained_at(merged) or marked, said)
     return Opened(pipe.to(place), drawn, parts, tuple(said))
@@ -191,11 +183,3 @@ def _trained_at(merged: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
     if len(sizes) > 1:
         raise UsageError(f"The LoRAs were trained at {' and '.join(sizes)}; choose by --size.")
     return parse_size(sizes[0]) if sizes else None
-
-
-def _scheduler(name: str, config: Any) -> Any:
-    if name not in SCHEDULERS:
-        raise UsageError(f"There is no scheduler '{name}'; use own, {', '.join(SCHEDULERS)}.")
-    forced = {"clip_sample": False} if name in ("ddim", "ddpm") and "clip_sample" not in config else {}
-    forced |= {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in config else {}
-    return getattr(diffusers, SCHEDULERS[name]).from_config(config, **forced)

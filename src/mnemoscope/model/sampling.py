@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model import schedule
+from mnemoscope.model import schedule, solvers
 from mnemoscope.model.cond import Cond, concatenate
+from mnemoscope.model.solvers import scaled
 from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.step import Step, refuse_null_branch
 
@@ -38,7 +39,7 @@ class Sampler:
         shape: Sequence[int] | None = None,
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
-        self.num_inference_steps, self.graph = num_inference_steps, False
+        self.num_inference_steps, self.graph, self.timing = num_inference_steps, False, dict[str, Any]()
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
@@ -46,7 +47,15 @@ class Sampler:
             raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
         self.scheduler = model.family.solver(num_inference_steps, shape or model.latent_shape)
         self.timesteps: Tensor = self.scheduler.timesteps
-        self.levels: Sequence[schedule.Level] = schedule.levels(self.scheduler)
+        self.levels: Sequence[schedule.Level] = solvers.levels(self.scheduler)
+        if self.levels[0].alpha == 0 and model.prediction_type == "epsilon":
+            raise UsageError("The sampling begins at pure noise, and of predicted noise no image follows there.")
+
+    def retime(self, **timing: Any) -> None:
+        """Take the `timesteps` or `sigmas` that a pipeline's caller gave in the place of the solver's own."""
+        if timing:
+            self.scheduler.set_timesteps(device=self.model.device, **timing)
+            self.timing, self.timesteps, self.levels = timing, self.scheduler.timesteps, solvers.levels(self.scheduler)
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
         """The steps in order; no gradient is recorded unless `graph` is set."""
@@ -115,9 +124,9 @@ class Sampler:
         """x_t and t of a later step, sampled plainly from the start as it stands; raises `UsageError` past the last."""
         if index >= len(self.timesteps):
             raise UsageError(f"Step {index} was asked for, and the solver takes {len(self.timesteps)}, counted from 0.")
-        plain = Sampler(
-            self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond, (), start.x_t.shape[1:]
-        )
+        about = (self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond)
+        plain = Sampler(*about, (), start.x_t.shape[1:])
+        plain.retime(**self.timing)
         unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
         x = start.x_t / unit.to(start.x_t)
         extra = self._extra([torch.Generator().manual_seed(s) for s in start.seeds])
@@ -219,8 +228,3 @@ class Sampler:
         """The same conditioning, with embeddings that gradients are taken with respect to."""
         wanted = (*self.model.family.texts, *self.model.family.pooled)
         return {k: v.detach().requires_grad_() if k in wanted else v for k, v in cond.items()}
-
-
-def scaled(scheduler: Any, x: Tensor, t: Tensor) -> Tensor:
-    """The network's input for a solver's state; the state itself for solvers that do not scale it."""
-    return scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x

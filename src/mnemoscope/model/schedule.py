@@ -2,10 +2,9 @@
 
 `prediction_type` is diffusers' word: "epsilon", "v_prediction" (v = alpha eps - sigma x_0), "sample" (x_0) or
 "flow_prediction" (v = eps - x_0, with alpha + sigma = 1). Noise levels of a sampling come from its solver's own table,
-by the step's index (`levels`); those of any other time from the training schedule (`alpha_sigma`).
+by the step's index (`mnemoscope.model.solvers`); those of any other time from the training schedule (`alpha_sigma`).
 """
 
-import copy
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +23,6 @@ SOLVERS = {  # whose noise levels are known, and whose samplings were compared w
     "LMSDiscrete FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM".split()
 }
 PURE_NOISE = 2**-10  # alpha up to which x_t holds nothing of the image; solvers put 2^-12 in the place of 0
-ROUNDING = 1e-4  # of a solver's float32 table against the training schedule
 
 Units = Literal["eps", "x0"]
 
@@ -51,12 +49,13 @@ def prediction_type(scheduler: Any) -> str:
     return kind
 
 
-def units(scheduler: Any) -> Units:
+def units(scheduler: Any, kind: str | None = None) -> Units:
     """Unit of the text's push: "x0" for flows and where training begins at pure noise, "eps" for all others.
 
     At pure noise the push in the predicted noise is zero whatever the prompt, unless the network predicts the noise.
+    `kind` is what it predicts, where that is not as its scheduler says.
     """
-    kind = prediction_type(scheduler)
+    kind = kind or prediction_type(scheduler)
     if kind == "epsilon":
         return "eps"
     return "x0" if kind == "flow_prediction" or _zero_snr(scheduler) else "eps"
@@ -66,20 +65,13 @@ def _is_flow_match(scheduler: Any) -> bool:
     return any(c.__name__.startswith("FlowMatch") for c in type(scheduler).__mro__)
 
 
-def _is_flow(scheduler: Any) -> bool:
+def is_flow(scheduler: Any) -> bool:
     """Whether alpha + sigma = 1, not the sum of their squares."""
     return _is_flow_match(scheduler) or bool(scheduler.config.get("use_flow_sigmas"))
 
 
 def _zero_snr(scheduler: Any) -> bool:
     return bool(scheduler.config.get("rescale_betas_zero_snr")) or float(scheduler.alphas_cumprod[-1]) == 0
-
-
-def copied(scheduler: Any) -> Any:
-    """A solver to step without touching the original; a `step` that was put on that instance stays with it."""
-    other = copy.deepcopy(scheduler)
-    vars(other).pop("step", None)  # it would step the original
-    return other
 
 
 def stable_diffusion(prediction_type: str = "epsilon") -> DDIMScheduler:
@@ -99,60 +91,29 @@ def alpha_sigma(scheduler: Any, t: Tensor | float) -> Level:
     """Scales (alpha, sigma) of the clean image and of the noise at a time of the training schedule.
 
     alpha is sqrt(alpha_bar) for diffusion models. Timesteps between two training steps (some solvers have them) are
-    interpolated in sigma / alpha, as solvers do. For a step of a sampling take `levels`: solvers have tables of their
-    own. Raises `UsageError` for a time outside the schedule.
+    interpolated in sigma / alpha, as solvers do. For a step of a sampling take `solvers.levels`: solvers have tables
+    of their own. Raises `UsageError` for a time outside the schedule.
     """
     t = float(t)
     if scheduler.config.get("timestep_type") == "continuous":
-        return _of_ratio(math.exp(4 * t))  # the time that such a network is given is log(sigma / alpha) / 4
+        return of_ratio(math.exp(4 * t))  # the time that such a network is given is log(sigma / alpha) / 4
     most = scheduler.config.num_train_timesteps
     if not 0 <= t <= most:
         raise UsageError(f"There is no noise level at timestep {t:g}: the model's timesteps go from 0 to {most}.")
-    if _is_flow(scheduler):
+    if is_flow(scheduler):
         return Level(1 - t / most, t / most)
     alpha_bar = scheduler.alphas_cumprod.double()
     low = min(int(t), len(alpha_bar) - 1)
     high = min(low + 1, len(alpha_bar) - 1)
     ratios = ((1 - alpha_bar[[low, high]]) / alpha_bar[[low, high]]).sqrt()
     ratio = ratios[0] if t == low else torch.lerp(ratios[0], ratios[1], t - low)  # infinite where nothing is left
-    return _of_ratio(ratio.item())
+    return of_ratio(ratio.item())
 
 
-def _of_ratio(ratio: float) -> Level:
+def of_ratio(ratio: float) -> Level:
     """The level of a sigma / alpha, where the squares of both add up to one."""
     q = torch.tensor(ratio, dtype=torch.float64)
     return Level((1 + q**2).rsqrt().item(), (1 + q**-2).rsqrt().item())
-
-
-def levels(scheduler: Any) -> list[Level]:
-    """Scales of image and noise in the network's input at each step of a solver whose timesteps are set.
-
-    They are the solver's own; where its float32 table agrees with the training schedule but for rounding, they are the
-    schedule's, in float64.
-    """
-    return [_level(scheduler, index, float(t)) for index, t in enumerate(scheduler.timesteps)]
-
-
-def _level(scheduler: Any, index: int, t: float) -> Level:
-    if getattr(scheduler, "sigmas", None) is None:  # DDIM and its like look their timestep up
-        return alpha_sigma(scheduler, t)
-    sigma = _table(scheduler, index)
-    if _is_flow(scheduler):
-        return Level(1 - sigma, sigma)
-    own, trained = _of_ratio(sigma), alpha_sigma(scheduler, t)
-    near = math.isclose(own.alpha, trained.alpha, rel_tol=ROUNDING) and math.isclose(
-        own.sigma, trained.sigma, rel_tol=ROUNDING
-    )
-    return trained if near else own
-
-
-def _table(scheduler: Any, index: int) -> float:
-    """The solver's sigma at a step; KDPM2 evaluates every second step between two of its sigmas."""
-    between = getattr(scheduler, "sigmas_interpol", None)
-    if between is None or index % 2 == 0:
-        return float(scheduler.sigmas[index])
-    ancestral = hasattr(scheduler, "sigmas_up")
-    return float(between[index - 1 if ancestral else index])
 
 
 def to_eps(

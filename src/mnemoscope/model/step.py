@@ -108,13 +108,19 @@ class Step:
     @property
     def pure_noise(self) -> bool:
         """Whether x_t holds nothing of the image, so that the predicted noise is x_t itself, whatever the prompt."""
-        return self.alpha <= schedule.PURE_NOISE and self.model.prediction_type != "epsilon"
+        return self.model.prediction_type != "epsilon" and self.alpha <= schedule.PURE_NOISE
 
     def require_image(self, name: str) -> None:
         """Raise `UsageError` at pure noise, for a method that is undefined there."""
         if self.pure_noise:
             later = "a later one, as by steps=[1]"
             raise UsageError(f"{name} is undefined at step {self.index}, where x_t is pure noise; look at {later}.")
+
+    @property
+    def x0_cond(self) -> Float[Tensor, "B C h w"]:
+        """Clean latents predicted for the prompt, in float32."""
+        native, x_t = self.native_cond.float(), self.x_t.float()
+        return schedule.to_x0(native, x_t, self.alpha, self.sigma, self.model.prediction_type)
 
     @property
     def x0_hat(self) -> Float[Tensor, "B C h w"]:

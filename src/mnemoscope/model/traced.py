@@ -17,7 +17,7 @@ from mnemoscope.model.cond import Cond, concatenate, rows
 from mnemoscope.model.dry import Recorded, dry_run
 from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS, Row
-from mnemoscope.model.schedule import copied
+from mnemoscope.model.solvers import copied
 from mnemoscope.model.spans import Token, tokens_of
 
 NESTED = "added_cond_kwargs"

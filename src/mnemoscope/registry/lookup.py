@@ -96,8 +96,12 @@ def scoring(score: Score) -> Callable[..., Any]:
     return get("score", score).function if isinstance(score, str) else score
 
 
+def about(function: Callable[..., Any]) -> Method | None:
+    """The method that a function is, some of its parameters given or not; None for any other function."""
+    return getattr(function.func if isinstance(function, partial) else function, OWNER, None)
+
+
 def usual_steps(score: Score) -> Any:
     """The steps that a score looks at unless it is told; the first one for a function that is no registered score."""
-    function = scoring(score)
-    about = getattr(function.func if isinstance(function, partial) else function, OWNER, None)
-    return 1 if about is None else about.steps
+    found = about(scoring(score))
+    return 1 if found is None else found.steps

@@ -22,6 +22,7 @@ class Method:
     cost: str
     over_seeds: str = "mean"  # how the values of a prompt's seeds become the prompt's: "mean" or "max"
     steps: Any = 1  # which steps a score looks at unless it is told
+    units: bool = False  # whether its values are in the unit of the text's push, eps or x0
     needs: tuple[str, ...] = ()  # what a measure's comparison must have
     gives: Gives = "tokens"  # what an explanation has a value for
     strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
@@ -55,17 +56,18 @@ def method(kind: str, *, paper: str, cost: str, **about: Any) -> Callable[[F], F
     return register
 
 
-def score(*, paper: str, cost: str, steps: Any = 1) -> Callable[[F], F]:
+def score(*, paper: str, cost: str, steps: Any = 1, units: bool = False) -> Callable[[F], F]:
     """Register a score: `(step) -> Float["B"]`, differentiable, higher = more memorized.
 
-    `steps` says which steps of a sampling it looks at by default, as in `mnemoscope.detect`.
+    `steps` says which steps of a sampling it looks at by default, as in `mnemoscope.detect`; `units` whether its values
+    are in the unit of the text's push.
     """
-    return method("score", paper=paper, cost=cost, steps=steps)
+    return method("score", paper=paper, cost=cost, steps=steps, units=units)
 
 
-def detector(*, paper: str, cost: str, over_seeds: str = "mean") -> Callable[[F], F]:
+def detector(*, paper: str, cost: str, over_seeds: str = "mean", units: bool = False) -> Callable[[F], F]:
     """Register a detector that needs more than single steps: `(trajectory) -> Float["B"]`."""
-    return method("detect", paper=paper, cost=cost, over_seeds=over_seeds)
+    return method("detect", paper=paper, cost=cost, over_seeds=over_seeds, units=units)
 
 
 def explainer(*, paper: str, cost: str, gives: Gives = "tokens") -> Callable[[F], F]:

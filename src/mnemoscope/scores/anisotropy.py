@@ -14,7 +14,7 @@ from mnemoscope.registry import score
 PUBLISHED_STEPS = 50
 
 
-@score(paper="arXiv:2601.20642, section 4", cost="2 pairs of evaluations")
+@score(paper="arXiv:2601.20642, section 4", cost="2 pairs of evaluations", units=True)
 def anisotropy(
     step: Step,
     *,

@@ -40,8 +40,10 @@ def flipd(
     random probes, the same for every sample, or "exact" with one for each latent element. `derivative="central"` takes
     differences of h times sigma in place of the exact forward mode. `compat="layer6"` leaves D out, and takes guided
     eps at x_t and the trace of guidance_scale (eps_cond - eps_uncond) by one Gaussian probe, as the released code does;
-    only `derivative` and `h` count then. Raises `UsageError` where the branch asked for does not exist.
+    only `derivative` and `h` count then. Raises `UsageError` where the branch asked for does not exist and at
+    pure noise.
     """
+    step.require_image("flipd")
     if compat == "layer6":
         return _released(step, derivative, h)
 

@@ -20,8 +20,10 @@ def sharpness(
     s = -eps / sigma is the score and H its Jacobian, so that one Hessian-vector product is all it takes. From 0
     upwards, in latent units to the power of -6; values compare only within one model, resolution and timestep.
     `derivative="central"` takes differences of h times sigma in place of the exact forward mode. `compat="sail"` does
-    not square the norm, as the released code does. Raises `UsageError` for models without an unconditional branch.
+    not square the norm, as the released code does. Raises `UsageError` for models without an unconditional branch, and
+    at pure noise, where nothing curves.
     """
+    step.require_image("sharpness")
 
     def push(x: Float[Tensor, "N C h w"], samples: Int[Tensor, " N"]) -> Float[Tensor, "N C h w"]:
         x = x.to(step.x_t.dtype)

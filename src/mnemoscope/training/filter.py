@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mnemoscope.model.schedule import Units
 from mnemoscope.training.options import Form
 
 GROUPS = ("memorized", "base")
@@ -21,15 +22,21 @@ def text_push(
     kind: str,
     *,
     form: Form = "joint",
+    units: Units = "eps",
 ) -> Float[Tensor, " B"]:
-    """Size of what the text changes in the predicted noise, ||eps_cond - eps_null||_2, in eps units; no gradient.
+    """Size of what the text changes in the predicted noise, ||eps_cond - eps_null||_2; no gradient.
 
-    Over all elements of a sample's latents for "joint", which grows with the root of their number, and by root mean
-    square for "element". The predictions are the network's own and are converted, as for the score `noise_norm`.
+    In units of x0 it is that of the predicted clean image, for models whose noise schedule begins at pure noise. Over
+    all elements of a sample's latents for "joint", which grows with the root of their number, and by root mean square
+    for "element". The predictions are the network's own and are converted, as for the score `noise_norm`.
     """
-    to_eps = {"epsilon": torch.ones_like(alpha), "sample": alpha / sigma}.get(kind, alpha)
+    one = torch.ones_like(alpha)
+    if units == "eps":
+        factor = {"epsilon": one, "sample": alpha / sigma}.get(kind, alpha)
+    else:
+        factor = {"epsilon": sigma / alpha, "sample": one}.get(kind, sigma)
     difference = (native_cond.detach().float() - native_null.detach().float()).flatten(1)
-    norms = to_eps * difference.norm(dim=1)
+    norms = factor * difference.norm(dim=1)
     return norms if form == "joint" else norms / difference.shape[1] ** 0.5
 
 

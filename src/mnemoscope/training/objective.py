@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.methods.amounts import Amount
 from mnemoscope.model.cond import Cond
+from mnemoscope.model.schedule import units
 from mnemoscope.training.embedding_noise import mixed, noisy
 from mnemoscope.training.filter import Tally, below, text_push
 from mnemoscope.training.noise import Draws, noised, trained_prediction
@@ -69,8 +71,11 @@ def loss(
     if options.hard_threshold is not None and null is not None:
         with torch.no_grad():
             unprompted = predict(pair.x_t.to(x_0.dtype), pair.t, null)
-        norms = text_push(native, unprompted, pair.alpha, pair.sigma, kind, form=options.threshold_form)
-        kept = below(norms, options.hard_threshold)
+        form, given = options.threshold_form, options.threshold_units
+        limit = Amount.of(options.hard_threshold, "--hard-threshold", given)
+        unit = limit.settled(units(scheduler, kind), "--hard-threshold", "--threshold-units x0").units or "eps"
+        norms = text_push(native, unprompted, pair.alpha, pair.sigma, kind, form=form, units=unit)
+        kept = below(norms, limit.value)
     return Objective(per_sample.where(kept, 0).mean(), per_sample.detach(), kept, norms)
 
 

@@ -42,9 +42,14 @@ class ObjectiveOptions:
         None, "Leave samples out whose text changes the prediction by this or more.", OBJECTIVE, above=0
     )
     threshold_form: Form = option("joint", "joint, or element for a size-free threshold.", OBJECTIVE)
+    threshold_units: str | None = option(
+        None, "eps or x0: what the threshold is in, if the model is not in eps.", OBJECTIVE
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        if self.threshold_units is not None:
+            require_known("threshold_units", self.threshold_units, ("eps", "x0"))
         if self.prediction_type is not None:
             from mnemoscope.model.schedule import PREDICTION_TYPES
 
