@@ -1,5 +1,6 @@
-"""A pipeline whose memorization is known exactly: the optimal denoiser of a data set, dressed as Stable Diffusion.
+"""Pipelines whose memorization is known exactly: the optimal denoiser of a data set, dressed as Stable Diffusion.
 
+One data set under three noise processes: Stable Diffusion's own, one of zero terminal SNR, and a flow.
 The prompt "memorized i" owns image i, "ordinary i" names a broad Gaussian, and no prompt names the mixture of all; the
 network is the closed-form optimum of that data set, so that detection, mitigation and measurement have known answers.
 Text encoder and tokenizer are a real CLIP text model of no layers and a real CLIP tokenizer of whole words.
@@ -10,10 +11,10 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers import ModelMixin, StableDiffusionPipeline
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, ModelMixin, StableDiffusionPipeline
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from mnemoscope.model import schedule
 from mnemoscope.model.denoiser import Denoiser
 
+Process = Literal["vp", "zero-snr", "flow"]
 SIZE, WIDTH, CONTEXT = 16, 32, 16
 MEMORIZED, ORDINARY = 4, 8
 SPREAD = 0.5  # standard deviation of ordinary images around grey
@@ -47,9 +49,13 @@ class PlantedUNet(ModelMixin, ConfigMixin):
         sample_size: int = SIZE,
         cross_attention_dim: int = WIDTH,
         time_cond_proj_dim: int | None = None,
+        process: Process = "vp",
     ) -> None:
         super().__init__()
-        self.register_buffer("alphas_cumprod", schedule.stable_diffusion().alphas_cumprod)
+        solver = _solver(process)
+        self.kind = schedule.prediction_type(solver)
+        if process != "flow":
+            self.register_buffer("alphas_cumprod", solver.alphas_cumprod)
         self.register_buffer("images", images())
         self.register_buffer("word_keys", torch.zeros(MEMORIZED + 1, WIDTH))  # "memorized", then the numbers
         self.scale = nn.Parameter(torch.ones(()))
@@ -57,10 +63,18 @@ class PlantedUNet(ModelMixin, ConfigMixin):
     def forward(
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, return_dict: bool = True, **unused: Any
     ) -> tuple[Tensor] | SimpleNamespace:
-        alpha_bar = self.alphas_cumprod[timestep.long().cpu()].reshape(-1, 1, 1, 1)
-        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        eps = (sample - alpha * self.posterior_mean(sample, alpha, sigma, encoder_hidden_states)) / sigma
-        return SimpleNamespace(sample=self.scale * eps) if return_dict else (self.scale * eps,)
+        alpha, sigma = self._level(timestep.reshape(-1, 1, 1, 1))
+        x_0 = self.posterior_mean(sample, alpha, sigma, encoder_hidden_states)
+        eps = (sample - alpha * x_0) / sigma
+        found = self.scale * schedule.target(x_0, eps, alpha, sigma, self.kind)
+        return SimpleNamespace(sample=found) if return_dict else (found,)
+
+    def _level(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kind == "flow_prediction":
+            sigma = t.float() / 1000
+            return 1 - sigma, sigma
+        alpha_bar = self.alphas_cumprod[t.long().cpu()]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def prior(self, hidden: Tensor) -> Float[Tensor, "B N"]:
         """Weight of each memorized image in the data that a text names; the rest is the ordinary Gaussian's."""
@@ -151,10 +165,32 @@ def planted_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return model
 
 
-def pipeline() -> StableDiffusionPipeline:
-    """The planted model as a Stable Diffusion pipeline."""
+class PlantedFlowScheduler(FlowMatchEulerDiscreteScheduler):
+    """A flow's solver with what a pipeline for diffusion models asks of its own."""
+
+    init_noise_sigma = 1.0
+
+    def scale_model_input(self, sample: Tensor, timestep: object = None) -> Tensor:
+        return sample
+
+
+def _solver(process: Process) -> Any:
+    if process == "flow":
+        return PlantedFlowScheduler()
+    if process == "vp":
+        return schedule.stable_diffusion()
+    own = schedule.stable_diffusion("v_prediction").config
+    return DDIMScheduler.from_config(own, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+
+
+def pipeline(process: Process = "vp") -> StableDiffusionPipeline:
+    """The planted model as a Stable Diffusion pipeline.
+
+    "vp" predicts the noise under Stable Diffusion's schedule, "zero-snr" velocities under that schedule rescaled to end
+    in pure noise, "flow" the velocities of a flow.
+    """
     tokenizer = word_tokenizer(WORDS)
-    text_encoder, unet = planted_text_encoder(tokenizer), PlantedUNet()
+    text_encoder, unet = planted_text_encoder(tokenizer), PlantedUNet(process=process)
     with torch.no_grad():
         for row, word in enumerate(("memorized", *(str(i) for i in range(MEMORIZED)))):
             said = text_encoder(tokenizer(word, return_tensors="pt").input_ids)[0][0, 1]
@@ -165,16 +201,16 @@ def pipeline() -> StableDiffusionPipeline:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=schedule.stable_diffusion(),
+        scheduler=_solver(process),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
 
 
-def model() -> Denoiser:
+def model(process: Process = "vp") -> Denoiser:
     """The planted model as a denoiser."""
-    return Denoiser(pipeline(), source="planted")
+    return Denoiser(pipeline(process), source="planted")
 
 
 def prompts(memorized: bool) -> list[str]:

@@ -47,8 +47,8 @@ def noise_descent(
     `sail_released` ||D(x + d)|| + alpha ||x|| with D = eps_cond - eps_uncond and d the direction of D at the first
     noise (its code). `batch_wise` needs no gradient: `updates` times, x becomes x - gamma (D(x + rho D/||D||) - D(x)),
     `rho` being in units of the noise of a Stable Diffusion 1 latent. With `tau`, guidance is off while t > tau. At pure
-    noise no push depends on the noise: there all look at the first later step of the plain sampling, which the noise
-    reaches by its share of x_t, D is x0_cond - x0_uncond, and a target needs its unit, "40:x0". Raises `UsageError` for
+    noise no push depends on the noise: there all look at the first later noise level, with the image that is predicted
+    for no prompt, D is x0_cond - x0_uncond, and a target needs its unit, "40:x0". Raises `UsageError` for
     a model without an unconditional branch.
     """
     if iterations < 1 or updates < 1 or lr <= 0:
@@ -81,13 +81,18 @@ class _Look:
         self.start, levels = start, start.solver.levels
         self.last: tuple[Tensor, Tensor] | None = None
         self.index = first_image(levels, start.model.prediction_type)
-        self.x_t, self.t = start.state(self.index)
-        self.share = levels[self.index].sigma / levels[0].sigma if self.index else 1.0
+        self.t, level = start.solver.timesteps[self.index], levels[self.index]
+        if (
+            self.index
+        ):  # where the sampling without a prompt would be: at pure noise its image is the same for all noise
+            with torch.no_grad():
+                self.mean = level.alpha * (start.first.x0_cond - start.first.push)
+        self.sigma = level.sigma
 
     def __call__(self, x: Float[Tensor, "N C h w"], going: Int[Tensor, " N"], keep: bool = True) -> Step:
         start = self.start
         if self.index:
-            x = self.x_t[going].float() + self.share * (x - start.x_t[going].float())
+            x = self.mean[going] + self.sigma * x
         x_t, cond = x.to(start.x_t.dtype), rows(start.cond, going)
         step = start.observe(x_t, cond, self.t, self.index, samples=going)
         if keep and not self.index:
@@ -99,7 +104,8 @@ class _Look:
         """The step looked at, as it is before any noise is changed."""
         if not self.index:
             return self.start.first
-        return self(self.start.x_t.float(), torch.arange(len(self.start), device=self.x_t.device), keep=False)
+        x = self.start.x_t.float()
+        return self(x, torch.arange(len(x), device=x.device), keep=False)
 
 
 def _plain(target: Any) -> float | None:
@@ -115,7 +121,8 @@ def _push(step: Step) -> Float[Tensor, "N C h w"]:
 
 
 def _unit(push: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
-    return push / push.flatten(1).norm(dim=1)[:, None, None, None]
+    tiny = torch.finfo(push.dtype).tiny  # no push has no direction
+    return push / push.flatten(1).norm(dim=1).clamp_min(tiny)[:, None, None, None]
 
 
 def _sail(look: _Look, alpha: int | float) -> Callable[[Tensor, Tensor], Tensor]:

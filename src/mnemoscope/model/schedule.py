@@ -176,7 +176,7 @@ def to_push(difference: Float[Tensor, "*shape"], alpha: float, sigma: float, kin
 
 
 def target(
-    x_0: Float[Tensor, "*shape"], eps: Float[Tensor, "*shape"], alpha: float, sigma: float, kind: str
+    x_0: Float[Tensor, "*shape"], eps: Float[Tensor, "*shape"], alpha: Any, sigma: Any, kind: str
 ) -> Float[Tensor, "*shape"]:
     """What a network should predict at x_t = alpha x_0 + sigma eps."""
     if kind == "v_prediction":
