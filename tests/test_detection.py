@@ -470,7 +470,7 @@ def test_a_failed_negative_is_counted_and_left_out_of_the_calibration(planted: D
     ("options", "said"),
     [
         ({"method": "nosie_norm"}, "There is no detect method 'nosie_norm'; available: .*noise_norm"),
-        ({"params": {"step": 1}}, "has no parameter 'step'; it takes: p, steps"),
+        ({"params": {"step": 1}}, "has no parameter 'step'; it takes: p, units, steps"),
         ({"params": {"method": "random"}}, "has no parameter 'method'"),
         ({"method": "random", "params": {"steps": 2}}, "chooses its steps itself"),
     ],

@@ -1,5 +1,6 @@
 """Guard: the user's own pipeline, touched only where its first step passes a threshold."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import mnemoscope as mn
 import tiny
 from mnemoscope import features, planted
 from mnemoscope.detection.run import Detection, run_detection
+from mnemoscope.model import schedule
 from mnemoscope.model.start import Start
 from mnemoscope.prompts.prompt import as_prompts
 
@@ -229,7 +231,10 @@ def test_a_threshold_over_several_seeds_needs_as_many_images(pipe, calibrated: P
 REFUSED = {
     "class-conditional": (lambda: mn.Guard(tiny.class_conditional(), threshold=1), "draws from text alone"),
     "distilled": (lambda: mn.Guard(tiny.distilled(), threshold=1), "draws from text alone, with guidance"),
-    "no number": (lambda: mn.Guard(tiny.stable_diffusion(), threshold=float("nan")), "^The threshold is nan"),
+    "no number": (
+        lambda: mn.Guard(tiny.stable_diffusion(), threshold=float("nan")),
+        "^The threshold was .nan.; give a number",
+    ),
     "no file": (lambda: mn.Guard(tiny.stable_diffusion(), threshold="nowhere.json"), "^nowhere.json is not a readable"),
     "no method": (
         lambda: mn.Guard(tiny.stable_diffusion(), threshold=1, mitigation="hope"),
@@ -267,3 +272,51 @@ def test_verbatim_replication_of_the_bundled_model_falls_below_ten_percent(bundl
     assert [s["flagged"] for s in out.seen] == [True] * 8 + [False] * 4
     assert ((features.pixels(out.images[:8]) * own).sum(1) >= 0.8).mean() < 0.1
     assert all(np.array_equal(a, b) for a, b in zip(arrays(out.images[8:]), arrays(before[8:]), strict=True))
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler", "dpm++"])
+@pytest.mark.parametrize("mitigation", ["embedding_descent"])
+def test_a_later_target_step_samples_with_a_solver_of_its_own(solver, mitigation) -> None:
+    pipe = tiny.stable_diffusion(scheduler=solver)
+    asked = {"num_inference_steps": 4, "output_type": "latent"}
+    guard = mn.Guard(pipe, threshold=0, mitigation=mitigation, target=0, iterations=2, target_step=2)
+    out = guard("a cat", generator=tiny.generators([3]), **asked)
+    assert len(out.seen[0][mitigation]["score"]) == 3 and out.images.isfinite().all()
+    model = mn.Denoiser(pipe)
+    with mn.mitigate(model, mitigation, target=0, iterations=2, target_step=2) as log:
+        ours = mn.Trajectory(model, "a cat", 3, num_inference_steps=4).all()[-1].x_prev
+    assert log[0][mitigation]["score"] == pytest.approx(out.seen[0][mitigation]["score"], rel=1e-3)
+    torch.testing.assert_close(ours, out.images, rtol=1e-3, atol=1e-3)
+    assert "step" not in vars(pipe.scheduler)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler"])
+def test_a_step_that_the_caller_put_on_the_solver_is_called_and_stays(solver) -> None:
+    pipe, seen = tiny.stable_diffusion(scheduler=solver), []
+    own = pipe.scheduler.step
+
+    def step(*args, **kwargs):
+        seen.append(1)
+        return own(*args, **kwargs)
+
+    pipe.scheduler.step = step
+    guard = mn.Guard(pipe, threshold=0, target=0, iterations=1, target_step=1)
+    guard("a cat", num_inference_steps=3, output_type="latent")
+    assert vars(pipe.scheduler)["step"] is step and len(seen) == 3
+    mn.Denoiser(pipe).generate(["a cat"], [0], num_inference_steps=2)
+    assert len(seen) == 3
+
+
+def test_noise_levels_are_those_of_the_callers_own_timesteps() -> None:
+    pipe = tiny.stable_diffusion("v_prediction")
+    times, found = [900, 500, 100], []
+    guard = mn.Guard(pipe, threshold=0, mitigation="guidance_schedule", tau=400)
+    change = guard.found.function
+
+    def spy(start, **given):
+        found.extend(start.solver.levels)
+        change(start, **given)
+
+    guard.found = dataclasses.replace(guard.found, function=spy)
+    guard("a cat", timesteps=times, output_type="latent")
+    assert found == [schedule.alpha_sigma(pipe.scheduler, t) for t in times]

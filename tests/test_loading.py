@@ -19,7 +19,8 @@ from transformers import CLIPConfig, CLIPImageProcessorPil
 import tiny
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.model.loading import SCHEDULERS, load, pick_device, pick_dtype
+from mnemoscope.model.loading import load, pick_device, pick_dtype
+from mnemoscope.model.solvers import SCHEDULERS
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated

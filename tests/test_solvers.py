@@ -9,6 +9,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.schedule import SOLVERS
+from mnemoscope.model.solvers import SCHEDULERS, swapped
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
@@ -121,3 +122,36 @@ def test_a_solver_whose_levels_are_not_known_is_refused(name):
     pipe.scheduler = getattr(diffusers, f"{name}Scheduler")()
     with pytest.raises(UsageError, match=f"^{name}Scheduler is not supported: its noise levels are not known; use a"):
         Denoiser(pipe)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_swapped_solver_has_what_the_model_was_trained_with_or_is_refused(name):
+    own = solver("DDIM", {"clip_sample": False, **V, **ZERO})
+    if name == "pndm":
+        with pytest.raises(UsageError, match="^PNDMScheduler cannot have this model's noise schedule; use --scheduler"):
+            swapped(name, own)
+        return
+    made = swapped(name, own)
+    for key in ("rescale_betas_zero_snr", "timestep_spacing", "prediction_type", "beta_schedule"):
+        assert made.config[key] == own.config[key]
+    made.set_timesteps(10)
+    assert float(made.timesteps[0]) == 999 and schedule.units(made) == "x0"
+    unset = swapped(name, solver("DDIM", {"clip_sample": False}))  # a usual value of the model's solver, said nowhere
+    assert unset.config.timestep_spacing == "leading"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("FlowMatchEulerDiscrete", {}), ("EulerDiscrete", {"timestep_type": "continuous", **V}), ("UniPCMultistep", FLOW)],
+)
+def test_a_solver_of_other_times_cannot_be_swapped(name, options):
+    with pytest.raises(UsageError, match=f"^DDIMScheduler does not know the times of {name}Scheduler; use --scheduler"):
+        swapped("ddim", solver(name, options))
+
+
+def test_the_score_of_a_continuous_euler_is_of_its_own_noise_level():
+    model = model_with(*("EulerDiscrete", CASES["EulerDiscrete"][-1]))
+    step = next(model.steps(["a cat"], [5], num_inference_steps=4))
+    assert step.sigma / step.alpha == pytest.approx(80, rel=1e-4)
+    (push,) = ((step.native_cond - step.native_uncond).flatten(1).norm(dim=1) / (80**2 + 1) ** 0.5).tolist()
+    assert (step.eps_cond - step.eps_uncond).flatten(1).norm(dim=1).item() == pytest.approx(push, rel=1e-2)
