@@ -233,7 +233,7 @@ REFUSED = {
     "distilled": (lambda: mn.Guard(tiny.distilled(), threshold=1), "draws from text alone, with guidance"),
     "no number": (
         lambda: mn.Guard(tiny.stable_diffusion(), threshold=float("nan")),
-        "^The threshold was .nan.; give a number",
+        "^The threshold was .nan.",
     ),
     "no file": (lambda: mn.Guard(tiny.stable_diffusion(), threshold="nowhere.json"), "^nowhere.json is not a readable"),
     "no method": (
@@ -308,7 +308,7 @@ def test_a_step_that_the_caller_put_on_the_solver_is_called_and_stays(solver) ->
 
 
 def test_noise_levels_are_those_of_the_callers_own_timesteps() -> None:
-    pipe = tiny.stable_diffusion("v_prediction")
+    pipe = tiny.stable_diffusion("v_prediction", "dpm++")  # DDIM takes none
     times, found = [900, 500, 100], []
     guard = mn.Guard(pipe, threshold=0, mitigation="guidance_schedule", tau=400)
     change = guard.found.function
@@ -319,4 +319,4 @@ def test_noise_levels_are_those_of_the_callers_own_timesteps() -> None:
 
     guard.found = dataclasses.replace(guard.found, function=spy)
     guard("a cat", timesteps=times, output_type="latent")
-    assert found == [schedule.alpha_sigma(pipe.scheduler, t) for t in times]
+    assert found == [pytest.approx(schedule.alpha_sigma(pipe.scheduler, float(t)), rel=1e-4) for t in times]
