@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mnemoscope.cli.settings_file import is_pairs, merged
+from mnemoscope.run.yaml_values import yaml_value
 
 GIVEN = ("COMMANDLINE", "DEFAULT_MAP", "ENVIRONMENT")
 HOW = ("Run", "Watching")  # the subjects whose options change no row: they may differ when a run goes on
@@ -112,4 +111,4 @@ def _plain(value: Any) -> Any:
 
 def _mapping(pairs: Iterable[str]) -> dict[str, Any]:
     split = (pair.partition("=") for pair in pairs)
-    return {name.strip(): yaml.safe_load(value) for name, _, value in split}
+    return {name.strip(): yaml_value(value, name) for name, _, value in split}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from mnemoscope.cli.asking import Asked
 from mnemoscope.errors import UsageError
+from mnemoscope.run.yaml_values import yaml_value
 
 
 def try_all(asked: Asked, out: Path) -> list[dict[str, Any]]:
@@ -40,8 +40,8 @@ def values_of(text: str) -> tuple[str, list[Any]]:
     """The name and the values of `NAME=A,B`, each value read as YAML; raises `UsageError` for fewer than one."""
     name, equals, listed = text.partition("=")
     try:
-        values = yaml.safe_load(f"[{listed}]")
-    except yaml.YAMLError:
+        values = yaml_value(f"[{listed}]", "--sweep")
+    except UsageError:
         values = None
     if not equals or not name.strip() or not values:
         raise UsageError(f"--sweep '{text}' names no values; write NAME=A,B, for instance seeds=1,4.")
