@@ -61,7 +61,7 @@ def test_every_field_is_an_option_with_the_same_default() -> None:
                 assert option.default == field.default, field.name
             assert option.multiple == str(field.type).startswith("tuple"), field.name
     names = {field.name for kind in KINDS for field in dataclasses.fields(kind)}
-    assert set(OPTIONS) - names - set(COMMON) == {"model", "out", "unet", "overwrite"}
+    assert set(OPTIONS) - names - set(COMMON) == {"model", "out", "unet", "text_encoder", "variant", "overwrite"}
 
 
 EVERY = """

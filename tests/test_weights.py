@@ -153,6 +153,8 @@ def test_warnings_of_the_libraries_are_kept_and_not_printed(capfd: pytest.Captur
         logging.getLogger("transformers.modeling_utils").warning("other")
         logging.getLogger("transformers.modeling_utils").warning("other")
         logging.getLogger("transformers.modeling_utils").info("small talk")
+        about = "`CLIPImageProcessor` requires torchvision (not installed); falling back to `CLIPImageProcessorPil`"
+        logging.getLogger("transformers.utils").warning(about)
     assert said == ["one\ntwo lines", "other"]
     assert in_one_line(said) == "one two lines (and 1 more, in the run's record)"
     assert in_one_line(["x" * 500]) == "x" * 240 and in_one_line([]) == ""

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from rich.progress import Progress
 
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.model.weights.size import make_own
+from mnemoscope.model.weights.size import make_own, pixels_per_latent
 from mnemoscope.run.run import Run, read_json, read_rows
 from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.data.batches import Batches
@@ -55,7 +55,7 @@ def train(
     options, objective, folder = options or TrainOptions(), objective or ObjectiveOptions(), Path(out)
     elsewhere = checkpoint_path(options.resume)
     with accelerated(options, folder) as accelerator:
-        if hasattr(pipe, "unet"):
+        if hasattr(pipe, "unet") and not data.resolution % pixels_per_latent(pipe):  # which is refused further on
             make_own(pipe, (data.resolution, data.resolution))  # what is trained at a size draws at it, and is saved so
         model = Denoiser(pipe.to(accelerator.device), source).describe() | {"warnings": list(warnings)}
         nets = Networks(pipe, options, objective)

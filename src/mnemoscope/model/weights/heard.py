@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 LIBRARIES = ("diffusers", "transformers", "peft")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+ASIDE = re.compile(  # said at import of what draws nothing, and of an empty list of modules
+    r"requires torchvision \(not installed\); falling back to|should be kept in float32: \[\]"
+)
 LONGEST = 4000  # characters of one warning that are kept
 
 
@@ -40,9 +43,9 @@ def heard(said: list[str]) -> Iterator[None]:
 
 
 def keep(said: list[str], text: str) -> None:
-    """Add a warning without its colours, if it is not there yet."""
+    """Add a warning without its colours, if it is not there yet and concerns the model."""
     plain = COLOUR.sub("", text).strip()[:LONGEST]
-    if plain and plain not in said:
+    if plain and plain not in said and not ASIDE.search(plain):
         said.append(plain)
 
 
