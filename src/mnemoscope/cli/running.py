@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,11 @@ def printing(*, quiet: bool, as_json: bool) -> Iterator[list[Any]]:
     if not quiet and not as_json:
         yield result
         return
+    from mnemoscope.run.progress import hushed
+
     elsewhere = io.StringIO() if quiet else sys.stderr
     try:
-        with redirect_stdout(elsewhere):
+        with redirect_stdout(elsewhere), hushed() if quiet else nullcontext():
             yield result
     except typer.Exit:
         _print_json(result if as_json else [])

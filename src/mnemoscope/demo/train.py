@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,6 +24,7 @@ from mnemoscope.demo import architecture, captions
 from mnemoscope.demo.ground_truth import write_prompts, write_references
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 from mnemoscope.model import schedule
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.writing import write_whole
 
 CAPTION_DROPOUT = 0.1

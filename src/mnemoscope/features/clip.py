@@ -15,7 +15,7 @@ from mnemoscope.features.geometry import Geometry, normalised
 from mnemoscope.features.identity import Identity
 from mnemoscope.features.pretrained import first_line, folder_of, load
 from mnemoscope.features.torch_networks import evaluated
-from mnemoscope.model.loading import pick_device
+from mnemoscope.model.device import pick_device
 
 BYTES = 256  # a CLIP tokenizer knows at least these
 HINT = "give the folder or hub id of a CLIPModel with its tokenizer and image processor"

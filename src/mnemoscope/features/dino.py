@@ -14,7 +14,7 @@ from mnemoscope.features.geometry import IMAGENET, Geometry, normalised
 from mnemoscope.features.identity import Identity
 from mnemoscope.features.pretrained import folder_of, load
 from mnemoscope.features.torch_networks import evaluated
-from mnemoscope.model.loading import pick_device
+from mnemoscope.model.device import pick_device
 
 CROP = 224
 PRESETS = ["dino-cls", "dino-patch"]

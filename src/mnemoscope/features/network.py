@@ -14,7 +14,7 @@ from mnemoscope.features.descriptors import Descriptor, chosen, side_by_side
 from mnemoscope.features.geometry import IMAGENET, Geometry, Statistics, normalised, squashed_in_float
 from mnemoscope.features.identity import Identity, weights_of
 from mnemoscope.features.torch_networks import dimension_of, evaluated, load_script
-from mnemoscope.model.loading import pick_device
+from mnemoscope.model.device import pick_device
 
 LEVELS = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))  # 0 to 255
 SIGNED = ((128 / 255, 128 / 255, 128 / 255), (128 / 255, 128 / 255, 128 / 255))  # (x - 128) / 128

@@ -83,7 +83,7 @@ class Official(Descriptor):
 
     def __init__(self, preset: str, file: Path, device: str) -> None:
         from mnemoscope.features.torch_networks import dimension_of, load_script
-        from mnemoscope.model.loading import pick_device
+        from mnemoscope.model.device import pick_device
 
         self.device = pick_device(device)
         self.network = load_script(file, self.device)

@@ -1,6 +1,5 @@
 """Prompts in batches, rows out: what every command over many prompts does."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.content import content_hash as content_hash
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 
@@ -106,11 +106,6 @@ def batch_size(model: Denoiser, asked: int | str) -> int:
 def per_batch(room: int, samples: int) -> int:
     """How many prompts of so many samples each are computed together: one at least, whatever its number of samples."""
     return max(1, room // samples)
-
-
-def content_hash(ids: Iterable[str]) -> str:
-    """What a list of prompts is recognised by when its run is resumed."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
 def in_order(rows: Sequence[Row], ids: Iterable[str]) -> list[Row]:

@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
-from mnemoscope.job.batching import content_hash
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
 from mnemoscope.measuring.sides import Listed, Sides, Sources, compared, listed
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.content import content_hash
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import whole
 

@@ -1,6 +1,6 @@
 """The two sides of a comparison, read and embedded: generated images, references, and what helps to judge them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
-from rich.progress import track
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Cache, Descriptor, comparable
 from mnemoscope.features.alignment import Aligner
-from mnemoscope.features.dino import Dino
 from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
 from mnemoscope.measuring.multiplicity import read_multiplicity
 from mnemoscope.pictures import Picture, open_source
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.progress import Progress
 from mnemoscope.search.shards import Index
 
 BLOCK = 4096  # vectors at a time
@@ -174,16 +173,21 @@ def _all(cache: Cache, pictures: Sequence[Picture], what: str) -> Float[np.ndarr
     return vectors
 
 
-def _shown(pictures: Sequence[Picture], what: str) -> Iterable[Picture]:
+def _shown(pictures: Sequence[Picture], what: str) -> Iterator[Picture]:
     """The pictures under a progress bar."""
-    return track(pictures, what, transient=True)
+    with Progress() as bar:
+        yield from bar.track(pictures, description=what)
 
 
 def _tokens(
     descriptor: Descriptor, vectors: Float[np.ndarray, "N D"], corpus: Corpus
 ) -> tuple[Float[np.ndarray, "N T E"], Float[np.ndarray, "M T E"]] | None:
     """Patch tokens of both sides, for a descriptor whose vectors hold them."""
-    if not isinstance(descriptor, Dino) or descriptor.identity.preset != "dino-patch":
+    if descriptor.identity.preset != "dino-patch":
+        return None
+    from mnemoscope.features.dino import Dino  # only now, as it brings torch
+
+    if not isinstance(descriptor, Dino):
         return None
     return descriptor.split(vectors), descriptor.split(np.concatenate(list(corpus.blocks())))
 

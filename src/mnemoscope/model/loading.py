@@ -12,6 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.device import pick_device as pick_device
 from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
 from mnemoscope.model.weights.folders import read_folder, read_hub
@@ -83,19 +84,6 @@ def open_model(
 
 def _listed(value: Paths) -> list[str | Path]:
     return [] if value is None else [value] if isinstance(value, str | Path) else list(value)
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" is the first accelerator or else the CPU."""
-    if device == "auto":
-        kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return torch.device(next((k for k, there in kinds.items() if there), "cpu"))
-    try:
-        there = torch.zeros(1, device=device)
-        there.cpu()  # the device "meta" holds no numbers
-        return there.device
-    except (RuntimeError, AssertionError) as e:
-        raise UsageError(f"Device '{device}' is not to be had here; use auto or cpu.") from e
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import content_hash, in_order
@@ -15,6 +14,7 @@ from mnemoscope.rewriting.offline import Rewriter
 from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, read_rows
 

@@ -23,23 +23,36 @@ def option(default: Any, text: str, panel: str | None = None, *flags: str, **lim
 def check(options: Any) -> None:
     """Raises `UsageError` for the first field of a dataclass of options whose value it cannot have.
 
-    None is a value that was not given; of several values each is looked at. The values of a `Literal` are those known.
+    None is a value that was not given; of several values each is looked at. The values of a `Literal` are those known,
+    and numbers are finite.
     """
-    hints = get_type_hints(type(options))
-    for each in fields(options):
+    check_given(type(options), {each.name: getattr(options, each.name) for each in fields(options)})
+
+
+def check_given(kind: type, given: Mapping[str, Any]) -> None:
+    """The same for values by name, of which those that are no fields of the dataclass are left out."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
         limits = dict(each.metadata.get("limits", {}))
         if choices := [c for part in _parts(hints[each.name]) if get_origin(part) is Literal for c in get_args(part)]:
             limits.setdefault("known", choices)
-        value = getattr(options, each.name)
+        value = given.get(each.name)
         for one in value if isinstance(value, tuple) else (value,):
-            if one is not None and limits:
-                _check_one("--" + each.name.replace("_", "-"), one, limits, may_lack=each.default is None)
+            if one is not None:
+                _check_one(named(each.name), one, limits, may_lack=each.default is None)
+
+
+def named(field: str) -> str:
+    """What an option is called on the command line."""
+    return "--" + field.replace("_", "-")
 
 
 def _check_one(name: str, value: Any, limits: Mapping[str, Any], *, may_lack: bool) -> None:
     if "known" in limits:
         if value not in limits["known"]:
             raise UsageError(f"{name} {value} is not known; give {either(limits['known'])}.")
+        return
+    if not isinstance(value, int | float):
         return
     fits = {
         "least": lambda low: value >= low,
@@ -71,18 +84,4 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 def require_known(name: str, value: str, known: Iterable[Any]) -> None:
     """Raises `UsageError` unless a field has one of the known values."""
-    _check_one("--" + name.replace("_", "-"), value, {"known": list(known)}, may_lack=False)
-
-
-def require_positive(options: Any, names: Iterable[str]) -> None:
-    """Raises `UsageError` unless each of these fields is None or above 0."""
-    for name in names:
-        if (value := getattr(options, name)) is not None:
-            _check_one("--" + name.replace("_", "-"), value, {"above": 0}, may_lack=False)
-
-
-def require_not_negative(options: Any, names: Iterable[str]) -> None:
-    """Raises `UsageError` unless each of these fields is None, or 0 or more."""
-    for name in names:
-        if (value := getattr(options, name)) is not None:
-            _check_one("--" + name.replace("_", "-"), value, {"least": 0}, may_lack=False)
+    _check_one(named(name), value, {"known": list(known)}, may_lack=False)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
-from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.environment import environment
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import differing, read_json, write_json
 from mnemoscope.run.writing import clean, is_partial
 from mnemoscope.search.metadata import record_of

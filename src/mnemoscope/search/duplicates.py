@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
-from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import write_json
 from mnemoscope.run.writing import clean, write_whole
 from mnemoscope.search.shards import Index

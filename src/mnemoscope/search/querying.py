@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
-from rich.progress import Progress
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import write_whole

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
-from rich.progress import Progress
 
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.weights.size import make_own, pixels_per_latent
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run, read_json, read_rows
 from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.data.batches import Batches

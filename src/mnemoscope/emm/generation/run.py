@@ -8,7 +8,6 @@ from typing import Any
 
 from jaxtyping import Int, UInt8
 from numpy import ndarray
-from rich.progress import Progress
 
 from mnemoscope.emm.data.images import picture
 from mnemoscope.emm.generation.drawing import NetworkImages
@@ -18,6 +17,7 @@ from mnemoscope.emm.sampling.options import Sampling, asked_seeds, written
 from mnemoscope.emm.training.sources import Weights, fingerprint
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run
 from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.run.writing import whole

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
-from rich.progress import Progress
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.generation.run import save
@@ -20,6 +19,7 @@ from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.sampling.options import Sampling, written
 from mnemoscope.errors import UsageError
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run
 from mnemoscope.search.ray_runner import map_shards
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.ratio.generated_sets import Generated
@@ -18,6 +17,7 @@ from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, References
 from mnemoscope.emm.ratio.summary import Control, highest, summarize
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run
 from mnemoscope.run.threads import computing_with, recorded_threads
 

@@ -1,29 +1,22 @@
 """How images are drawn, and from which seeds, as a command is given it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.options import check, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = {
-    "solver": ("euler", "heun"),
-    "discretization": ("vp", "ve", "iddpm", "edm"),
-    "schedule": ("vp", "ve", "linear"),
-    "scaling": ("vp", "none"),
-}
 CHURN = {"s_churn": "S_churn", "s_min": "S_min", "s_max": "S_max", "s_noise": "S_noise"}
 MOST = 10_000_000  # seeds of a run
 GENERAL = ("solver", "discretization", "schedule", "scaling", "alpha")  # options that only the general sampler has
 
 
-def _of(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text, "panel": "Sampling"})
+PANEL = "Sampling"
 
 
 @dataclass(frozen=True)
@@ -33,29 +26,24 @@ class Sampling:
     Raises `UsageError` for a solver, discretization, schedule or scaling that there is not.
     """
 
-    num_inference_steps: int = _of(18, "Sampling steps from noise to image.")
-    sigma_min: int | float | None = _of(None, "Lowest noise level.")
-    sigma_max: int | float | None = _of(None, "Highest noise level.")
-    rho: int | float = _of(7, "Order of the root after which edm levels are even.")
-    solver: str | None = _of(None, "euler or heun.")
-    discretization: str | None = _of(None, "Noise levels: vp, ve, iddpm or edm.")
-    schedule: str | None = _of(None, "Noise level over time: vp, ve or linear.")
-    scaling: str | None = _of(None, "vp or none.")
-    alpha: int | float | None = _of(None, "Share of a step before its second evaluation.")
-    s_churn: int | float = _of(0, "Noise added in all steps together; 0 for none.")
-    s_min: int | float = _of(0, "Lowest noise level to which noise is added.")
-    s_max: int | float | None = _of(None, "Highest noise level to which noise is added.")
-    s_noise: int | float = _of(1, "What the added noise is multiplied by.")
+    num_inference_steps: int = option(18, "Sampling steps from noise to image.", PANEL, least=1)
+    sigma_min: int | float | None = option(None, "Lowest noise level.", PANEL)
+    sigma_max: int | float | None = option(None, "Highest noise level.", PANEL)
+    rho: int | float = option(7, "Order of the root after which edm levels are even.", PANEL)
+    solver: str | None = option(None, "euler or heun.", PANEL, known=("euler", "heun"))
+    discretization: str | None = option(
+        None, "Noise levels: vp, ve, iddpm or edm.", PANEL, known=("vp", "ve", "iddpm", "edm")
+    )
+    schedule: str | None = option(None, "Noise level over time: vp, ve or linear.", PANEL, known=("vp", "ve", "linear"))
+    scaling: str | None = option(None, "vp or none.", PANEL, known=("vp", "none"))
+    alpha: int | float | None = option(None, "Share of a step before its second evaluation.", PANEL)
+    s_churn: int | float = option(0, "Noise added in all steps together; 0 for none.", PANEL, least=0)
+    s_min: int | float = option(0, "Lowest noise level to which noise is added.", PANEL)
+    s_max: int | float | None = option(None, "Highest noise level to which noise is added.", PANEL)
+    s_noise: int | float = option(1, "What the added noise is multiplied by.", PANEL)
 
     def __post_init__(self) -> None:
-        for name, known in KINDS.items():
-            if (value := getattr(self, name)) is not None and value not in known:
-                raise UsageError(f"--{name} {value} is not known; give {' or '.join(known)}.")
-        for name, value in asdict(self).items():
-            if isinstance(value, float) and not isfinite(value):
-                raise UsageError(f"--{name.replace('_', '-')} {value} is no number; give one.")
-        if self.num_inference_steps < 1 or self.s_churn < 0:
-            raise UsageError("Sampling needs at least 1 of --num-inference-steps and an --s-churn of 0 or more.")
+        check(self)
 
     def sampler(self) -> "Callable[..., Tensor]":
         """The sampler with these options."""

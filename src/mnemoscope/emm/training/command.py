@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.options import SetOptions, SubsetOptions
@@ -12,6 +12,7 @@ from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.planning import plan
 from mnemoscope.errors import UsageError
+from mnemoscope.run.options import check_given
 from mnemoscope.run.settings import one_of
 from mnemoscope.training.options import chosen
 
@@ -47,7 +48,7 @@ class Asked:
                 base.pop(other, None)
         made = {**base, **own, "source": own["data"], "augmentation": bool(own.get("augment"))}
         for kind in (SetOptions, NetworkOptions):
-            _require_known(kind, made)
+            check_given(kind, made)
         size, seed = own.get("subset_size"), own.get("subset_seed", 0)
         return cls(chosen(SetOptions, made), size, seed, chosen(NetworkOptions, made), chosen(EmmTrainOptions, made))
 
@@ -75,15 +76,8 @@ def parsed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     for option in (each for each in fields(kind) if each.metadata.get("commas") and each.name in own):
         listed = numbers(f"--{option.name}", own[option.name])
         own[option.name] = listed[0] if option.name == "classes" and len(listed) == 1 else listed
-    _require_known(kind, own)
+    check_given(kind, own)
     return own
-
-
-def _require_known(kind: type, given: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for a value that is none of those a field of the options takes."""
-    for name, hint in get_type_hints(kind).items():
-        if get_origin(hint) is Literal and name in given:
-            one_of(f"--{name.replace('_', '-')}", given[name], get_args(hint))
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from rich.progress import Progress
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.writers import write_images
@@ -26,6 +25,7 @@ from mnemoscope.emm.training.stepping import Training
 from mnemoscope.emm.training.transfer import transfer
 from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
 from mnemoscope.errors import UsageError
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run, read_json
 from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.training.checkpoints import Checkpoints

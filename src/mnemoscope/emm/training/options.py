@@ -1,11 +1,11 @@
 """What a training from scratch is asked for: budget, optimizer, averages, snapshots and their scores, early stops."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
-from mnemoscope.run.options import require_known, require_not_negative, require_positive
+from mnemoscope.run.options import check, option
 from mnemoscope.training.options import PRECISIONS
 
 STEPS = 3000
@@ -13,20 +13,10 @@ OPTIMIZERS = ("adam", "sgd")
 ORDERS = ("shuffle", "fixed", "replacement")
 SPACINGS = ("linear", "log")
 KEPT = ("all", "best")
-POSITIVE = (
-    *("steps", "epochs", "batch_size", "accumulation", "learning_rate", "adam_epsilon", "snapshots", "threshold"),
-    *("inference_steps", "score_batch", "checkpoint_every", "patience", "ema_half_life"),
-)
-NOT_NEGATIVE = ("ramp_up", "ramp_up_epochs", "weight_decay", "samples", "sample_seed", "seed")
-SHARES = ("momentum", "adam_beta1", "adam_beta2", "augment", "flat_from", "stop_at")
 LATER = ("ema_half_life", "transfer")  # options that trainings of an earlier version do not have, None for these
 TRAINING, SCORING, RUNNING = "Training", "Snapshots and scores", "Run"
 # what may differ from one session of a training to the next: it changes no weight and no row
 FREE = ("accumulation", "score_batch", "checkpoint_every", "device", "trackers", "project")
-
-
-def _of(default: Any, panel: str, text: str) -> Any:
-    return field(default=default, metadata={"help": text, "panel": panel})
 
 
 @dataclass(frozen=True)
@@ -40,56 +30,51 @@ class EmmTrainOptions:
     first weights come from; averages then have no ramp-up.
     """
 
-    steps: int | None = _of(None, TRAINING, "Updates of the weights.")
-    epochs: int | float | None = _of(None, TRAINING, "Epochs, in place of steps.")
-    batch_size: int = _of(64, TRAINING, "Images of one update, over all processes.")
-    learning_rate: int | float = _of(1e-3, TRAINING, "Of the weights.")
-    ramp_up: int = _of(200, TRAINING, "Updates in which the learning rate rises from 0.")
-    ramp_up_epochs: int | float | None = _of(None, TRAINING, "The same in epochs.")
-    optimizer: str = _of("adam", TRAINING, "adam or sgd.")
-    adam_beta1: int | float = _of(0.9, TRAINING, "Decay of the mean gradient.")
-    adam_beta2: int | float = _of(0.999, TRAINING, "Decay of the mean squared gradient.")
-    adam_epsilon: int | float = _of(1e-8, TRAINING, "Added to the divisor.")
-    momentum: int | float = _of(0.9, TRAINING, "Of sgd.")
-    weight_decay: int | float = _of(0, TRAINING, "Times the weights, added to the gradient.")
-    ema: tuple[str, ...] = _of(
-        ("0.999",), TRAINING, "Average of the weights: mode1, mode2, mode3 or a decay; repeat it."
+    steps: int | None = option(None, "Updates of the weights.", TRAINING, above=0)
+    epochs: int | float | None = option(None, "Epochs, in place of steps.", TRAINING, above=0)
+    batch_size: int = option(64, "Images of one update, over all processes.", TRAINING, above=0)
+    learning_rate: int | float = option(1e-3, "Of the weights.", TRAINING, above=0)
+    ramp_up: int = option(200, "Updates in which the learning rate rises from 0.", TRAINING, least=0)
+    ramp_up_epochs: int | float | None = option(None, "The same in epochs.", TRAINING, least=0)
+    optimizer: str = option("adam", "adam or sgd.", TRAINING, known=OPTIMIZERS)
+    adam_beta1: int | float = option(0.9, "Decay of the mean gradient.", TRAINING, least=0, most=1)
+    adam_beta2: int | float = option(0.999, "Decay of the mean squared gradient.", TRAINING, least=0, most=1)
+    adam_epsilon: int | float = option(1e-8, "Added to the divisor.", TRAINING, above=0)
+    momentum: int | float = option(0.9, "Of sgd.", TRAINING, least=0, most=1)
+    weight_decay: int | float = option(0, "Times the weights, added to the gradient.", TRAINING, least=0)
+    ema: tuple[str, ...] = option(
+        ("0.999",), "Average of the weights: mode1, mode2, mode3 or a decay; repeat it.", TRAINING
     )
-    ema_half_life: int | None = _of(None, TRAINING, "Half-life of averages in images, of a set of 50,000; 500,000.")
-    transfer: str | None = _of(None, TRAINING, "Begin with the weights of a run of emm train or a .safetensors file.")
-    order: str = _of("shuffle", TRAINING, "shuffle, fixed or replacement.")
-    x_flip: bool = _of(False, TRAINING, "Mirror half of the views.")
-    augment: int | float = _of(0, TRAINING, "Probability of changes that the network is told of.")
-    snapshots: int = _of(4, SCORING, "Snapshots in the whole training.")
-    spacing: str = _of("linear", SCORING, "linear or log.")
-    snapshot_at: tuple[int | float, ...] = _of((), SCORING, "A share of the budget; repeat it.")
-    keep: str = _of("all", SCORING, "Snapshots that stay: all, or best.")
-    samples: int = _of(500, SCORING, "Images drawn of each snapshot and average; 0 for none.")
-    sample_seed: int = _of(0, SCORING, "Seed of the first image.")
-    inference_steps: int = _of(18, SCORING, "Sampling steps.")
-    threshold: int | float = _of(1 / 3, SCORING, "Nearest over second distance below which it is a copy.")
-    stop_at: int | float | None = _of(None, SCORING, "Stop when the ratio is surely as high.")
-    patience: int | None = _of(None, SCORING, "Stop when it has not risen for so many snapshots.")
-    flat_from: int | float = _of(0.05, SCORING, "The ratio from which not rising counts.")
-    accumulation: int = _of(1, RUNNING, "Passes of a process in one update.")
-    score_batch: int = _of(256, RUNNING, "Images drawn at a time.")
-    mixed_precision: str = _of("no", RUNNING, "no, fp16 or bf16.")
-    tf32: bool = _of(False, RUNNING, "TF32 on an NVIDIA GPU.")
-    checkpoint_every: int = _of(1000, RUNNING, "Steps from checkpoint to checkpoint.")
-    seed: int = _of(0, RUNNING, "Of all that is drawn at random.")
-    device: str = _of("auto", RUNNING, "auto, cpu, cuda, cuda:1, mps.")
-    trackers: tuple[str, ...] = _of((), RUNNING, "tensorboard, wandb, trackio ...; repeat it.")
-    project: str = _of("mnemoscope", RUNNING, "Name of the project in the trackers.")
+    ema_half_life: int | None = option(
+        None, "Half-life of averages in images, of a set of 50,000; 500,000.", TRAINING, above=0
+    )
+    transfer: str | None = option(None, "Begin with the weights of a run of emm train or a file.", TRAINING)
+    order: str = option("shuffle", "shuffle, fixed or replacement.", TRAINING, known=ORDERS)
+    x_flip: bool = option(False, "Mirror half of the views.", TRAINING)
+    augment: int | float = option(0, "Probability of changes that the network is told of.", TRAINING, least=0, most=1)
+    snapshots: int = option(4, "Snapshots in the whole training.", SCORING, above=0)
+    spacing: str = option("linear", "linear or log.", SCORING, known=SPACINGS)
+    snapshot_at: tuple[int | float, ...] = option((), "A share of the budget; repeat it.", SCORING)
+    keep: str = option("all", "Snapshots that stay: all, or best.", SCORING, known=KEPT)
+    samples: int = option(500, "Images drawn of each snapshot and average; 0 for none.", SCORING, least=0)
+    sample_seed: int = option(0, "Seed of the first image.", SCORING, least=0)
+    inference_steps: int = option(18, "Sampling steps.", SCORING, above=0)
+    threshold: int | float = option(1 / 3, "Nearest over second distance below which it is a copy.", SCORING, above=0)
+    stop_at: int | float | None = option(None, "Stop when the ratio is surely as high.", SCORING, least=0, most=1)
+    patience: int | None = option(None, "Stop when it has not risen for so many snapshots.", SCORING, above=0)
+    flat_from: int | float = option(0.05, "The ratio from which not rising counts.", SCORING, least=0, most=1)
+    accumulation: int = option(1, "Passes of a process in one update.", RUNNING, above=0)
+    score_batch: int = option(256, "Images drawn at a time.", RUNNING, above=0)
+    mixed_precision: str = option("no", "no, fp16 or bf16.", RUNNING, known=PRECISIONS)
+    tf32: bool = option(False, "TF32 on an NVIDIA GPU.", RUNNING)
+    checkpoint_every: int = option(1000, "Steps from checkpoint to checkpoint.", RUNNING, above=0)
+    seed: int = option(0, "Of all that is drawn at random.", RUNNING, least=0)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", RUNNING)
+    trackers: tuple[str, ...] = option((), "tensorboard, wandb, trackio ...; repeat it.", RUNNING)
+    project: str = option("mnemoscope", "Name of the project in the trackers.", RUNNING)
 
     def __post_init__(self) -> None:
-        known = {"optimizer": OPTIMIZERS, "order": ORDERS, "spacing": SPACINGS, "keep": KEPT}
-        for name, values in {**known, "mixed_precision": PRECISIONS}.items():
-            require_known(name, getattr(self, name), values)
-        require_positive(self, POSITIVE)
-        require_not_negative(self, NOT_NEGATIVE)
-        for name in SHARES:
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value} was given; give a number from 0 to 1.")
+        check(self)
         for share in self.snapshot_at:
             if not 0 < share <= 1:
                 raise UsageError(f"--snapshot-at {share} is no share of the budget; give a number above 0, up to 1.")

@@ -1,8 +1,7 @@
 """What a training shows of itself while it runs, and where it looks whether it is interrupted."""
 
-from rich.progress import Progress
-
 from mnemoscope.emm.training.budget import Budget
+from mnemoscope.run.progress import Progress
 from mnemoscope.training.processes import Interruption
 
 

@@ -1,0 +1,18 @@
+"""Where a network runs."""
+
+import torch
+
+from mnemoscope.errors import UsageError
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" is the first accelerator or else the CPU."""
+    if device == "auto":
+        kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((k for k, there in kinds.items() if there), "cpu"))
+    try:
+        there = torch.zeros(1, device=device)
+        there.cpu()  # the device "meta" holds no numbers
+        return there.device
+    except (RuntimeError, AssertionError) as e:
+        raise UsageError(f"Device '{device}' is not to be had here; use auto or cpu.") from e
