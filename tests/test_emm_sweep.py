@@ -22,9 +22,11 @@ from mnemoscope.emm.sweeps.cells import Cell, Task, distinct, row_of, task_of, t
 from mnemoscope.emm.sweeps.differences import difference, times
 from mnemoscope.emm.sweeps.estimate import Point, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep, read_sweep
+from mnemoscope.emm.sweeps.level import Training
 from mnemoscope.emm.sweeps.planning import Shape, operations, plan, work_of
 from mnemoscope.emm.sweeps.running import run_sweep
 from mnemoscope.emm.sweeps.verdicts import verdict
+from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.run.run import read_json, read_rows
@@ -407,3 +409,11 @@ def test_two_ray_workers_give_the_serial_result(cluster: None, tmp_path: Path) -
     spread = run_sweep(asked, tmp_path / "ray", runner="ray", **how)
     assert read_rows(tmp_path / "ray") == read_rows(tmp_path / "serial")
     assert spread["table"] == serial["table"] and spread["emm"] == serial["emm"]
+
+
+def test_trainings_of_a_network_that_became_another_one_are_not_taken_from_a_cache() -> None:
+    """Keys as they were before ncsnpp became the published network: ddpmpp's is the same, ncsnpp's is not."""
+    before = {"ddpmpp": "975faae6021f", "ncsnpp": "745b2a8e59b8"}
+    for architecture, key in before.items():
+        network = NetworkOptions(architecture, width=16, multipliers=(1, 2), blocks=1, attention=(4,))
+        assert (Training(network, EmmTrainOptions()).key("images") == key) == (architecture == "ddpmpp")

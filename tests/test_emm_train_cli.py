@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from safetensors import SafetensorError
 
 import mnemoscope as mn
 from mnemoscope import cli
@@ -103,12 +104,23 @@ def test_every_option_at_once_makes_a_run_whose_command_makes_it_again(train, tm
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(train, tmp_path: Path) -> None:
     code, out, err = train("--dry-run", "--ema", "mode1", "--label-mode", "true")
     assert (code, err) == (0, "") and not (tmp_path / "run").exists()
-    assert "subset_size: 6" in out and "preset: small" in out
+    assert "\nsubset_size: 6\n" in out and '\npreset: "small"  # default\n' in out
     assert "Set: 6 images of 1 x 8 x 8, 10 classes." in out and "Network: ddpmpp" in out
     assert "Training: 6 steps of 4 images, 4.0 epochs." in out
     assert "Snapshots: after step 3, 6; averages 0.9, mode1." in out
     assert "24 of images in training, 108 in at most 6 scores." in out
     assert train("--dry-run", "--patience", 5)[0] == 2
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(train, tmp_path: Path, monkeypatch) -> None:
+    def full(tensors: dict, file: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mnemoscope.emm.training.snapshots.save_file", full)
+        code, _, err = train("--samples", 0)
+    assert code == 2 and err.count("\n") == 1 and "No space left on device" in err and "same command to go on" in err
+    assert train("--samples", 0)[0] == 0
 
 
 def test_a_training_begins_with_the_weights_of_another(train, mnemoscope, tmp_path: Path) -> None:
