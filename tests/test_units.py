@@ -326,3 +326,27 @@ def test_detection_says_the_unit_and_takes_a_threshold_with_it(tmp_path: Path):
         run_detection(model, prompts, tmp_path / "b", Detection("flipd", num_inference_steps=20), threshold="5:x0")
     plain = run_detection(MODELS["vp"], prompts, tmp_path / "c", asked, threshold="0.5")
     assert plain["threshold"] == 0.5 and plain["units"] == "eps" and plain["flagged"] == 2
+
+
+# What a narrow dtype costs
+
+
+@pytest.mark.parametrize("method", ["noise_norm", "last_step_difference"])
+def test_a_detection_in_a_narrow_dtype_says_how_far_it_is_off_and_leaves_the_model_as_it_was(tmp_path: Path, method):
+    prompts = [Prompt(str(k), text) for k, text in enumerate(["a cat", "two dogs", "the sea", "red", "blue", "a fox"])]
+    asked = Detection(method, num_inference_steps=4)
+    wide = run_detection(mn.Denoiser(tiny.stable_diffusion("v_prediction")), prompts, tmp_path / "wide", asked)
+    model = mn.Denoiser(tiny.stable_diffusion("v_prediction").to(torch.bfloat16))
+    before = [p.clone() for p in model.network.parameters()]
+    narrow = run_detection(model, prompts, tmp_path / "narrow", asked)
+    rows = [
+        [json.loads(line)["score"] for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()]
+        for name in ("narrow", "wide")
+    ]
+    errors = [abs(a - b) / b for a, b in zip(*rows, strict=True)][:4]
+    found = narrow["dtype_error"]
+    assert "dtype_error" not in wide and found["prompts"] == 4
+    assert found["max"] == pytest.approx(max(errors), rel=0.5) and 0 < found["mean"] <= found["max"]
+    assert any(note.startswith("In bfloat16 the scores of 4 prompts are off by up to") for note in narrow["notes"])
+    assert narrow["network_evaluations"] == wide["network_evaluations"]
+    assert all(torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnemoscope import registry
 from mnemoscope.detection.formats import read_wen
+from mnemoscope.detection.precision import dtype_error, measurable, told
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.thresholds import calibrate, conditions, fixed_threshold, units_of
@@ -87,8 +88,12 @@ def run_detection(
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         result = calibrate([{**r, **known[r["id"]]} for r in rows], fpr=fpr, threshold=fixed)
-        unit = {"units": where["units"]} if "units" in where else {}
-        return result.rows, {**result.summary, **unit, "conditions": where}
+        said = {**result.summary, **({"units": where["units"]} if "units" in where else {}), "conditions": where}
+        if measurable(model) and any(r["status"] == "ok" for r in result.rows):
+            by_id = {p.id: p for p, _ in roles}
+            error = dtype_error(lambda some: work([by_id[r["id"]] for r in some]), model, result.rows)
+            said |= {"dtype_error": error, "notes": [*said["notes"], told(error, where["dtype"])]}
+        return result.rows, said
 
     size, whom = Batch.of(model, batch, detection.seeds), [p for p, _ in roles]
     plan = [Pass("detect", work)]
