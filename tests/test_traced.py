@@ -1,6 +1,7 @@
 """Families that are known by a row: our steps are their pipelines' own, and each fact of a row is needed for it."""
 
 import functools
+import json
 from dataclasses import replace
 
 import diffusers
@@ -355,3 +356,47 @@ def test_a_guidance_schedule_acts_where_sampling_is_guided_and_refuses_where_it_
     model = model_of("flux")
     with pytest.raises(UsageError, match="its guidance is distilled"), mn.mitigate(model, "guidance_schedule"):
         next(model.steps(["a cat"], [3], num_inference_steps=2))
+
+
+@pytest.mark.parametrize("name", ["sd3", "lumina2", "qwenimage", "zimage", "wan"])
+def test_a_negative_prompt_conditions_the_unconditional_branch_as_in_the_pipeline(name, monkeypatch):
+    model = model_of(name)
+    plain = model.null(1)
+    model.family.negate("a dog")
+    assert any(not torch.equal(v, plain[k]) for k, v in model.null(1).items() if v.is_floating_point())
+    build, call = tiny_families.PIPES[name]
+    monkeypatch.setitem(tiny_families.PIPES, name, (build, {**call, "negative_prompt": ["a dog"]}))
+    assert differences(name, model) == [0.0] * STEPS
+    assert model.describe()["negative_prompt"] == "a dog"
+
+
+@pytest.mark.parametrize("make", [tiny.stable_diffusion, tiny.stable_diffusion_xl])
+def test_a_negative_prompt_of_stable_diffusion_is_its_pipelines(make):
+    pipe = make()
+    model = Denoiser(pipe)
+    model.family.negate("a dog")
+    options = {"num_inference_steps": 3, "guidance_scale": 4.0}
+    found = pipe(
+        ["a cat"], negative_prompt=["a dog"], generator=tiny.generators([3]), output_type="latent", **options
+    ).images
+    assert torch.equal([*model.steps(["a cat"], [3], **options)][-1].x_prev, found)
+
+
+def test_a_negative_prompt_that_would_do_nothing_is_refused():
+    for model in (model_of("flux"), Denoiser(tiny.unconditional()), Denoiser(tiny.class_conditional())):
+        with pytest.raises(UsageError, match="^A negative prompt would do nothing for this model: "):
+            model.family.negate("a dog")
+
+
+def test_the_command_line_takes_the_pipelines_guidance_and_a_negative_prompt(mnemoscope, tmp_path):
+    pipe, texts = tiny.stable_diffusion_xl(), tmp_path / "texts.txt"
+    pipe.save_pretrained(tmp_path / "xl")
+    texts.write_text("a cat\ntwo dogs\n")
+    common = ["--prompts", texts, "--num-inference-steps", 3, "--device", "cpu", "--out"]
+    plain = mnemoscope("detect", tmp_path / "xl", *common, tmp_path / "plain")
+    other = mnemoscope("detect", tmp_path / "xl", "--negative-prompt", "a dog", *common, tmp_path / "other")
+    assert plain[0] == other[0] == 0, (plain, other)
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("plain", "other"))
+    assert first["settings"]["guidance_scale"] == 5.0 and second["model"]["negative_prompt"] == "a dog"
+    scores = [[json.loads(line)["score"] for line in (tmp_path / n / "rows.jsonl").open()] for n in ("plain", "other")]
+    assert scores[0] != scores[1]

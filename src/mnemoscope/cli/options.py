@@ -87,6 +87,7 @@ class Model:
     scheduler: Annotated[str, of(MODEL, "own, ddim, ddpm, dpm++, euler, pndm or unipc.")] = "own"
     device: Device = "auto"
     dtype: Annotated[str, of(MODEL, "auto, float32, float16 or bfloat16.")] = "auto"
+    negative_prompt: Annotated[str | None, of(SAMPLING, "Text of the unconditional branch in place of none.")] = None
 
     def load(self, **other: Any) -> "Denoiser":
         """The model as a denoiser; with other parts where some are given."""
@@ -94,7 +95,9 @@ class Model:
 
         prepare()
         own = {field.name: getattr(self, field.name) for field in fields(self)} | other
+        negative = own.pop("negative_prompt")
         model = Denoiser.from_pretrained(own.pop("model"), **own)
+        model.family.negate(negative)
         warn(model.opened.warnings if model.opened else ())
         return model
 
@@ -137,7 +140,7 @@ class Sampling:
 
     PANEL: ClassVar = SAMPLING
     num_inference_steps: Steps = 50
-    guidance_scale: Annotated[float, of(SAMPLING, "1 is no guidance.")] = 7.5
+    guidance_scale: Annotated[float | None, of(SAMPLING, "1 is no guidance; the pipeline's own if none.")] = None
     seed: Seed = 0
 
     @property

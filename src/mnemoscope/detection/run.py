@@ -31,7 +31,7 @@ class Detection:
     seed: int = 0
     seeds: int = 1
     num_inference_steps: int = 50
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None  # the pipeline's own if None
     companions: tuple[str, ...] = ()  # scores recorded beside it from the same steps, at no further evaluation
 
     @property
@@ -46,7 +46,7 @@ class Detection:
             self.parameters,
             seeds=self.seeds,
             num_inference_steps=self.num_inference_steps,
-            guidance_scale=self.guidance_scale,
+            guidance_scale=model.family.guidance(self.guidance_scale),
         )
 
 
@@ -67,6 +67,7 @@ def run_detection(
     Negatives, or labels, calibrate the score: AUC, TPR at fixed FPR, and a threshold at `fpr` false alarms; `threshold`
     takes that of an earlier run's summary instead and refuses one made under other conditions, or NUMBER[:UNIT].
     """
+    detection = replace(detection, guidance_scale=model.family.guidance(detection.guidance_scale))
     found = registry.detection(detection.method)
     registry.checked(found, detection.parameters, extra=("steps",))
     calibrate([], fpr=fpr)  # an impossible rate is refused before the work, not after it

@@ -14,7 +14,7 @@ class Explanation:
     seed: int = 0
     seeds: int = 1
     num_inference_steps: int = 50
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None  # the pipeline's own if None
 
     @property
     def parameters(self) -> dict[str, Any]:

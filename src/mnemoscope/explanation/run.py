@@ -3,6 +3,7 @@
 import importlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def run_explanation(
 
     `masks` are the true regions by prompt id, see `mnemoscope.explanation.masks`, for a method that gives regions.
     """
+    explanation = replace(explanation, guidance_scale=model.family.guidance(explanation.guidance_scale))
     found = registry.get("explain", explanation.method)
     registry.checked(found, registry.with_score(found, explanation.parameters))
     seeds, maps = seeds_of(explanation.seed, explanation.seeds), found.gives == "regions"

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Generation:
     images: int = 4
     seed: int = 0
     num_inference_steps: int = 50
-    guidance_scale: int | float = 7.5
+    guidance_scale: int | float | None = None  # the pipeline's own if None
     mitigations: tuple[Mitigation, ...] = ()
     threshold: int | float | str | None = None
     baseline: bool = False
@@ -60,6 +60,7 @@ def run_generation(
     `content` identifies the run in the place of its prompts, where these may change from one session to the next.
     `plain` is a run that has the unmitigated images already, so that a baseline need not be drawn again.
     """
+    generation = replace(generation, guidance_scale=model.family.guidance(generation.guidance_scale))
     settings = {**asdict(generation), "content": content or content_hash([p.id for p in prompts])}
     seeds = seeds_of(generation.seed, generation.images)
 

@@ -48,12 +48,12 @@ class Probe:
         layers: Layers = "all",
         branch: Branch = "both",
         factor: int | float = 0.0,
-        guidance_scale: int | float = 7.5,
+        guidance_scale: int | float | None = None,
         batch: int = 16,
     ) -> None:
         self.model, self.states, self.value = model, list(states), value
         self.branch, self.factor, self.batch = branch, factor, batch
-        self.guidance_scale = guidance_scale
+        self.guidance_scale = guidance_scale = model.family.guidance(guidance_scale)
         self.cond = model.family.guided(model.encode(prompts, states[0].x_t.shape[2:]), guidance_scale)
         searched = ablation.layers(model, layers)
         places = value_places(model.network)

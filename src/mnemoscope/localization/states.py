@@ -33,7 +33,7 @@ class Look:
     references: Mapping[str, Image.Image] | str | Path | None = None
     steps: Steps | None = None
     num_inference_steps: int = 50
-    guidance_scale: int | float = 7.5
+    guidance_scale: int | float | None = None  # the pipeline's own if None
 
     @property
     def name(self) -> Score:
@@ -71,7 +71,7 @@ def sampled(
     seeds: Sequence[int],
     steps: Sequence[int],
     num_inference_steps: int,
-    guidance_scale: int | float,
+    guidance_scale: int | float | None,
 ) -> list[State]:
     """Latents on the way of each prompt's own sampling; those of the first step cost nothing."""
     sampler = model.sampler(num_inference_steps, guidance_scale)

@@ -34,7 +34,7 @@ def neurons_by_gradient(
     seeds: int = 2,
     seed: int = 0,
     num_inference_steps: int = 50,
-    guidance_scale: int | float = 7.5,
+    guidance_scale: int | float | None = None,
     batch: int | str = "auto",
 ) -> list[Located]:
     """The fewest neurons of highest attribution whose blocking takes a score down to the threshold.

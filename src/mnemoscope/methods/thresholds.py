@@ -46,6 +46,7 @@ def conditions(
         **{k: about[k] for k in MODEL_KEYS},
         "method": method,
         **({"origin": dict(found.origin)} if found.origin else {}),
+        **({"negative_prompt": about["negative_prompt"]} if "negative_prompt" in about else {}),
         "params": json.loads(json.dumps(known)),
         "seeds": seeds,
         "num_inference_steps": num_inference_steps,

@@ -159,7 +159,7 @@ class Denoiser(Editable, Bounded):
 
         The unconditional branch depends on x_t but not on the prompt: it has a graph only if x_t requires a gradient.
         """
-        guidance_scale = self.family.default_guidance if guidance_scale is None else guidance_scale
+        guidance_scale = self.family.guidance(guidance_scale)
         cond = self.family.guided(cond, guidance_scale)
         null = partial(self.predict_null, x_t, t, guidance_scale=guidance_scale)
         return self.step(index, t, x_t, cond, guidance_scale, self.predict(x_t, t, cond), null, timesteps)
@@ -217,7 +217,7 @@ class Denoiser(Editable, Bounded):
         shape: Sequence[int] | None = None,
     ) -> Sampler:
         """One sampling of latents of this shape, still to begin; without a guidance scale at the pipeline's own."""
-        scale = self.family.default_guidance if guidance_scale is None else guidance_scale
+        scale = self.family.guidance(guidance_scale)
         return Sampler(self, num_inference_steps, scale, share_uncond, tuple(self._edits), shape)
 
     @torch.no_grad()

@@ -70,6 +70,20 @@ class Family:
         given = inspect.signature(self.pipe.__call__).parameters.get("guidance_scale")
         return 1.0 if given is None else float(given.default)
 
+    def guidance(self, given: int | float | None) -> int | float:
+        """The guidance scale to sample with: the one that was given, or the pipeline's own."""
+        return self.default_guidance if given is None else given
+
+    def negate(self, text: str | None) -> None:
+        """Condition the unconditional branch by a text in place of no prompt; None for no prompt again.
+
+        Raises `UsageError` where sampling has no such branch, so that the text would do nothing.
+        """
+        if text is not None and (self.distilled or not self.has_tokens):
+            why = self.distilled or "it takes no text"
+            raise UsageError(f"A negative prompt would do nothing for this model: {why}.")
+        self.negative_prompt = text
+
     @property
     def state_dtype(self) -> torch.dtype:
         """The dtype of the solver's state."""

@@ -38,4 +38,5 @@ def description(model: "Denoiser") -> dict[str, Any]:
         "size": list(model.size),
         **({"parts": opened.parts} if opened and opened.parts else {}),
         "warnings": list(opened.warnings) if opened else [],
+        **({} if model.family.negative_prompt is None else {"negative_prompt": model.family.negative_prompt}),
     }

@@ -27,7 +27,7 @@ def activation_norms(
     seed: int = 0,
     steps: int = 10,
     num_inference_steps: int = 50,
-    guidance_scale: int | float = 7.5,
+    guidance_scale: int | float | None = None,
     batch: int = 8,
 ) -> dict[str, Float[Tensor, " in"]]:
     """L2 norm of each input of the feed-forward blocks' second maps, over prompts, positions and the first `steps`.

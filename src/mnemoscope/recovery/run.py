@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Recovery:
     images: int = 4
     seed: int = 0
     num_inference_steps: int = 50
-    guidance_scale: int | float = 7.5
+    guidance_scale: int | float | None = None  # the pipeline's own if None
     attack_steps: int = 50
     lr: int | float = 0.1
     attack_batch: int = 8
@@ -81,6 +81,7 @@ def run_recovery(
     memorized if its similarity to the target is above the threshold.
     """
     known = {t.prompt.id: t for t in targets}
+    recovery = replace(recovery, guidance_scale=model.family.guidance(recovery.guidance_scale))
     settings = {**asdict(recovery), "content": content_hash(known)}
     record: dict[str, Any] = {"features": asdict(descriptor.identity)}
     if edited is not None:
