@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mnemoscope.model.rows import Encoded
+from mnemoscope.model.facts import Encoded
 
 
 class Token(NamedTuple):

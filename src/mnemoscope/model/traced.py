@@ -1,72 +1,26 @@
-"""Families that are known by a row: the user's own pipeline says what its network is given, in a dry run of it."""
+"""Families that are known by a row: text-to-image pipelines beyond Stable Diffusion 1, 2 and XL."""
 
-import inspect
-import json
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, concatenate, rows
-from mnemoscope.model.dry import Recorded, dry_run
-from mnemoscope.model.families import Family
-from mnemoscope.model.rows import ROWS, Row
-from mnemoscope.model.solvers import copied
+from mnemoscope.model.recording import LENGTHS, NESTED, Recording
 from mnemoscope.model.spans import Token, tokens_of
 
-NESTED = "added_cond_kwargs"
-LENGTHS = "text_lengths"  # [B], how many positions of a padded text are there
-KEPT = 256  # prompts whose encodings are kept
 
+class Traced(Recording):
+    """A text-to-image pipeline whose class has a row in `mnemoscope.model.rows`: prompts, branches, predictions.
 
-class Traced(Family):
-    """A text-to-image pipeline whose class has a row in `mnemoscope.model.rows`.
-
-    What its network is given is recorded in dry runs, one prompt at a time, so that no prompt's conditioning depends on
-    another's; each prompt is encoded once and kept. `call` are further arguments of the pipeline's own call, such as
-    `max_sequence_length`, `height` and `width`. `evaluations` counts the network's evaluations in dry runs.
+    Its null branch is the pipeline's own; where sampling uses none (guidance is distilled into the network) it is the
+    empty prompt under the same guidance.
     """
 
     has_ends = False
-
-    def __init__(self, pipe: DiffusionPipeline, call: Mapping[str, Any] | None = None) -> None:
-        super().__init__(pipe)
-        self.row: Row = ROWS[type(pipe).__name__]
-        self.name, self.texts, self.pooled = self.row.name, self.row.texts, self.row.pooled
-        self.null_first = self.row.calls == "null first"
-        self.joined = self.branches and self.row.calls != "apart"
-        self.call, self.evaluations = {**self.row.call, **(call or {})}, 0
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
-        self._shared: dict[Any, dict[str, Any]] = {}
-        self._solvers: dict[Any, Any] = {}
-
-    @staticmethod
-    def matches(pipe: DiffusionPipeline) -> bool:
-        return type(pipe).__name__ in ROWS
-
-    @property
-    def network(self) -> Any:
-        return getattr(self.pipe, self.row.network)
-
-    def draw_at(self, size: tuple[int, int] | None) -> None:
-        """Draw images of this height and width in pixels, or of the model's own; `UsageError` where that cannot be."""
-        if size is None:
-            return
-        if any(side % self.pixels for side in size):
-            given = "x".join(map(str, size))
-            raise UsageError(f"The size {given} cannot be drawn: give multiples of {self.pixels} pixels.")
-        self.call |= {"height": size[0], "width": size[1]}
-        self.__dict__.pop("latent_shape", None)
-
-    @property
-    def pixels(self) -> int:
-        return self.row.pixels(self.pipe)
 
     @property
     def unguided(self) -> str | None:
@@ -75,11 +29,6 @@ class Traced(Family):
     @property
     def distilled(self) -> str | None:
         return None if self.branches else "its guidance is distilled into the network"
-
-    @property
-    def branches(self) -> bool:
-        """Whether the pipeline's sampling has a second branch at all."""
-        return self.row.calls != "one" and not self.row.distilled(self.pipe)
 
     def guides(self, guidance_scale: float) -> bool:
         return self.branches and guidance_scale > self.row.off
@@ -91,40 +40,6 @@ class Traced(Family):
     def state_dtype(self) -> torch.dtype:
         return torch.float32 if self.row.float_state else self.network.dtype
 
-    @property
-    def default_guidance(self) -> float:
-        return float(self._parameter(self.row.scale))
-
-    def _parameter(self, name: str) -> Any:
-        return self.call.get(name, inspect.signature(self.pipe.__call__).parameters[name].default)
-
-    @cached_property
-    def latent_shape(self) -> tuple[int, int, int]:
-        arguments = self._dry("").arguments
-        return self.row.packing.shape(arguments[self.row.x], arguments)
-
-    def _dry(
-        self, prompt: str, *, guided: bool = False, steps: int = 2, shape: Sequence[int] | None = None, number: int = 1
-    ) -> Recorded:
-        row, call = self.row, {**self.call, "num_inference_steps": steps}
-        if shape is not None:
-            call["height"], call["width"] = (side * row.pixels(self.pipe) for side in shape[-2:])
-        if row.calls != "one":
-            usual = self.default_guidance
-            call[row.scale] = (usual if usual > row.off else row.off + 1) if guided else row.off
-        negative = self.negative_prompt if self.negative_prompt is not None else row.null_prompt
-        if guided and negative is not None:
-            call["negative_prompt"] = [negative]
-        return dry_run(self.pipe, self.network, [prompt], call, number=number)
-
-    def solver(self, steps: int, shape: Sequence[int]) -> Any:
-        """The pipeline's solver with its timesteps set for so many steps at this size, as the pipeline sets them."""
-        scheduler = self.pipe.scheduler
-        key = (steps, *shape[-2:], type(scheduler).__name__, json.dumps(dict(scheduler.config), default=str))
-        if key not in self._solvers:
-            self._solvers[key] = self._dry("", steps=steps, shape=shape).solver
-        return copied(self._solvers[key])
-
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         return concatenate(*(self._encoded(prompt, shape) for prompt in prompts))
 
@@ -132,16 +47,20 @@ class Traced(Family):
         return rows(self._null(shape), torch.zeros(count, dtype=torch.long))
 
     def _encoded(self, prompt: str, shape: Sequence[int]) -> Cond:
-        return self._recorded(prompt, shape)[0]
+        return self.recorded(prompt, shape)[0]
 
-    def _recorded(self, prompt: str, shape: Sequence[int]) -> tuple[Cond, dict[str, list[int]]]:
-        """Conditioning of a prompt, and the ids that each text encoder was given for it."""
+    def _null(self, shape: Sequence[int]) -> Cond:
+        """Conditioning of the pipeline's own second branch; of the empty prompt where it has none."""
+        if not self.branches:
+            return self._encoded(self.negative_prompt or "", shape)
 
-        def make() -> tuple[Cond, dict[str, list[int]]]:
-            found = self._dry(prompt, shape=shape)
-            return self._conditioning(found.arguments, 0), {k: v[0][0].tolist() for k, v in found.ids.items()}
+        def make() -> Cond:
+            apart = self.row.calls == "apart"
+            self.evaluations += apart  # the first call is carried out to come to the second
+            found = self._dry("", guided=True, shape=shape, number=2 if apart else 1).arguments
+            return self.conditioning(found, int(self.row.calls == "cond first"))
 
-        return self._keep(("cond", prompt, *shape[-2:], self._state()), make)
+        return self._keep(("null", self.negative_prompt, *shape[-2:], self._state()), make)
 
     def spans(self, prompts: Sequence[str]) -> list[list[Token]]:
         """Tokens of each prompt by all encoders whose embeddings have a position for each; first by their characters.
@@ -151,7 +70,7 @@ class Traced(Family):
         return [sorted(self._tokens(prompt), key=lambda token: (token.start, token.place)) for prompt in prompts]
 
     def _tokens(self, prompt: str) -> list[Token]:
-        (cond, ids), (_, empty) = (self._recorded(text, self.latent_shape) for text in (prompt, ""))
+        (cond, ids), (_, empty) = (self.recorded(text, self.latent_shape) for text in (prompt, ""))
         lengths = [cond[name].shape[1] for name in self.texts]
         found = []
         for encoded in self.row.encoded:
@@ -173,55 +92,6 @@ class Traced(Family):
 
     def ends(self, prompts: Sequence[str]) -> list[int]:
         raise UsageError(f"The text of a {self.name} model has no single end token, which this method needs.")
-
-    def _null(self, shape: Sequence[int]) -> Cond:
-        """Conditioning of the pipeline's own second branch; of the empty prompt where it has none."""
-        if not self.branches:
-            return self._encoded(self.negative_prompt or "", shape)
-
-        def make() -> Cond:
-            apart = self.row.calls == "apart"
-            self.evaluations += apart  # the first call is carried out to come to the second
-            found = self._dry("", guided=True, shape=shape, number=2 if apart else 1).arguments
-            return self._conditioning(found, int(self.row.calls == "cond first"))
-
-        return self._keep(("null", self.negative_prompt, *shape[-2:], self._state()), make)
-
-    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = make()
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _state(self) -> int:
-        """Changes with the text encoders' weights, so that no encoding outlives them."""
-        encoders = (v for k, v in self.pipe.components.items() if k.startswith("text_encoder"))
-        return sum(1 + p._version for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
-
-    def _conditioning(self, arguments: Mapping[str, Any], index: int) -> Cond:
-        """One sample's rows of a call of the network."""
-        row = self.row
-        flat = {**arguments, **(arguments.get(NESTED) or {})}
-        given = [n for n in (*row.texts, *row.pooled, *row.samples) if flat.get(n) is not None]
-        found = {n: flat[n][index][None].detach().to(self.network.device) for n in given}
-        if row.ragged:
-            (name,) = row.texts
-            text = found[name]
-            room = self._parameter("max_sequence_length") - text.shape[1]
-            found[LENGTHS] = torch.tensor([text.shape[1]], device=text.device)
-            found[name] = nn.functional.pad(text, (0, 0, 0, room))
-        return found
-
-    def shared(self, shape: Sequence[int]) -> dict[str, Any]:
-        """Arguments of the network that all samples of a size share."""
-        key = tuple(shape[-2:])
-        if key not in self._shared:
-            row, found = self.row, self._dry("", shape=shape).arguments
-            own = {*row.texts, *row.pooled, *row.samples, row.x, row.t, "return_dict"}
-            self._shared[key] = {k: v for k, v in found.items() if k not in own}
-        return self._shared[key]
 
     def guided(self, cond: Cond, guidance_scale: float) -> Cond:
         if "guidance" not in cond:
@@ -265,8 +135,12 @@ class Traced(Family):
         given |= {name: list(given[name]) * len(x_t) for name in row.repeated} | cond
         times = row.time(t.to(x_t.device).expand(len(x_t)), x_t.dtype, self.pipe)
         given |= {row.x: row.packing.pack(x_t.to(network.dtype)), row.t: times, "return_dict": False}
-        output = row.packing.unpack(network(**given)[0], x_t.shape)
-        output = output[:, : x_t.shape[1]]  # a learnt variance beside it is not the solver's
+        return self.native(network(**given)[0], x_t.shape)
+
+    def native(self, output: Any, shape: Sequence[int]) -> Float[Tensor, "B C h w"]:
+        """The prediction that the solver takes, of what the network gives."""
+        row = self.row
+        output = row.packing.unpack(output, shape)[:, : shape[-3]]  # a learnt variance beside it is not the solver's
         output = output.float() if row.floats else output
         return -output if row.sign < 0 else output
 
