@@ -1,8 +1,8 @@
 """Dry runs of a user's own pipeline: what its network would be given, and its solver then; nothing is drawn."""
 
 import inspect
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +31,9 @@ def dry_run(
 ) -> Recorded:
     """The `number`th call of the network when the pipeline is called with these prompts and arguments.
 
-    Calls before it are carried out. All hooks are gone afterwards, and neither the prompts nor the global random
-    numbers are touched. Raises `UsageError` for a network with a cache, whose steps depend on earlier ones.
+    Calls before it are carried out. All hooks are gone afterwards, and neither the pipeline, its solver, the prompts
+    nor the global random numbers are touched, so that a dry run may come in the middle of a call. Raises
+    `UsageError` for a network with a cache, whose steps depend on earlier ones.
     """
     if getattr(network, "is_cache_enabled", False):
         raise UsageError(
@@ -46,7 +47,7 @@ def dry_run(
         nonlocal left
         left -= 1
         if not left:
-            found.append((_bound(module, args, kwargs), copied(pipe.scheduler)))
+            found.append((bound(module, args, kwargs), copied(pipe.scheduler)))
             raise _Reached
 
     def at_encoder(name: str) -> Any:
@@ -57,6 +58,7 @@ def dry_run(
         for module, hook in [(network, at_network), *((v, at_encoder(k)) for k, v in encoders.items())]:
             handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             hooks.callback(handle.remove)
+        hooks.enter_context(_untouched(pipe))
         try:
             pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), output_type="latent", **call)
         except _Reached:
@@ -64,7 +66,20 @@ def dry_run(
     raise UsageError(f"{type(pipe).__name__} did not call its network {number} times; its row does not describe it.")
 
 
-def _bound(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def _untouched(pipe: DiffusionPipeline) -> Iterator[None]:
+    """Let a call work on a solver of its own, without a progress bar, and put back what it notes on the pipeline."""
+    before = dict(vars(pipe))
+    pipe.scheduler, pipe._progress_bar_config = copied(pipe.scheduler), {"disable": True}
+    try:
+        yield
+    finally:
+        vars(pipe).clear()
+        vars(pipe).update(before)
+
+
+def bound(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a call of a network by their names."""
     forward = getattr(module, "_orig_mod", module).forward  # a compiled network hides its signature
     return dict(inspect.signature(forward).bind(*args, **kwargs).arguments)
 

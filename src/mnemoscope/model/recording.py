@@ -146,7 +146,7 @@ class Recording(Family):
         return self._kept[key]
 
     def _state(self) -> tuple[Any, ...]:
-        """What an encoding depends on beside its prompt: arguments of the call, dtype, device, the encoders' weights."""
+        """What an encoding depends on beside its prompt: the call's arguments, dtype, device, encoders' weights."""
         encoders = (v for k, v in self.pipe.components.items() if k.startswith("text_encoder"))
         weights = sum(1 + p._version for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
         return str(self.call), self.network.dtype, self.network.device, weights
