@@ -23,8 +23,7 @@ def of(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-def methods(*kinds: str) -> Any:
-    """What a shell offers where a method is to be named."""
+def methods(*kinds: str) -> Any:  # what a shell offers where a method is to be named
     return lambda incomplete: [n for kind in kinds for n in registry.names(kind) if n.startswith(incomplete)]
 
 
@@ -94,10 +93,9 @@ class Model:
         from mnemoscope.model.denoiser import Denoiser
 
         prepare()
-        own = {field.name: getattr(self, field.name) for field in fields(self)} | other
-        negative = own.pop("negative_prompt")
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "negative_prompt"} | other
         model = Denoiser.from_pretrained(own.pop("model"), **own)
-        model.family.negate(negative)
+        model.family.negate(self.negative_prompt)
         warn(model.opened.warnings if model.opened else ())
         return model
 
