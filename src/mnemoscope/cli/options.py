@@ -9,6 +9,7 @@ import typer
 
 from mnemoscope import registry
 from mnemoscope.cli.settings_file import PAIRS
+from mnemoscope.prompts.only import Only
 
 if TYPE_CHECKING:
     from mnemoscope.features.descriptors import Descriptor
@@ -108,14 +109,23 @@ class Prompts:
     """The prompts that a command is about."""
 
     PANEL: ClassVar = INPUT
-    prompts: Annotated[str, of(INPUT, "txt, csv, jsonl, json or parquet file, hub:owner/name, random:N, or -.")]
+    prompts: Annotated[
+        str,
+        of(
+            INPUT,
+            "txt, csv, jsonl, json or parquet, captioned pictures, a run, hub:owner/name, random:N, or -.",
+        ),
+    ]
     column: Column = None
+    only: Annotated[
+        Only | None, of(INPUT, "Of a run as --prompts: what it flagged or not; before a rewriting, or both.")
+    ] = None
     start: Annotated[int, of(INPUT, "Leave out so many prompts at the beginning.", min=0)] = 0
     limit: Annotated[int | None, of(INPUT, "Read only so many prompts.")] = None
 
     def read(self, model: "Denoiser", seed: int) -> "list[Prompt]":
         """The prompts in the order of their source; `seed` is of those that are drawn at random."""
-        return read_prompts(model, self.prompts, self.column, self.limit, seed, self.start)
+        return read_prompts(model, self.prompts, self.column, self.limit, seed, self.start, self.only)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +211,13 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def read_prompts(
-    model: "Denoiser", source: str, column: str | None, limit: int | None, seed: int, start: int = 0
+    model: "Denoiser",
+    source: str,
+    column: str | None,
+    limit: int | None,
+    seed: int,
+    start: int = 0,
+    only: Any = None,
 ) -> "list[Prompt]":
     """Prompts of a source behind the first `start` ones; raises `UsageError` where none are left."""
     from mnemoscope.errors import UsageError
@@ -209,7 +225,7 @@ def read_prompts(
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
     last = None if limit is None else limit + start if limit > 0 else limit
-    found = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed)
+    found = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed, only=only)
     if start and not found[start:]:
         raise UsageError(f"--start {start} leaves none of the {len(found)} prompts of {source}; give a lower one.")
     kept = Prompts(found[start:])

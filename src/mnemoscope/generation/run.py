@@ -12,10 +12,12 @@ from PIL import Image
 
 from mnemoscope import features
 from mnemoscope.features.references import References
+from mnemoscope.generation.rewritten import rewriting_summary
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
 from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.prompts.runs import REFERENCE
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import write_whole
@@ -71,7 +73,7 @@ def run_generation(
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         told = references.summary() if references else {}
         images = sum(row["status"] == "ok" for row in rows)
-        return rows, {"prompts": len(prompts), "images": images, **told}
+        return rows, {"prompts": len(prompts), "images": images, **told, **rewriting_summary(rows)}
 
     size = Batch.of(model, batch, len(seeds))
     return prompt_run(out, "generate", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
@@ -116,6 +118,7 @@ def image_rows(
             "seed": seed,
             "file": file,
         }
+        row |= {REFERENCE: prompt.reference} if prompt.reference != prompt.text else {}
         row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
         row |= {k: detected[k] for k in ("score", "flagged") if k in detected}
         row |= _done(log[k]) if generation.mitigations else {}
@@ -150,7 +153,7 @@ def match(image: Image.Image, prompt: Prompt, references: References, folder: Pa
         "match_file": match.key,
         "match_caption": match.caption,
         "similarity": float(similarity[0]),
-        "own_similarity": references.own(image, prompt.text),
+        "own_similarity": references.own(image, prompt.reference),
     }
 
 

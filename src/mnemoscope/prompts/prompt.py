@@ -15,6 +15,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
 from mnemoscope.pictures.rows import Row, unreadable
+from mnemoscope.prompts.runs import REFERENCE, Only
 from mnemoscope.prompts.sources import random_texts, read_rows
 
 LABEL_COLUMNS = ("label", "memorized", "is_memorized")
@@ -42,6 +43,12 @@ class Prompt:
     kind: str | None = None
     source: dict[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def reference(self) -> str:
+        """The caption whose pictures are the prompt's own: its text, or what it was rewritten from."""
+        own = self.source.get(REFERENCE)
+        return own if isinstance(own, str) and own.strip() else self.text
+
 
 class Prompts(list[Prompt]):
     """Prompts in the order of their source; `empty` are the places of captions that hold no text and were left out."""
@@ -64,16 +71,23 @@ def as_prompts(texts: Iterable[str]) -> Prompts:
 
 
 def read_prompts(
-    source: str | Path, *, column: str | None = None, limit: int | None = None, tokenizer: Any = None, seed: int = 0
+    source: str | Path,
+    *,
+    column: str | None = None,
+    limit: int | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+    only: Only | None = None,
 ) -> Prompts:
     """The first `limit` prompts of a source, in its order.
 
     `source` is a .txt, .csv, .tsv, .jsonl, .ndjson, .json or .parquet file, pictures with captions as `read_pictures`
-    takes them (a folder, .zip, .tar), a folder saved by datasets, `hub:owner/name[:split]`, `-` (standard input, one
-    prompt a line), or `random[:N]` (N times 0 to 76 distinct tokens of `tokenizer`, drawn with `seed`: Wen et al.,
-    arXiv:2407.21720). `column` names the captions where no usual name does; a cell with a list of captions gives one
-    prompt for each. A `type` or `kind` longer than 40 characters stays in `Prompt.source`. Captions without any text
-    are left out and listed in `empty`. Anything unreadable raises `UsageError`.
+    takes them (a folder, .zip, .tar), a folder saved by datasets, the folder of a run, of which `only` keeps some (see
+    `run_rows`), `hub:owner/name[:split]`, `-` (standard input, one prompt a line), or `random[:N]` (N times 0 to 76
+    distinct tokens of `tokenizer`, drawn with `seed`: Wen et al., arXiv:2407.21720). `column` names the captions where
+    no usual name does; a cell with a list of captions gives one prompt for each. A `type` or `kind` longer than 40
+    characters stays in `Prompt.source`. Captions without any text are left out and listed in `empty`. Anything
+    unreadable raises `UsageError`.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit} and must be at least 1; leave it out to read all prompts.")
@@ -82,7 +96,7 @@ def read_prompts(
     if name.partition(":")[0] == "random":
         return as_prompts(islice(random_texts(name, tokenizer, seed), limit))
     where = "standard input" if name == "-" else name
-    left = read_rows(name, where, column)
+    left = read_rows(name, where, column, only)
     rows = list(islice(left, limit))
     if not rows:
         raise unreadable(where, "there are no prompts in it; expected at least one")

@@ -26,13 +26,18 @@ from mnemoscope.pictures.rows import (
     unreadable,
 )
 from mnemoscope.prompts.documents import document_rows
+from mnemoscope.prompts.runs import Only, is_run, run_rows
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
 ARCHIVES = (".zip", ".tar")
 
 
-def read_rows(name: str, where: str, column: str | None = None) -> Iterator[Row]:
-    """Rows of a source; of pictures with their captions in the column, or in `caption`."""
+def read_rows(name: str, where: str, column: str | None = None, only: Only | None = None) -> Iterator[Row]:
+    """Rows of a source; of pictures with their captions in the column, or in `caption`; of a run its prompts."""
+    if os.path.isdir(name) and is_run(Path(name)):
+        return run_rows(Path(name), only)
+    if only is not None:
+        raise unreadable(where, f"it is no run, and --only {only} is about one; leave it out")
     if name.startswith("hub:"):
         return _hub_rows(name)
     if name == "-":
@@ -52,7 +57,7 @@ def read_rows(name: str, where: str, column: str | None = None) -> Iterator[Row]
 
 
 def _bytes(path: Path, where: str) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device has no end
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, and a device has no end
         raise unreadable(where, "it is no plain file but a pipe or a device; give a file")
     try:
         return path.read_bytes()

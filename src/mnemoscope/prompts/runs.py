@@ -1,0 +1,81 @@
+"""Prompts of a run: what one command found is what the next one is about."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnemoscope.errors import UsageError
+from mnemoscope.pictures.columns import short
+from mnemoscope.pictures.rows import Row
+from mnemoscope.prompts.only import Only
+from mnemoscope.run.records import read_record, read_rows
+
+REFERENCE = "reference_caption"  # the caption whose pictures are a prompt's own, where that is not its text
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return os.path.isfile(path / "run.json")
+
+
+def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
+    """Each prompt of a run once, with its label, kind and score: of a rewriting its rewrites, of a training its texts.
+
+    A rewrite keeps the caption that it stands for as its `reference_caption`, so that it is compared with the same
+    pictures. `only` keeps what a detection flagged or did not; of a rewriting it gives the prompts before it, or both.
+    Raises `UsageError` for a run that has none of these.
+    """
+    command = read_record(folder)["command"]
+    if command == "audit":
+        folder, command = folder / "detect", "detect"
+    found = _trained(folder) if command == "train" else _listed(folder, command, only)
+    by_flag = only in ("flagged", "unflagged")
+    kept = [row for row in found if not by_flag or _flag(folder, row) == (only == "flagged")]
+    if not kept:
+        raise UsageError(f"{folder} has no {only or 'usable'} prompts; give another run, or another --only.")
+    for number, row in enumerate(kept, 1):
+        yield f"{folder}, prompt {number}", row
+
+
+def _listed(folder: Path, command: str, only: Only | None) -> Iterator[dict[str, Any]]:
+    seen: set[tuple[str, str]] = set()
+    for row in read_rows(folder):
+        if row["status"] != "ok" or row.get("role") == "negative" or not isinstance(row.get("prompt"), str):
+            continue
+        for made in _rewriting(row, only) if command == "rewrite" else [_plain(row)]:
+            key = (made["caption"], str(row.get("prompt_id", row["id"])) if command != "rewrite" else "")
+            if key not in seen:
+                seen.add(key)
+                yield made
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", "score", "flagged", REFERENCE)}}
+
+
+def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any]]:
+    if only in ("original", "both"):
+        yield {"caption": row["prompt"]}
+    if only != "original" and isinstance(row.get("rewrite"), str):
+        yield {"caption": row["rewrite"], REFERENCE: row["prompt"], "level": row.get("level")}
+
+
+def _trained(folder: Path) -> Iterator[dict[str, Any]]:
+    try:
+        rows = pq.read_table(folder / "manifest.parquet").to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise UsageError(f"{folder} has no manifest of its pictures ({short(e)}); train to the end.") from e
+    for row in rows:
+        for text in row.get("shown") or row.get("captions") or []:
+            own = {} if text in (row.get("captions") or []) else {REFERENCE: row.get("caption")}
+            yield {"caption": text, "file": row["file"], **own}
+
+
+def _flag(folder: Path, row: dict[str, Any]) -> bool:
+    if not isinstance(row.get("flagged"), bool):
+        raise UsageError(f"{folder} flags nothing: it has no threshold; calibrate it, or leave out --only.")
+    return bool(row["flagged"])
