@@ -1,15 +1,19 @@
 """Textual inversions of several vectors: every position is that of what the pipeline encodes, not of what was typed."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
 import mnemoscope as mn
 import tiny
+from mnemoscope.detection.run import Detection
+from mnemoscope.explanation.asked import Explanation
 from mnemoscope.model import tokens
 from mnemoscope.model.inversion import spelt
 from mnemoscope.model.words import content, merged
+from mnemoscope.prompts.prompt import as_prompts
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +77,15 @@ def test_without_inversions_a_prompt_is_itself() -> None:
     prompt = "a <toy> b"
     (plain,) = spelt(tiny.stable_diffusion(), [prompt])
     assert plain.text == prompt and plain.span(2, 7) == (2, 7)
+
+
+def test_runs_say_which_prompts_are_cut_off(tmp_path: Path) -> None:
+    model = mn.Denoiser(tiny.stable_diffusion())
+    prompts = as_prompts(["a fox", "a " * 20 + "b", "a " * 17 + "c"])
+    summary = mn.run_detection(model, prompts, tmp_path / "d", Detection(num_inference_steps=2))
+    assert [row["cut_off"] for row in mn.run.read_rows(tmp_path / "d")] == [0, 7, 4]
+    assert summary["cut_off"] == {"prompts": 2, "most_tokens": 7}
+    assert any("2 prompts are longer than the text encoder reads: up to 7 tokens" in n for n in summary["notes"])
+    asked = Explanation("random", num_inference_steps=2)
+    summary = mn.run_explanation(model, prompts[:2], tmp_path / "e", asked)
+    assert summary["cut_off"] == {"prompts": 1, "most_tokens": 7} and "1 prompt is longer" in summary["notes"][0]

@@ -16,6 +16,7 @@ from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.thresholds import calibrate, conditions, fixed_threshold, units_of
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.tokens import cut_off, cut_off_summary
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
@@ -89,7 +90,9 @@ def run_detection(
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         result = calibrate([{**r, **known[r["id"]]} for r in rows], fpr=fpr, threshold=fixed)
-        said = {**result.summary, **({"units": where["units"]} if "units" in where else {}), "conditions": where}
+        unit, cut = {"units": where["units"]} if "units" in where else {}, cut_off_summary(result.rows)
+        notes = [*result.summary["notes"], *cut.pop("notes", [])]
+        said = {**result.summary, **unit, **cut, "notes": notes, "conditions": where}
         if measurable(model) and any(r["status"] == "ok" for r in result.rows):
             by_id = {p.id: p for p, _ in roles}
             error = dtype_error(lambda some: work([by_id[r["id"]] for r in some]), model, result.rows)
@@ -121,7 +124,7 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
     found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
     values, timesteps = _values(trajectory, detection, found.kind)
     extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
-    rows = []
+    rows, cut = [], cut_off(model, [p.text for p in prompts])
     for k, prompt in enumerate(prompts):
         own = slice(k * len(seeds), (k + 1) * len(seeds))
         per_seed = values[:, own].mean(0).tolist()
@@ -139,6 +142,7 @@ def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection
             **({"units": units} if units else {}),
             "label": prompt.label,
             "kind": prompt.kind,
+            "cut_off": cut[k],
             "status": "ok",
         }
         if timesteps:

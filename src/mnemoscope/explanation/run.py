@@ -22,6 +22,7 @@ from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.families import Family
 from mnemoscope.model.spans import Token
+from mnemoscope.model.tokens import cut_off, cut_off_summary
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.model.words import content, merged
 from mnemoscope.prompts.prompt import Prompt
@@ -70,7 +71,7 @@ def run_explanation(
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         rows = [row | known[row["id"]] for row in rows]
         rows, overlap = finished(run.folder, rows, masks) if maps else (rows, {})
-        return rows, {"prompts": len(ids), **overlap}
+        return rows, {"prompts": len(ids), **overlap, **({} if maps else cut_off_summary(rows))}
 
     kind, size = "regions" if maps else "explain", Batch.of(model, batch, explanation.seeds, graph=True)
     return prompt_run(
@@ -92,7 +93,7 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
     means = values.to("cpu", torch.float64).reshape(len(values), len(texts), len(seeds), -1).mean(2)
     tokens = dict(zip(texts, content(model.family, texts), strict=True))
     about = {"method": explanation.method, "params": explanation.parameters, "seeds": seeds}
-    rows = []
+    rows, cut = [], dict(zip(texts, cut_off(model, texts), strict=True))
     for prompt in prompts:
         own = means[:, texts.index(prompt.text)]
         if not own.isfinite().all():
@@ -110,6 +111,7 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
             **about,
             "label": prompt.label,
             "kind": prompt.kind,
+            "cut_off": cut[prompt.text],
             "status": "ok",
         }
         rows.append(row | ({"timesteps": timesteps, "series": inner.tolist()} if len(timesteps) > 1 else {}))

@@ -1,6 +1,6 @@
 """What the tokenizer makes of prompts: what it cuts off, where it pads, and text encoded with other padding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,16 @@ def over_limit(tokenizer: Any, texts: Sequence[str]) -> list[int]:
         return [0] * len(texts)
     lengths = [len(row) for row in tokenizer(list(texts), verbose=False).input_ids]
     return [max(0, length - tokenizer.model_max_length) for length in lengths]
+
+
+def cut_off_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many prompts of a run are cut off, by how many tokens at most, and a sentence that says so."""
+    cut = [row["cut_off"] for row in rows if row.get("cut_off")]
+    if not cut:
+        return {"cut_off": {"prompts": 0, "most_tokens": 0}}
+    which = "1 prompt is" if len(cut) == 1 else f"{len(cut)} prompts are"
+    said = f"{which} longer than the text encoder reads: up to {max(cut)} tokens at the end take no part in any figure."
+    return {"cut_off": {"prompts": len(cut), "most_tokens": max(cut)}, "notes": [said]}
 
 
 def ends_before_padding(start: Start, method: str) -> Int[Tensor, " B"]:

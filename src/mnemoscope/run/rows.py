@@ -25,6 +25,8 @@ class PromptRow(AnyRow):
     prompt: Annotated[str, "the prompt"]
     label: NotRequired[Annotated[bool | None, "whether the prompt is known to be memorized, where that is known"]]
     kind: NotRequired[Annotated[str | None, "what kind of prompt it is, where that is known"]]
+    cut_off: NotRequired[Annotated[int, "how many of its tokens lie beyond what the text encoder reads"]]
+    reference_caption: NotRequired[Annotated[str, "the caption whose pictures are its own, if not the prompt"]]
 
 
 class ImageRow(PromptRow):
