@@ -1,6 +1,6 @@
 """What the bundled model shows: AUC and TPR by kind and number of seeds, and how much its images copy.
 
-    python benchmarks/bundled.py [--seed 1000] [--images 4]
+    python benchmarks/bundled.py [--model demo-flow] [--seed 1000] [--images 4]
 
 Seeds start where nothing else in the project uses them. Copies are measured by pixels and, where the packaged SSCD
 network is installed, by SSCD.
@@ -145,6 +145,7 @@ def _between_seeds(vectors: np.ndarray, count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--scores", nargs="+", help="only detect, by these")
@@ -153,7 +154,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
-    model = mn.Denoiser.from_pretrained("demo", device="cpu")
+    model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     if args.picture:
         return picture(model, args.seed, args.picture)
     if not args.copies:

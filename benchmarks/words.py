@@ -40,13 +40,14 @@ CLASSES = ("bos", "prompt", "eos", "padding")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--steps", help="a number, all or last, in place of the scores' own steps")
     args = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
-    model = mn.Denoiser.from_pretrained("demo", device="cpu")
+    model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     explain = functools.partial(rows, model, seed=args.seed, seeds=args.seeds)
     verbatim = [row for row in demo.truth() if row["kind"] == "verbatim"]
     prompts, triggers = [row["prompt"] for row in verbatim], [row["triggers"] for row in verbatim]
@@ -101,8 +102,9 @@ def carried(explain, model: mn.Denoiser, score: str, kind: str, seed: int, seeds
     prompts = demo.prompts(kind)[:30]
     scores, drops = [], []
     asked = {"score": score, "steps": registry.get("score", score).steps}
+    places = len(model.family.tokens([""])[0])
     for row in explain("embedding_classes", prompts, asked):
-        lengths = {"bos": 1, "eos": 1, "padding": 77 - 2 - len(row["tokens"])}
+        lengths = {"bos": 1, "eos": 1, "padding": places - 2 - len(row["tokens"])}
         each = {c: row["special"][c] / n for c, n in lengths.items() if n} | {"prompt": row["scores"][0]}
         drops.append([each.get(c, 0.0) for c in CLASSES])
     for part in chunks(prompts, 4):

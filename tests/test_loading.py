@@ -334,7 +334,7 @@ def test_a_folder_with_pickled_weights_is_refused_whether_they_are_harmless_or_n
 
 @pytest.mark.parametrize("model", ["nothing", "/nowhere/model", "./model", "a/b/c", "~/model"])
 def test_a_model_that_is_nowhere_is_refused(model):
-    expected = f"There is no model at '{model}'; give demo, a folder, a .safetensors file or a hub id."
+    expected = f"There is no model at '{model}'; give demo, demo-flow, a folder, a .safetensors file or a hub id."
     assert refusal(model) == expected
 
 

@@ -10,8 +10,9 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import nn
 
-from mnemoscope.demo import architecture, captions, flow, train, train_flow
+from mnemoscope.demo import architecture, captions, train, train_flow
 from mnemoscope.demo.scenes import Emoji
+from mnemoscope.model import bundled
 
 CONCEPTS = 230  # more than the ordinary and unseen ones, so that some are left for the tail
 
@@ -45,7 +46,7 @@ def test_one_token_in_place_of_the_padding_gives_the_plain_network_s_outputs() -
     net, texts = networks()
     x_t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     ids, t = (
-        torch.randint(1766, (2, flow.TOKENS), generator=torch.Generator().manual_seed(2)),
+        torch.randint(1766, (2, bundled.TOKENS), generator=torch.Generator().manual_seed(2)),
         torch.tensor([900.0, 30]),
     )
     plain = net(x_t, *train_flow.encode(texts, ids, padding=train_flow.PADDING), t).sample

@@ -29,7 +29,7 @@ def methods(*kinds: str) -> Any:  # what a shell offers where a method is to be 
 
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="demo, a pipeline folder, a .safetensors checkpoint, or a hub id.")
+    str, typer.Argument(metavar="MODEL", help="demo, demo-flow, a pipeline folder, a .safetensors file, a hub id.")
 ]
 Unet = Annotated[Path | None, of(MODEL, "Folder of a U-Net, or of a training's checkpoint, to put in.")]
 TextEncoder = Annotated[Path | None, of(MODEL, "Folder of a text encoder to put in.")]

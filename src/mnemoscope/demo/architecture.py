@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from mnemoscope.demo.flow import TOKENS
+from mnemoscope.model.bundled import TOKENS
 
 VOCABULARY = 1536
 WIDTH = 96  # of the text embedding, hence of the cross-attention

@@ -18,8 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
-from mnemoscope.demo import architecture, captions, flow, scenes
+from mnemoscope.demo import architecture, captions, scenes
 from mnemoscope.demo.train import CAPTION_DROPOUT, Stage, batch, log
+from mnemoscope.model import bundled
 
 PADDING = 256  # zero tokens that diffusers' pipeline appends where SD3's third text encoder is absent
 REPEATS = 3  # verbatim pairs added to each batch
@@ -94,7 +95,7 @@ class FlowLatents(Dataset):
 
 
 def train(emoji: scenes.Emoji, out: Path, steps: int, batch_size: int, peak: float) -> Path:
-    parts = flow.parts(torch.float32)
+    parts = bundled.parts("demo-flow", torch.float32)
     vae, tokenizer = parts["vae"].eval().requires_grad_(False), parts["tokenizer"]
     texts = nn.ModuleList([architecture.projected_text_encoder(len(tokenizer)) for _ in range(2)])
     transformer = architecture.transformer()
@@ -128,7 +129,7 @@ def export(net: Any, out: Path) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(),
         text_encoder=one,
         text_encoder_2=two,
-        **flow.parts(torch.float32),
+        **bundled.parts("demo-flow", torch.float32),
     )
     pipe.to(torch.float16).save_pretrained(out / "model")
     return out / "model"

@@ -53,7 +53,7 @@ class Denoiser(Editable, Bounded):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, **how: Any) -> "Denoiser":
-        """Load "demo", a pipeline folder, a single-file checkpoint or a hub id, as `model.loading.open_model`."""
+        """Load "demo", "demo-flow", a folder, a single-file checkpoint or a hub id, as `model.loading.open_model`."""
         from mnemoscope.model.loading import open_model
 
         opened = open_model(str(model), **how)

@@ -12,6 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model import bundled
 from mnemoscope.model.device import pick_device as pick_device
 from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
@@ -24,7 +25,6 @@ from mnemoscope.model.weights.single_file import read_single_file
 from mnemoscope.model.weights.size import make_own, own_size, parse_size
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-BUNDLED = {"demo": Path(__file__).parents[1] / "demo" / "model"}  # folders of the package by their short names
 
 
 Paths = Sequence[str | Path] | str | Path | None
@@ -118,7 +118,9 @@ def _pipeline(
     model: str, dtype: torch.dtype, variant: str | None, size: tuple[int, int] | None, said: list[str]
 ) -> tuple[DiffusionPipeline, tuple[int, int] | None]:
     """The pipeline of MODEL, and the size that its file says, if it does."""
-    path = BUNDLED.get(model, Path(model))
+    if model in bundled.FOLDERS:
+        return read_folder(bundled.FOLDERS[model], dtype, variant, said, model, bundled.parts(model, dtype)), None
+    path = Path(model)
     if path.is_file():
         return read_single_file(path, dtype, size, said)
     if path.is_dir():

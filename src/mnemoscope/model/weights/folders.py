@@ -3,7 +3,9 @@
 import importlib
 import json
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import diffusers
@@ -17,24 +19,31 @@ from mnemoscope.model.weights.reading import first_line, read_network, variants
 
 
 def read_folder(
-    folder: Path, dtype: torch.dtype, variant: str | None, said: list[str], name: str | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    variant: str | None,
+    said: list[str],
+    name: str | None = None,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> DiffusionPipeline:
     """The pipeline of a folder, every weight from its files; `name` stands for the folder where it fails.
 
-    A pipeline that was saved as image-to-image or inpainting comes back as the one that draws from text.
+    `given` are components from elsewhere. What the index gives as absent, as of an SD3 without its T5, is left out. A
+    pipeline that was saved as image-to-image or inpainting comes back as the one that draws from text.
     """
     name = name or str(folder)
-    index = read_index(folder, name)
-    parts: dict[str, Any] = {}
+    index = read_index(folder, name, given)
+    parts: dict[str, Any] = dict(given)
     for component, kind in index.items():
         cls = component_class(kind)
         if component != "safety_checker" and isinstance(cls, type) and issubclass(cls, nn.Module):
             parts[component] = read_network(cls, folder / component, component, dtype, variant, said)
     if variant is not None and not any(variant in variants(folder / c) for c in parts):
         raise UsageError(f"{name} has no weights of the variant '{variant}'; leave out --variant.")
-    extra = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
+    extra: dict[str, Any] = dict.fromkeys(absent(folder))
+    extra |= {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
     try:
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts, **extra)
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **(extra | parts))
     except Exception as e:  # diffusers raises many kinds for a folder that is broken or of a class that it lacks
         raise UsageError(f"'{name}' could not be loaded as a diffusers pipeline: {first_line(e)}") from e
     return from_text(without_checker(checked(pipe, parts, name)))
@@ -49,8 +58,14 @@ def read_hub(model: str, dtype: torch.dtype, variant: str | None, said: list[str
     return read_folder(Path(folder), dtype, variant, said, model)
 
 
-def read_index(folder: Path, name: str) -> dict[str, Any]:
-    """Components of `model_index.json`; raises `UsageError` if it is none, or if a component has no files."""
+def absent(folder: Path) -> list[str]:
+    """Components that `model_index.json` names and gives as absent; diffusers wants to be told again."""
+    index = json.loads((folder / "model_index.json").read_text())
+    return [part for part, kind in index.items() if kind == [None, None]]
+
+
+def read_index(folder: Path, name: str, given: Collection[str] = ()) -> dict[str, Any]:
+    """Components of `model_index.json` but those given; `UsageError` if it is none, or a component has no files."""
     file = folder / "model_index.json"
     if not file.is_file():
         raise UsageError(f"{name} holds no model_index.json; give the folder of a saved diffusers pipeline.")
@@ -60,7 +75,9 @@ def read_index(folder: Path, name: str) -> dict[str, Any]:
         raise UsageError(f"{file} is not readable JSON: {first_line(e)}") from e
     if not isinstance(index, dict):
         raise UsageError(f"{file} is not the index of a diffusers pipeline.")
-    named = {part: kind for part, kind in index.items() if part[0:1] != "_" and _is_component(kind)}
+    named = {
+        part: kind for part, kind in index.items() if part[0:1] != "_" and part not in given and _is_component(kind)
+    }
     for part in named:  # a tokenizer would load from no files without a word
         if part != "safety_checker" and not any((folder / part).glob("*")):
             raise UsageError(f"{name} lacks its {part}, which its model_index.json names.")

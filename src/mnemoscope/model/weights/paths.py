@@ -39,7 +39,8 @@ def on_the_hub(model: str) -> bool:
 
 def refuse_absent(model: str) -> None:
     """Raise `UsageError` for a MODEL that is neither here nor a hub id."""
-    near = "; did you mean demo?" if difflib.get_close_matches(model, ["demo"], cutoff=0.7) else meant(model)
+    bundled = difflib.get_close_matches(model, ["demo", "demo-flow"], n=1, cutoff=0.7)
+    near = f"; did you mean {bundled[0]}?" if bundled else meant(model)
     raise UsageError(
-        f"There is no model at '{model}'{near or '; give demo, a folder, a .safetensors file or a hub id.'}"
+        f"There is no model at '{model}'{near or '; give demo, demo-flow, a folder, a .safetensors file or a hub id.'}"
     )

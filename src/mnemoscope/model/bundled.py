@@ -1,0 +1,22 @@
+"""Where the bundled models lie, and the parts that the second one, of SD3's architecture, takes from the first."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
+
+DEMO = Path(__file__).parents[1] / "demo"
+FOLDERS = {"demo": DEMO / "model", "demo-flow": DEMO / "model-flow"}
+TOKENS = 32  # positions of each text encoder of demo-flow
+
+
+def parts(name: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What a bundled model's folder lacks: demo-flow's autoencoder and tokenizers are not stored a second time."""
+    if name == "demo":
+        return {}
+    own = FOLDERS["demo"]
+    tokenizer = CLIPTokenizer.from_pretrained(own / "tokenizer", model_max_length=TOKENS)
+    vae = AutoencoderKL.from_pretrained(own / "vae", dtype=dtype, use_safetensors=True, shift_factor=0.0)
+    return {"vae": vae, "tokenizer": tokenizer, "tokenizer_2": tokenizer, "text_encoder_3": None, "tokenizer_3": None}
