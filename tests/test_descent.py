@@ -212,7 +212,7 @@ def test_guidance_can_wait_for_the_transition(model: mn.Denoiser) -> None:
 BAD = {
     "no such variant": ({"variant": "hope"}, "noise_descent takes Literal"),
     "no iterations": ({"iterations": 0}, "noise_descent got iterations=0"),
-    "target": ({"target": "low"}, "noise_descent takes int | float | None as target, and 'low' was given"),
+    "target": ({"target": "low"}, "target was 'low'; give a number, with a unit where it needs one"),
 }
 
 

@@ -145,7 +145,8 @@ def test_a_negative_prompt_does_not_change_what_is_flagged(pipe) -> None:
 
 def test_without_guidance_the_other_branch_is_computed_once(pipe) -> None:
     guard = mn.Guard(pipe, threshold=LIMIT)
-    out = guard(["ordinary 1", "ordinary 2"], num_inference_steps=20, guidance_scale=1.0)
+    generator = tiny.generators([1, 2])
+    out = guard(["ordinary 1", "ordinary 2"], generator=generator, num_inference_steps=20, guidance_scale=1.0)
     assert guard.model.network_evaluations == 2 and [s["flagged"] for s in out.seen] == [False, False]
 
 
