@@ -7,6 +7,7 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
+from PIL import Image
 
 import mnemoscope as mn
 import tiny
@@ -15,6 +16,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.explanation.run import special
 from mnemoscope.localization.statistics import activations
 from mnemoscope.model import ablation
+from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import edit_output
 from mnemoscope.model.trajectory import Trajectory
@@ -400,3 +402,13 @@ def test_the_command_line_takes_the_pipelines_guidance_and_a_negative_prompt(mne
     assert first["settings"]["guidance_scale"] == 5.0 and second["model"]["negative_prompt"] == "a dog"
     scores = [[json.loads(line)["score"] for line in (tmp_path / n / "rows.jsonl").open()] for n in ("plain", "other")]
     assert scores[0] != scores[1]
+
+
+def test_guard_and_the_way_back_from_images_refuse_what_they_do_not_serve():
+    with pytest.raises(UsageError, match=r"^Guard does not serve StableDiffusion3Pipeline yet; draw with mnemoscope\."):
+        mn.Guard(pipeline("sd3"), threshold=1.0)
+    image = Image.new("RGB", (16, 16))
+    for name in ("sana", "flux2", "qwenimage", "wan", "ltx"):
+        with pytest.raises(UsageError, match="^Images cannot be turned into latents of Autoencoder"):
+            encode_images(pipeline(name), [image], (4, 8, 8))
+    assert encode_images(pipeline("sd3"), [image], (4, 16, 16)).shape == (1, 4, 16, 16)

@@ -38,6 +38,8 @@ class Guard:
     ) -> None:
         self.model = Denoiser(pipe)
         name, takes = type(pipe).__name__, inspect.signature(pipe.__call__).parameters
+        if not self.model.family.has_ends and self.model.family.has_tokens:
+            raise UsageError(f"Guard does not serve {name} yet; draw with mnemoscope.mitigate(Denoiser(pipe), ...).")
         if self.model.family.unguided or not {"prompt", "prompt_embeds"} <= set(takes) or "image" in takes:
             raise UsageError(f"Guard needs a pipeline that draws from text alone, with guidance; {name} is not one.")
         self.pipe, self.gate, self.found = pipe, Gate.of(threshold, units), registry.stopping(mitigation)

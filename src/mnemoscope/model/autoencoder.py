@@ -10,6 +10,16 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mnemoscope.errors import UsageError
+
+ONE_WAY = (  # autoencoders that are only decoded by: no posterior, a batch norm, frames
+    "AutoencoderDC",
+    "AutoencoderKLFlux2",
+    "AutoencoderKLQwenImage",
+    "AutoencoderKLWan",
+    "AutoencoderKLLTXVideo",
+)
+
 
 @torch.no_grad()
 def encode_images(
@@ -20,6 +30,8 @@ def encode_images(
     Images are cropped in the middle and resized to the model's own resolution.
     """
     vae = getattr(pipe, "vae", None)
+    if (kind := type(vae).__name__) in ONE_WAY:
+        raise UsageError(f"Images cannot be turned into latents of {kind} yet; use a method that needs no images.")
     factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
     size = (latent_shape[2] * factor, latent_shape[1] * factor)
     fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
