@@ -251,6 +251,15 @@ def test_a_pipe_is_no_input(inputs, mnemoscope: Callable[..., tuple], name: str)
     assert code == 2 and "no plain file" in " ".join(err.split())
 
 
+@pytest.mark.parametrize("kind", ["wen", "layer6", "nemo"])
+def test_a_pipe_or_a_depth_is_no_result_of_another_code(tmp_path: Path, mnemoscope, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    for name in ("pipe", "deep"):
+        code, _, err = mnemoscope("import", tmp_path / name, "--format", kind, "--out", tmp_path / "o")
+        assert code == 2 and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://u:sk-SECRET@h/v1", "http://[::1", "sk-SECRET", "http://h:99999999/v1", "http://"]
 )

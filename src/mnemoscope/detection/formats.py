@@ -8,6 +8,7 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.reading import parsed, read_bytes
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.writing import write_whole
 
@@ -76,15 +77,15 @@ def read_wen(
 
 
 def _read(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split("\n")  # captions may hold the other marks that splitlines ends at
+    try:  # captions may hold the other marks that splitlines ends at
+        return read_bytes(file, 2**34).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"{file} could not be read as UTF-8 text: {e}") from e
 
 
 def _wen_record(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = parsed(line)
         for key in WEN_KEYS:
             if not record[key] or not all(math.isfinite(x) for image in record[key] for x in image):
                 raise ValueError(f"{key} is not a list of lists of finite numbers")

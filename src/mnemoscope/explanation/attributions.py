@@ -9,6 +9,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.model.words import END, aligned, joined, merged
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.reading import parsed, read_bytes
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.writing import write_whole
 
@@ -33,7 +34,7 @@ def read_layer6(file: Path) -> list[dict[str, Any]]:
     without such pieces each piece is a word. Raises `UsageError` for anything malformed.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parsed(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{file} is not a readable JSON file: {e}") from e
     if not isinstance(found, dict) or not found:

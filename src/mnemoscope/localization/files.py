@@ -1,12 +1,12 @@
 """Neurons from where they were written down: a run of localize, a JSON file, or a table of NeMo's."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.localization.tables import read_nemo
+from mnemoscope.run.reading import parsed, read_bytes
 from mnemoscope.run.run import read_rows
 
 Row = Mapping[str, Any]  # neurons, initial_neurons, and the prompt, which is None for neurons of every prompt
@@ -29,7 +29,7 @@ def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) 
     if file.suffix.casefold() == ".csv":
         return read_nemo(file, layers)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parsed(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{file} is neither a run of localize, nor a readable JSON or CSV file of neurons: {e}") from e
     return [_row(each, str(file)) for each in (value if isinstance(value, list) else [value])]

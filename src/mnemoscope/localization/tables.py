@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.model.ablation import by_layer
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.run.reading import read_bytes
 from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.run.writing import whole
 
@@ -48,7 +50,7 @@ def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]
     Raises `UsageError` for anything malformed.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as f:
+        with io.StringIO(read_bytes(file).decode("utf-8-sig"), newline="") as f:
             table = list(csv.DictReader(f, delimiter=";", strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UsageError(f"{file} could not be read as a table with ; between its columns: {e}") from e
