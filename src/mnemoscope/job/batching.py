@@ -12,7 +12,7 @@ import torch
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.prompts.prompt import Prompt, left_out
 from mnemoscope.run.content import content_hash as content_hash
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.rows import Row
@@ -75,7 +75,7 @@ def prompt_run(
             run_batches(run, models[0], prompts, batch.prompts, each)
         rows, summary = finish(run, in_order(run.rows(), [i for each in passes for p in prompts for i in each.ids(p)]))
         run.replace_rows(rows)
-        return run.finish(**summary)
+        return run.finish(**summary, **left_out(prompts))
 
 
 def seeds_of(first: int, count: int) -> list[int]:

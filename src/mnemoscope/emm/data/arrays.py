@@ -3,20 +3,19 @@
 A damaged file makes the readers of its format raise nearly anything, which becomes a `UsageError` here.
 """
 
-import gzip
 import io
 import pickle
 import re
-import tarfile
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from mnemoscope.emm.data import labels
 from mnemoscope.emm.data.images import Images
+from mnemoscope.emm.data.unpacking import check_npz, members_of, unpacked
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.sources import short
 
@@ -40,6 +39,7 @@ def read_digits() -> Images:
 def read_npz(path: Path) -> Images:
     """`images` (or `arr_0`) and `labels` of a .npz file; nothing in it is unpickled."""
     try:
+        check_npz(path)
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = {key: file[key] for key in ("images", "arr_0", "labels", "names", "num_classes") if key in file}
     except Exception as e:
@@ -69,6 +69,8 @@ def read_npy(path: Path) -> Images:
 
 def planes(pixels: Any, path: Path) -> UInt8[np.ndarray, "N C H W"]:
     """Channels first, from N H W (grey), N H W C or N C H W; raises `UsageError` for other arrays."""
+    if not pixels.size:
+        raise UsageError(f"{path} holds no image: its array has the shape {pixels.shape}; give one image at least.")
     if pixels.dtype == np.uint8 and pixels.ndim == 3:
         return pixels[:, None]
     if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] in (1, 3):
@@ -86,19 +88,33 @@ def read_cifar(path: Path, part: str) -> Images:
         raise UsageError(f"{path.name} has no part {part}; give train or test.")
     pixels, found, names, is_batch = [], [], [], CIFAR[part].fullmatch
     try:
-        with tarfile.open(path) as archive:
-            members = [m for m in archive.getmembers() if m.isfile() and is_batch(PurePosixPath(m.name).name)]
-            for member in sorted(members, key=lambda m: m.name):
-                batch = _unpickled(archive.extractfile(member).read())  # type: ignore[union-attr]
-                pixels.append(batch[b"data"].reshape(-1, 3, 32, 32))
-                found.append(np.asarray(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
-                names += [f"{PurePosixPath(member.name).name}:{place}" for place in range(len(pixels[-1]))]
+        for name, data in sorted(members_of(path, is_batch).items()):
+            batch = _unpickled(data)
+            pixels.append(_batch_pixels(batch[b"data"]))
+            found.append(_batch_labels(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
+            names += [f"{PurePosixPath(name).name}:{place}" for place in range(len(pixels[-1]))]
+            if len(found[-1]) != len(pixels[-1]):
+                raise ValueError(f"{len(found[-1])} labels were given for {len(pixels[-1])} images")
     except Exception as e:
         raise UsageError(f"{path} is no archive of CIFAR for Python: {short(str(e))}") from e
-    if not pixels:
-        raise UsageError(f"{path} is no archive of CIFAR for Python: it holds no batch for {part}.")
+    if not names:
+        raise UsageError(f"{path} is no archive of CIFAR for Python: it holds no image in a batch for {part}.")
     values, classes = labels.of_values(np.concatenate(found), str(path))
     return Images(np.concatenate(pixels), values, tuple(names), 10 if classes <= 10 else 100)
+
+
+def _batch_pixels(data: Any) -> UInt8[np.ndarray, "N 3 32 32"]:
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+        kind = data.dtype if isinstance(data, np.ndarray) else type(data).__name__
+        raise ValueError(f"its pixels are {kind}, not uint8")
+    return data.reshape(-1, 3, 32, 32)
+
+
+def _batch_labels(values: Any) -> Int[np.ndarray, " N"]:
+    flat = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
+    if not isinstance(flat, list) or not all(isinstance(each, int) for each in flat):
+        raise ValueError("its labels are no whole numbers")
+    return np.asarray(flat, np.int64)
 
 
 class _Restricted(pickle.Unpickler):
@@ -129,7 +145,7 @@ def read_idx(path: Path) -> Images:
 
 def _idx(path: Path, kind: int, dimensions: int) -> UInt8[np.ndarray, "..."]:
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = unpacked(path)
         header = np.frombuffer(data[: 4 + 4 * dimensions], ">u4")
         if header[0] != kind:
             raise ValueError(f"its first number is {header[0]:#x}")
