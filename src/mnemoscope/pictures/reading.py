@@ -152,6 +152,8 @@ def _braces(name: str) -> Iterator[str]:
         yield name
         return
     low, high, listed = found.groups()
-    values = listed.split(",") if listed else [str(n).zfill(len(low)) for n in range(int(low), int(high) + 1)]
+    if not listed and len(high) > 9:
+        raise UsageError(f"{name} stands for more than {FILES:,} files; give a narrower pattern.")
+    values = listed.split(",") if listed else (str(n).zfill(len(low)) for n in range(int(low), int(high) + 1))
     for value in values:
         yield from _braces(name[: found.start()] + value + name[found.end() :])

@@ -20,7 +20,7 @@ def read_bytes(file: Path, most: int = MOST) -> bytes:
     if not stat.S_ISREG(file.stat().st_mode):  # before it is opened: that of a pipe waits for its other end
         raise UsageError(f"{file} is no plain file but a folder, a pipe or a device; give a file.")
     with file.open("rb") as opened:
-        held = opened.read(most + 1)
+        held = opened.read(min(file.stat().st_size, most) + 1)  # memory is taken for as much as is asked for
     if len(held) > most:
         raise UsageError(f"{file} has more than {most:,} bytes, which no such file needs; give another.")
     return held
