@@ -18,7 +18,7 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, open_source, read_pictures
 from mnemoscope.pictures import zips as zip_files
-from mnemoscope.pictures.tables import picture
+from mnemoscope.pictures.tables import picture as row_picture
 
 
 def png(seed: int) -> bytes:
@@ -290,7 +290,7 @@ def test_a_row_of_a_saved_dataset_cannot_name_files_outside_of_it(tmp_path: Path
     def reason(path: str) -> str:
         row = {"image": {"bytes": None, "path": path}, "caption": "x"}
         try:
-            return str(picture("set:0", row, "image", None, (inside.resolve(),)).image().size)
+            return str(row_picture("set:0", row, "image", None, (inside.resolve(),)).image().size)
         except Unreadable as e:
             return e.reason
 
