@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.predictor import Predictor
 from mnemoscope.model.schedule import Units
 from mnemoscope.registry import Score
 
@@ -60,7 +60,7 @@ def is_number(text: str) -> bool:
     return not units or units in UNITS
 
 
-def aimed(score: Score, target: Any, model: Denoiser) -> tuple[Any, float | None]:
+def aimed(score: Score, target: Any, model: Predictor) -> tuple[Any, float | None]:
     """A score's function and its target in one unit; raises `UsageError` for a unit that is lacking or has no meaning.
 
     A score that is not in units of the push has none to give, and neither has a function of one's own.

@@ -12,7 +12,7 @@ import numpy as np
 from mnemoscope import registry, stats
 from mnemoscope.errors import UsageError
 from mnemoscope.methods.amounts import Amount, is_number
-from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.predictor import Predictor
 from mnemoscope.model.schedule import Units
 from mnemoscope.run.run import differing, read_json
 
@@ -29,7 +29,7 @@ class Calibration:
 
 
 def conditions(
-    model: Denoiser,
+    model: Predictor,
     method: str,
     params: Mapping[str, Any],
     *,
@@ -55,7 +55,7 @@ def conditions(
     }
 
 
-def units_of(model: Denoiser, method: str, params: Mapping[str, Any]) -> Units | None:
+def units_of(model: Predictor, method: str, params: Mapping[str, Any]) -> Units | None:
     """The unit of a method's values, where they measure the text's push: as asked for, or the model's own."""
     return (params.get("units") or model.units) if registry.detection(method).units else None
 

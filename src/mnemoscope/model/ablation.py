@@ -18,6 +18,7 @@ from mnemoscope.model.hooks import value_layers, value_places
 
 if TYPE_CHECKING:
     from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.predictor import Predictor
     from mnemoscope.model.start import Start
 
 Neurons = Mapping[str, Tensor | Sequence[int]]  # indices of output channels by the name of their value projection
@@ -26,7 +27,7 @@ Layers = Literal["seven", "all"]
 Branch = Literal["both", "cond"]
 
 
-def layers(model: "Denoiser", which: Layers = "seven") -> dict[str, nn.Module]:
+def layers(model: "Predictor", which: Layers = "seven") -> dict[str, nn.Module]:
     """Value projections of the text by name: those of the down and mid blocks, or the up blocks' as well.
 
     "seven" is named after Stable Diffusion 1 and 2, where these are seven; SDXL has 34 of them, and of a transformer
@@ -36,7 +37,7 @@ def layers(model: "Denoiser", which: Layers = "seven") -> dict[str, nn.Module]:
     return {name: network.get_submodule(name) for name in value_layers(network, up=which == "all")}
 
 
-def widths(model: "Denoiser", which: Layers = "seven") -> dict[str, int]:
+def widths(model: "Predictor", which: Layers = "seven") -> dict[str, int]:
     """Number of neurons of each layer, in the order of `layers`."""
     found: Mapping[str, Any] = layers(model, which)
     return {name: module.weight.shape[0] for name, module in found.items()}
@@ -70,7 +71,7 @@ def by_layer(neurons: Neurons, names: Sequence[str]) -> list[list[int]]:
     return [plain.get(name, []) for name in names]
 
 
-def checked(model: "Denoiser", neurons: Neurons) -> dict[str, list[int]]:
+def checked(model: "Predictor", neurons: Neurons) -> dict[str, list[int]]:
     """The set in plain types, in the order of the layers; raises `UsageError` for what the model does not have."""
     plain, known = lists(neurons), widths(model, "all")
     for name, indices in plain.items():
@@ -83,7 +84,7 @@ def checked(model: "Denoiser", neurons: Neurons) -> dict[str, list[int]]:
     return {name: plain[name] for name in known if name in plain}
 
 
-def gain(model: "Denoiser", sets: Sequence[Neurons], factor: int | float = 0.0) -> Float[Tensor, "B N"]:
+def gain(model: "Predictor", sets: Sequence[Neurons], factor: int | float = 0.0) -> Float[Tensor, "B N"]:
     """What `Cond` carries for one set a sample: factor - 1 for each of its neurons, and 0 for all others."""
     layers(model, "all")
     places = value_places(model.network)
@@ -96,7 +97,7 @@ def gain(model: "Denoiser", sets: Sequence[Neurons], factor: int | float = 0.0) 
     return found
 
 
-def gain_of_masks(model: "Denoiser", masks: Masks) -> Float[Tensor, "B N"]:
+def gain_of_masks(model: "Predictor", masks: Masks) -> Float[Tensor, "B N"]:
     """What `Cond` carries for masks, with a graph to them; layers without one are left alone."""
     checked(model, dict.fromkeys(masks, [0]))
     known, size = widths(model, "all"), len(next(iter(masks.values()))) if masks else 0

@@ -100,7 +100,7 @@ class Denoiser(Editable, Bounded):
 
     def describe(self) -> dict[str, Any]:
         """What identifies the model in a run record; see `mnemoscope.model.identity`."""
-        return description(self)
+        return description(self, self.weights_hash)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:

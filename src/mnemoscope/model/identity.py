@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.predictor import Predictor
 
 
 def weights_hash(modules: Mapping[str, nn.Module]) -> str:
@@ -22,14 +21,14 @@ def weights_hash(modules: Mapping[str, nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
-def description(model: "Denoiser") -> dict[str, Any]:
-    """Source, family, weights, scheduler, dtype and latent shape of a model, as a run records them."""
+def description(model: Predictor, weights: str) -> dict[str, Any]:
+    """Source, family, the hash of the weights, scheduler, dtype and latent shape of a model, as a run records them."""
     opened = model.opened
     config = {k: v for k, v in model.pipe.scheduler.config.items() if not k.startswith("_")}
     return {
         "source": model.source,
         "family": model.family.name,
-        "weights": model.weights_hash,
+        "weights": weights,
         "scheduler": type(model.pipe.scheduler).__name__,
         "scheduler_config": json.loads(json.dumps(config, default=str)),
         "prediction_type": model.prediction_type,

@@ -18,7 +18,7 @@ from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.step import Step, refuse_null_branch
 
 if TYPE_CHECKING:
-    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.predictor import Predictor
 
 Edits = Sequence[tuple[str, Callable]]
 
@@ -31,7 +31,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: "Denoiser",
+        model: "Predictor",
         num_inference_steps: int,
         guidance_scale: int | float,
         share_uncond: bool,

@@ -14,7 +14,7 @@ from mnemoscope.model.schedule import Level
 from mnemoscope.model.step import Step
 
 if TYPE_CHECKING:
-    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.predictor import Predictor
 
 StepChange = Callable[[Step], None]
 
@@ -23,7 +23,7 @@ StepChange = Callable[[Step], None]
 class Solver(Protocol):
     """What a start needs of the sampling that it begins."""
 
-    model: "Denoiser"
+    model: "Predictor"
     guidance_scale: int | float
     num_inference_steps: int
     timesteps: Tensor

@@ -13,7 +13,7 @@ from mnemoscope.model import schedule
 from mnemoscope.model.cond import Cond, rows
 
 if TYPE_CHECKING:
-    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.predictor import Predictor
 
 Branch = Literal["cond", "uncond", "guided"]
 
@@ -35,7 +35,7 @@ class Step:
     alpha: float
     sigma: float
     guidance_scale: int | float
-    model: "Denoiser"
+    model: "Predictor"
     native_cond: Float[Tensor, "B C h w"]
     null_branch: Callable[[], Float[Tensor, "B C h w"]]
     progress: float = 0.0  # share of the sampling steps done before this one

@@ -12,10 +12,10 @@ from mnemoscope.model.inversion import encoded_texts
 from mnemoscope.model.start import Start
 
 if TYPE_CHECKING:
-    from mnemoscope.model.denoiser import Denoiser
+    from mnemoscope.model.predictor import Predictor
 
 
-def cut_off(model: "Denoiser", prompts: Sequence[str]) -> list[int]:
+def cut_off(model: "Predictor", prompts: Sequence[str]) -> list[int]:
     """How many tokens of each prompt lie beyond the tokenizer's limit; none where there is no tokenizer."""
     tokenizer = getattr(model.pipe, "tokenizer", None) if model.family.has_ends else None
     return over_limit(tokenizer, encoded_texts(model.pipe, prompts)) if tokenizer else [0] * len(prompts)
@@ -51,7 +51,7 @@ def ends_before_padding(start: Start, method: str) -> Int[Tensor, " B"]:
 
 
 @torch.no_grad()
-def encode_padded(model: "Denoiser", prompts: Sequence[str], token: str) -> Float[Tensor, "B L D"]:
+def encode_padded(model: "Predictor", prompts: Sequence[str], token: str) -> Float[Tensor, "B L D"]:
     """Embeddings of prompts padded with `token`; raises `UsageError` for a token that there is not."""
     tokenizer, encoder = model.pipe.tokenizer, model.pipe.text_encoder
     if token not in tokenizer.get_vocab():

@@ -1,14 +1,13 @@
 """Which images are trained on, as a command or a sweep is given it."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from mnemoscope.emm.data.modes import LabelMode
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
     from mnemoscope.emm.data.images import Images
-
-LabelMode = Literal["none", "true", "random", "random-iid", "unique", "constant", "permuted"]
 
 
 def _of(default: Any, text: str, *flags: str, **more: Any) -> Any:

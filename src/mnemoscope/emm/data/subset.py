@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mnemoscope.emm.data.images import Images, resized
-from mnemoscope.emm.data.options import LabelMode
+from mnemoscope.emm.data.modes import LabelMode
 from mnemoscope.errors import UsageError
 from mnemoscope.search.nearest_pixels import first_equal
 
