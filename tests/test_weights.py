@@ -251,9 +251,7 @@ def edited(folder: Path, file: str, **changes: Any) -> Path:
     return folder
 
 
-def test_the_solver_of_a_flow_model_is_refused_and_another_may_take_its_place(
-    saved: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_solver_of_a_flow_model_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(saved["sd"], tmp_path / "flow"))
     edited(folder, "scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
     edited(folder, "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"])
@@ -261,8 +259,6 @@ def test_the_solver_of_a_flow_model_is_refused_and_another_may_take_its_place(
         UsageError, match=r"^FlowMatchEulerDiscreteScheduler solves flow models, and a Stable.* is none;"
     ):
         Denoiser.from_pretrained(folder, device="cpu")
-    model = Denoiser.from_pretrained(folder, scheduler="ddim", device="cpu")
-    assert next(model.steps(["a"], [0], num_inference_steps=2)).eps_cond.isfinite().all()
 
 
 # Paths
