@@ -255,9 +255,7 @@ def test_the_solver_of_a_flow_model_is_refused(saved: dict[str, Path], tmp_path:
     folder = Path(shutil.copytree(saved["sd"], tmp_path / "flow"))
     edited(folder, "scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
     edited(folder, "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"])
-    with pytest.raises(
-        UsageError, match=r"^FlowMatchEulerDiscreteScheduler solves flow models, and a Stable.* is none;"
-    ):
+    with pytest.raises(UsageError, match=r"^FlowMatchEulerDiscreteScheduler solves flow models, and a .* is none;"):
         Denoiser.from_pretrained(folder, device="cpu")
 
 

@@ -10,5 +10,5 @@ def refuse_solver(pipe: DiffusionPipeline) -> None:
     solver = type(pipe.scheduler).__name__
     if hasattr(pipe, "unet") and solver.startswith("FlowMatch"):
         raise UsageError(
-            f"{solver} solves flow models, and a {type(pipe).__name__} is none; configure the solver that it was trained with."
+            f"{solver} solves flow models, and a {type(pipe).__name__} is none; configure the one it was trained with."
         )
