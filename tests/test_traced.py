@@ -412,3 +412,23 @@ def test_guard_and_the_way_back_from_images_refuse_what_they_do_not_serve():
         with pytest.raises(UsageError, match="^Images cannot be turned into latents of Autoencoder"):
             encode_images(pipeline(name), [image], (4, 8, 8))
     assert encode_images(pipeline("sd3"), [image], (4, 16, 16)).shape == (1, 4, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["flux", "zimage", "cogview4"])
+def test_scores_and_mitigations_carry_over(name):
+    model = model_of(name)
+    for score, steps in (("noise_norm", 1), ("score_norm", [1]), ("sharpness", [1]), ("flipd", [1])):
+        values = mn.detect(Trajectory(model, ["a cat", "two dogs"], [0, 1], num_inference_steps=4), score, steps=steps)
+        assert values.isfinite().all() and (values != 0).all(), score
+    plain = [*model.steps(["a cat"], [0], num_inference_steps=STEPS)][-1].x_prev
+    for method, given in (("noise_descent", {"iterations": 2}), ("embedding_noise", {})):
+        with mn.mitigate(model, method, **given):
+            moved = [*model.steps(["a cat"], [0], num_inference_steps=STEPS)][-1].x_prev
+        assert moved.isfinite().all() and not torch.equal(moved, plain), method
+
+
+@pytest.mark.parametrize("name", ["qwenimage", "zimage", "lumina2", "sd3"])
+def test_the_guided_noise_at_other_latents_is_combined_as_the_pipeline_combines_it(name):
+    model = model_of(name)
+    step = [*model.steps(["a cat"], [0], num_inference_steps=4)][1]
+    assert step.guided and torch.allclose(step.eps_at(step.x_t, branch="guided"), step.eps, atol=1e-4)

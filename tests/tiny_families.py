@@ -348,7 +348,7 @@ def _z():
     return n
 
 
-def pixart(scheduler=None):
+def pixart(scheduler=None, kind=diffusers.PixArtSigmaPipeline):
     net = seeded(
         lambda: diffusers.PixArtTransformer2DModel(
             sample_size=8,
@@ -370,11 +370,7 @@ def pixart(scheduler=None):
         26,
     )
     sch = scheduler or diffusers.DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02)
-    return quiet(
-        diffusers.PixArtSigmaPipeline(
-            transformer=net, scheduler=sch, vae=tiny.vae(), text_encoder=t5(), tokenizer=byte_tokenizer()
-        )
-    )
+    return quiet(kind(transformer=net, scheduler=sch, vae=tiny.vae(), text_encoder=t5(), tokenizer=byte_tokenizer()))
 
 
 def gemma(width=8, seed=33):
@@ -780,6 +776,10 @@ PIPES = {
         dict(guidance_scale=5.0, height=16, width=16, cfg_normalization=True, cfg_truncation=0.5),
     ),
     "pixart": (pixart, dict(guidance_scale=4.5, use_resolution_binning=False, max_sequence_length=48)),
+    "pixart alpha": (
+        lambda **k: pixart(kind=diffusers.PixArtAlphaPipeline, **k),
+        dict(guidance_scale=4.5, use_resolution_binning=False, max_sequence_length=48),
+    ),
     "sana": (sana, dict(guidance_scale=4.5, height=32, width=32, use_resolution_binning=False, max_sequence_length=64)),
     "lumina2": (lumina2, dict(guidance_scale=4.0, height=32, width=32)),
     "lumina2 trunc": (

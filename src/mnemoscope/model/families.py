@@ -27,6 +27,7 @@ class Family:
     joined = True  # whether it concatenates them at all: otherwise two calls, the conditional one first
     texts: tuple[str, ...] = ("encoder_hidden_states",)  # what the tokens of a prompt become
     pooled: tuple[str, ...] = ("text_embeds",)  # what the prompt as a whole becomes
+    combines_plainly = True  # by uncond + scale (cond - uncond), which is the same in any unit
     evaluations = 0  # of the network beyond those of `predict`
     size: tuple[int, int] | None = None  # of the latents, height and width, where it is not the network's own
 

@@ -14,7 +14,7 @@ from torch import nn
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.dry import Recorded, dry_run
-from mnemoscope.model.facts import Row
+from mnemoscope.model.facts import Row, plain
 from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS
 from mnemoscope.model.solvers import copied
@@ -37,6 +37,7 @@ class Recording(Family):
         self.row: Row = ROWS[type(pipe).__name__]
         self.name, self.texts, self.pooled = self.row.name, self.row.texts, self.row.pooled
         self.branches = self.row.calls != "one" and not self.row.distilled(pipe)  # whether sampling has a second one
+        self.combines_plainly = self.row.combine is plain
         self.joined, self.null_first = self.branches and self.row.calls != "apart", self.row.calls == "null first"
         self.call, self.evaluations = {**self.row.call, **(call or {})}, 0
         self._kept: OrderedDict[Any, Any] = OrderedDict()

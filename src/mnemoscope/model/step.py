@@ -149,6 +149,13 @@ class Step:
             return self.model.predict_noise(x, t, cond, level)
         own = self.null if self.null is None or samples is None else rows(self.null, samples)
         own = own or self.model.null(len(x), x.shape[1:], self.guidance_scale)
+        family = self.model.family
+        if branch == "guided" and not family.combines_plainly:
+            native = family.combine(
+                self.model.predict(x, t, cond), self.model.predict(x, t, own), self.guidance_scale
+            ).float()
+            level = level or schedule.alpha_sigma(self.model.pipe.scheduler, t)
+            return schedule.to_eps(native, x.float(), *level, self.model.prediction_type)
         eps_uncond = self.model.predict_noise(x, t, own, level)
         if branch == "uncond":
             return eps_uncond
