@@ -159,3 +159,18 @@ def test_parameters_are_read_and_refused() -> None:
             assert chosen_transforms([text])[0][1] == {}
     with pytest.raises(UsageError, match="random_words takes int as count, and 'x' was given"):
         chosen_transforms(["random_words:count=x"])
+
+
+def test_previews_of_a_set_sorted_by_class_show_three_classes() -> None:
+    """However many rows the first class has; of a set with fewer captions all of them."""
+    from mnemoscope.training.watching.previews import first_captions
+
+    class Rows(list):
+        def possible(self, place: int) -> tuple[str, ...]:
+            return self[place]
+
+    classes = (
+        [("An image of tench", "x")] * 900 + [()] + [("An image of a church",)] * 300 + [("An image of a ball",)] * 9
+    )
+    assert first_captions(Rows(classes)) == ["An image of tench", "An image of a church", "An image of a ball"]
+    assert first_captions(Rows(classes[:5])) == ["An image of tench"]
