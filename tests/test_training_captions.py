@@ -163,11 +163,15 @@ def test_parameters_are_read_and_refused() -> None:
 
 def test_previews_of_a_set_sorted_by_class_show_three_classes() -> None:
     """However many rows the first class has; of a set with fewer captions all of them."""
+    from mnemoscope.training.data.dataset import TrainingSet
     from mnemoscope.training.watching.previews import first_captions
 
-    class Rows(list):
-        def possible(self, place: int) -> tuple[str, ...]:
-            return self[place]
+    class Rows(TrainingSet):
+        def __init__(self, captions: list) -> None:
+            self.rows = captions
+
+        def possible(self, index: int) -> tuple[str, ...]:
+            return self.rows[index]
 
     classes = (
         [("An image of tench", "x")] * 900 + [()] + [("An image of a church",)] * 300 + [("An image of a ball",)] * 9
