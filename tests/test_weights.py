@@ -277,7 +277,7 @@ def test_a_mistyped_path_is_called_that(
     }.items():
         assert refusal(given) == f"There is no model at '{given}'; did you mean {near}?"
     assert refusal("model/my-model").endswith("; did you mean models/my-model?")  # after the hub was asked
-    general = "; give demo, a folder, a .safetensors file or a hub id."
+    general = "; give demo, demo-flow, a folder, a .safetensors file or a hub id."
     for given in ("models/something-else", "owner/model.safetensors", "some where/else", "a/b/c", "x.ckpt"):
         assert refusal(given) == f"There is no model at '{given}'{general}"
     assert on_the_hub("owner/name") and not on_the_hub("models/name")
