@@ -101,9 +101,10 @@ def mean_interval(values: Values, *, resamples: int = 1000, level: float = 0.95,
     return _percentiles(lambda drawn: float(drawn.mean(dtype=np.float64)), (values,), resamples, level, seed)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int | float, n: int | float, level: float = 0.95) -> tuple[float, float]:
     """Range of success probabilities that `successes` in `n` independent trials leave plausible, in [0, 1].
 
+    Either may be a fraction, where alike trials are worth fewer independent ones.
     Raises UsageError unless 0 <= successes <= n, n >= 1 and level is in (0, 1). Wilson, JASA 22 (1927).
     """
     _require_share("level", level)

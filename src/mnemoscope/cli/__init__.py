@@ -14,6 +14,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     emm,
     experimenting,
     explaining,
+    gating,
     generating,
     indexing,
     localizing,

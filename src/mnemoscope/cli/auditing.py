@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
@@ -54,16 +56,20 @@ def audit(
     mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24,
     fpr: opt.Fpr = 0.01,
+    policy: Annotated[Path | None, opt.of(opt.RUN, "YAML file with limits that the audit must keep; see gate.")] = None,
     batch_size: opt.Batch = "auto",
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
     from mnemoscope.audit.run import Copying, run_audit
+    from mnemoscope.cli.gating import held
     from mnemoscope.detection.run import Detection
     from mnemoscope.features.references import read_references
+    from mnemoscope.gate.policy import read_policy
     from mnemoscope.generation.run import Generation
     from mnemoscope.run.settings import parameters
 
+    limits = read_policy(policy) if policy else None  # a mistake in it is told before the work
     drawing: dict[str, Any] = {"seed": sampling.seed, **sampling.settings}
     afterwards = _afterwards(explain, mitigate, **drawing)
     loaded = model.load()
@@ -82,4 +88,6 @@ def audit(
         batch=batch_size,
         overwrite=overwrite,
     )
-    opt.show(out, failed)
+    opt.show(out, 0 if limits else failed)
+    if limits and (code := held([out], limits)[1] or int(failed > 0)):
+        raise typer.Exit(code)

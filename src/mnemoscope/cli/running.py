@@ -20,6 +20,14 @@ from mnemoscope.errors import UsageError
 Call = Callable[[Mapping[str, Any]], Any]
 
 
+class Answered(typer.Exit):
+    """The end of a command with a code that is not 0 and an answer, which `--json` prints."""
+
+    def __init__(self, code: int, answer: Any) -> None:
+        super().__init__(code)
+        self.answer = answer
+
+
 def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
     """Do what was asked for: `call` with the values. `plans` says that it does something of its own in a dry run.
 
@@ -84,7 +92,8 @@ def printing(*, quiet: bool, as_json: bool) -> Iterator[list[Any]]:
     try:
         with redirect_stdout(elsewhere), hushed() if quiet else nullcontext():
             yield result
-    except typer.Exit:
+    except typer.Exit as left:
+        result += [left.answer] if isinstance(left, Answered) else []
         _print_json(result if as_json else [])
         raise
     _print_json(result if as_json else [])

@@ -27,10 +27,10 @@ OWN_FILES = """
     matches.parquet manifest.parquet probes.jsonl losses.jsonl curves.csv
     data.zip partial-data.zip
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
-    statistics.safetensors calibration.json table.csv
+    statistics.safetensors calibration.json table.csv seal.json
 """.split()
 OWN_FOLDERS = """
-    plots detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline pipelines lora
+    plots gate detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline pipelines lora
     arrays features latents scenes previews references images
 """.split()
 
