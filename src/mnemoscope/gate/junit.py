@@ -21,7 +21,7 @@ def junit(verdict: Mapping[str, Any]) -> str:
     whole = ElementTree.Element("testsuites", {"name": "mnemoscope gate", **numbers})
     suite = ElementTree.SubElement(whole, "testsuite", {"name": _text(verdict["policy"]["file"]), **numbers})
     for check in checks:
-        name = {"name": _text(check["name"]), "classname": f"mnemoscope.gate.{check['measure']}"}
+        name = {"name": _text(check["name"]), "classname": f"mnemoscope.methods.gate.{check['measure']}"}
         case = ElementTree.SubElement(suite, "testcase", {**name, "time": "0"})
         if mark := _mark(check):
             about = {"message": _text(check["why"])} | ({} if mark == "skipped" else {"type": check["outcome"]})
