@@ -160,7 +160,10 @@ def test_a_bug_of_ours_is_not_hidden(detect, monkeypatch: pytest.MonkeyPatch) ->
 
 WRONG = {
     "method": (["--method", "nosie_norm"], "There is no detect method 'nosie_norm'; available: "),
-    "parameter": (["--param", "width=3"], "score method 'noise_norm' has no parameter 'width'; it takes: p, steps."),
+    "parameter": (
+        ["--param", "width=3"],
+        "score method 'noise_norm' has no parameter 'width'; it takes: p, units, steps.",
+    ),
     "no value": (["--param", "steps"], "--param 'steps' is not a parameter; write name=value"),
     "no name": (["--param", "=1"], "--param '=1' is not a parameter"),
     "no YAML": (["--param", "steps=[1"], "--param 'steps=[1' has no readable value"),
@@ -464,7 +467,7 @@ def test_the_command_in_a_process_of_its_own_tells_an_error_in_one_line(prompts:
     done = python(main.format(words))
     assert done.returncode == 2
     own = [line for line in done.stderr.splitlines() if not line.startswith("[transformers]")]
-    assert own == ["mnemoscope: score method 'noise_norm' has no parameter 'q'; it takes: p, steps."]
+    assert own == ["mnemoscope: score method 'noise_norm' has no parameter 'q'; it takes: p, units, steps."]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from mnemoscope import cli, registry
+from mnemoscope.cli.reference import reference
 from mnemoscope.detection.run import Detection, run_detection
 from mnemoscope.features.references import read_references
 from mnemoscope.generation.run import Generation, run_generation
@@ -112,7 +113,7 @@ def test_commands_parse(page: Path, tmp_path: Path) -> None:
 
 
 def test_every_option_is_documented() -> None:
-    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    text = "\n".join([reference(), *(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))])
     every = [each for command in COMMANDS.values() for each in (command, *getattr(command, "commands", {}).values())]
     options = {o for command in every for p in command.params for o in (*p.opts, *p.secondary_opts)}
     missing = [o for o in sorted(options) if o.startswith("--") and not re.search(rf"{o}(?![\w-])", text)]
