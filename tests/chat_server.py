@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class ChatServer(ThreadingHTTPServer):
     """Answers with the caption in which "[[x]]" has become "other x"; `script` holds what to do instead, in order.
 
-    An entry is a status, an address to go to (in a tuple), a text to answer with, or "malformed", "silent", "html",
-    "shape", "cut", "key", "refused", "filtered"; None is the usual answer.
+    An entry is a status, the error of a 400 (a dictionary), an address to go to (in a tuple), a text to answer with, or
+    "malformed", "silent", "html", "shape", "cut", "key", "refused", "filtered"; None is the usual answer.
     """
 
     daemon_threads = True
@@ -20,6 +20,7 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list = []
+        self.refuses: dict[str, str] = {}  # a field of the request -> what a 400 says about it
         self.asked: list[dict] = []
         self.release = threading.Event()  # ends every "silent"
         self.begun = threading.Condition()
@@ -56,6 +57,8 @@ class Handler(BaseHTTPRequestHandler):
             server.begun.notify_all()
         if turn == "silent":
             server.release.wait(30)
+        if refused := next((said for field, said in server.refuses.items() if field in body), None):
+            return self.send(400, json.dumps({"error": {"message": refused, "code": "unsupported_parameter"}}))
         with suppress(BrokenPipeError, ConnectionResetError):  # it has gone away
             self.reply(turn, body)
 
@@ -65,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(turn, int):
             said = f"refused: {self.headers['Authorization']}"  # a server that repeats the key
             return self.send(turn, json.dumps({"error": {"message": said}}))
+        if isinstance(turn, dict):  # an error of that shape
+            return self.send(400, json.dumps({"error": turn}))
         if isinstance(turn, tuple):  # moved to another address
             return self.send(307, "", location=turn[0])
         if turn == "malformed":

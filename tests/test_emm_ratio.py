@@ -271,20 +271,31 @@ def test_command_writes_rows_summary_and_a_page(mnemoscope, digits: Images, tmp_
     assert code == 2 and "There is nothing at" in error and error.count("\n") == 1
 
 
-def test_a_damaged_run_still_has_a_page(digits: Images, tmp_path: Path) -> None:
+def test_a_damaged_summary_still_has_a_page(digits: Images, tmp_path: Path) -> None:
     from mnemoscope.report import write
 
-    folder = snapshots(tmp_path / "sets", digits, (0.2, 0.7), count=20)
-    run_ratio(held_sets(str(folder), snapshots=True), Known(digits.take(range(50))), tmp_path / "run", RatioOptions())
-    rows = read_rows(tmp_path / "run")
-    rows[0]["quotient_apart"], rows[1]["quotient_apart"], rows[2]["file"] = None, 7, 3
-    (tmp_path / "run" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = read_json(tmp_path / "run" / "summary.json")
+    known = Known(digits.take(range(50)))
+    sets = held_sets(str(snapshots(tmp_path / "sets", digits, (0.2, 0.7), count=20)), snapshots=True)
+    run = tmp_path / "run"
+    run_ratio(sets, known, run, RatioOptions())
+    rows = read_rows(run)
+    rows[0]["quotient_apart"], rows[1]["quotient_apart"] = None, 7
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = read_json(run / "summary.json")
     summary |= {"pairs": [3, {"files": 1}], "curve": "x", "snapshots": [{"snapshot": 1}, *summary["snapshots"], None]}
-    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-    assert "2 rows failed" in write([tmp_path / "run"]).read_text()
-    (tmp_path / "run" / "summary.json").unlink()
-    assert "the run was interrupted" in write([tmp_path / "run"]).read_text()
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert "2 rows failed" in write([run]).read_text()
+    (run / "summary.json").unlink()
+    assert "the run was interrupted" in write([run]).read_text()
+
+    rows[2]["file"] = 3  # a row that is none gets one sentence, the same from the page and from a resume
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = []
+    for again in (lambda: write([run]), lambda: run_ratio(sets, known, run, RatioOptions())):
+        with pytest.raises(UsageError, match="line 3 is no row .its file is 3.*--overwrite") as told:
+            again()
+        said.append(str(told.value))
+    assert said[0] == said[1]
 
 
 def test_bad_commands(digits: Images, tmp_path: Path) -> None:

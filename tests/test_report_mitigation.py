@@ -72,6 +72,7 @@ def test_rewrites_are_shown_with_scores_verdicts_and_failures(tmp_path: Path) ->
     ticks = {a["style"] for a in page.tags("b")}
     assert ticks == {f"left:{100 * 2.5 / 4.5:.1f}%"}
     shown = printed(folder)
+    assert "Failed, 1 row: the answer was empty" in shown
     assert "4.2 → 1.7" in shown and "below" in shown and "above" in shown and "[fox]" in shown
 
 

@@ -123,6 +123,80 @@ def test_brackets_and_quotation_marks_are_taken_off() -> None:
             accepted(wrong, PLACE)
 
 
+# Servers of reasoning models
+
+
+NO_MAX_TOKENS = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+
+
+def test_a_server_that_refuses_the_name_of_the_limit_gets_the_other(server: ChatServer, tmp_path: Path) -> None:
+    server.refuses = {"max_tokens": NO_MAX_TOKENS}
+    rewriter = chat(server, tmp_path)
+    assert [rewriter(PLACE, k) for k in (1, 2)] == ["The other Lion of Marrakand, other oil"] * 2
+    limits = [{k: v for k, v in asked["body"].items() if k.startswith("max")} for asked in server.asked]
+    assert limits == [{"max_tokens": 400}, {"max_completion_tokens": 4000}, {"max_completion_tokens": 4000}]
+    assert chat(server, tmp_path / "b", max_tokens=70)(PLACE, 1).startswith("The other")
+    assert server.asked[-1]["body"]["max_completion_tokens"] == 70
+
+
+def test_a_server_that_refuses_both_names_is_asked_twice(server: ChatServer, tmp_path: Path) -> None:
+    server.refuses = {"max_tokens": NO_MAX_TOKENS, "max_completion_tokens": "max_completion_tokens is not known"}
+    with pytest.raises(UsageError, match=r"status 400.: max_completion_tokens is not known; check --model"):
+        chat(server, tmp_path)(PLACE, 1)
+    assert len(server.asked) == 2
+
+
+def test_a_bad_request_ends_the_run_with_the_servers_reason(server: ChatServer, tmp_path: Path) -> None:
+    server.script = [{"message": "This model\nhas no\u001b[31m chat.", "code": None}]
+    with pytest.raises(UsageError, match=r"status 400.: This model has no.* chat; check --model"):
+        chat(server, tmp_path)(PLACE, 1)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("code", ["content_filter", "context_length_exceeded"])
+def test_a_bad_request_about_one_prompt_fails_that_row_alone(server: ChatServer, tmp_path: Path, code: str) -> None:
+    server.script = [{"message": "not this prompt", "code": code}]
+    rewriter = chat(server, tmp_path)
+    with pytest.raises(NotRewritten, match="status 400: not this prompt"):
+        rewriter(PLACE, 1)
+    assert rewriter(PLACE, 1).startswith("The other") and len(server.asked) == 2
+
+
+WRAPPED = [
+    "<think>The user wants a rewrite.\n\nI can't use lion.</think>\n\nA big cat",
+    "So: a cat, not a lion.\nFine.\n</think>\nA big cat",  # the template of the server opened it
+    "<Thinking>hm</Thinking> A big cat",
+    "Here is the rewritten caption:\n\nA big cat",
+    "Sure! Here's the new caption: “A big cat”",
+    "New caption: A big cat",
+    "**Caption:** A big cat",
+    "Okay, first the lion goes.\nThen the oil.\n\n**Final answer:**\nA big cat",
+    [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "A big cat"}],
+]
+
+
+@pytest.mark.parametrize("content", WRAPPED)
+def test_reasoning_and_preambles_are_taken_off(content: object) -> None:
+    assert accepted(reply(content), PLACE) == "A big cat"
+
+
+def test_reasoning_without_an_answer_is_none() -> None:
+    for content, reason in (("<think>hm, a lion", "reasoning does not end"), ("<think>hm</think>\n", "empty")):
+        with pytest.raises(Unusable, match=reason):
+            accepted(reply(content), PLACE)
+    with pytest.raises(Unusable, match="refused"):
+        accepted(reply("<think>hm</think>I can't help with that."), PLACE)
+    with pytest.raises(Unusable, match="several lines"):
+        accepted(reply("Here is the caption:\nA big cat\nA small cat"), PLACE)
+
+
+def test_a_prompt_with_a_colon_keeps_its_beginning() -> None:
+    assert accepted(reply("Here is Rome: an oil painting"), passage("Here is Paris: oil", ["oil"], [0])) == (
+        "Here is Rome: an oil painting"
+    )
+    assert accepted(reply("Portrait: a big cat"), PLACE) == "Portrait: a big cat"
+
+
 # What the user has to mend
 
 
@@ -209,11 +283,11 @@ def test_the_key_is_in_the_header_and_nowhere_else(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    server.script = [500, "key", "malformed", None, 400]
+    server.script = [500, "key", "malformed", None, 400]  # the last is fatal
     rewriter = chat(server, tmp_path)
     with caplog.at_level(logging.DEBUG):
         said = [rewriter(PLACE, 1), rewriter(PLACE, 2)]
-        with pytest.raises(NotRewritten, match="status 400") as error:
+        with pytest.raises(UsageError, match="status 400") as error:
             rewriter(PLACE, 3)
     assert all(asked["headers"]["Authorization"] == f"Bearer {KEY}" for asked in server.asked)
     assert not any(

@@ -23,6 +23,15 @@ REFUSAL = re.compile(
     r"^(sorry,|as an ai\b|i (can(no|['’])t|can not|won['’]t|apologi[sz]e)\b|i(['’]| a)m (sorry|unable|not able)\b)",
     re.IGNORECASE,
 )
+THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+THOUGHT_END = re.compile(r".*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)  # opened by the server itself
+THOUGHT_BEGUN = re.compile(r"<(?:think|thinking|reasoning)>", re.IGNORECASE)
+PREAMBLE = re.compile(  # "Sure! Here is the rewritten caption:", "**Final answer:**"
+    r"^[*\s]*(?:(?:sure|certainly|of course|okay|ok)\b[^\n:]{0,40}?[!,.]\s*)?"
+    r"(?:here(?:['’]s| is)\b[^:\n]{0,80}|(?:the |my )?(?:final |new |rewritten |revised )?(?:answer|caption))"
+    r"[*\s]*:[*\s]*",
+    re.IGNORECASE,
+)
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 
 
@@ -67,7 +76,7 @@ def request(passage: Passage) -> Messages:
 
 def request_hash(endpoint: Endpoint, messages: Messages, seed: int) -> str:
     """What an answer is kept under: where it came from, all that was sent, and the number of the draw."""
-    sent = [endpoint.base_url, endpoint.model, endpoint.max_tokens, messages, seed]
+    sent = [endpoint.base_url, endpoint.model, endpoint.max_tokens or 400, messages, seed]
     return hashlib.sha256(json.dumps(sent).encode()).hexdigest()[:32]
 
 
@@ -79,7 +88,7 @@ def accepted(reply: Any, passage: Passage) -> str:
         content, refusal = message.get("content"), message.get("refusal")
     except (LookupError, TypeError, AttributeError):
         raise Unusable("the answer is no chat completion") from None
-    text = _bare(content) if isinstance(content, str) else ""
+    text = _bare(_answer(_text(content), passage.prompt))
     if refusal or finish == "content_filter" or REFUSAL.match(text):
         raise Unusable("the language model refused")
     if not text:
@@ -90,6 +99,29 @@ def accepted(reply: Any, passage: Passage) -> str:
         raise Unusable("the answer has several lines")
     if same(text, passage.prompt):
         raise Unusable("no rewrite found: the answer is the prompt itself")
+    return text
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content, which some servers send in parts, reasoning apart."""
+    if isinstance(content, list):
+        content = "".join(
+            str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("type") == "text"
+        )
+    return content if isinstance(content, str) else ""
+
+
+def _answer(text: str, prompt: str) -> str:
+    """What follows a reasoning model's thoughts and a preamble; a preamble that the prompt itself has is kept."""
+    text = THOUGHT_END.sub("", THOUGHT.sub("", text))
+    if THOUGHT_BEGUN.search(text):
+        raise Unusable("the answer is too long: its reasoning does not end")
+    if PREAMBLE.match(prompt):
+        return text
+    lines = text.strip().splitlines()
+    for number in reversed(range(len(lines))):
+        if found := PREAMBLE.match(lines[number]):
+            return "\n".join([lines[number][found.end() :], *lines[number + 1 :]])
     return text
 
 

@@ -13,6 +13,8 @@ from mnemoscope.run.reading import parsed
 
 OPENAI = "https://api.openai.com/v1"
 KEYS = ("MNEMOSCOPE_API_KEY", "OPENAI_API_KEY")
+LIMITS = {"max_tokens": 400, "max_completion_tokens": 4000}  # by the name of the limit; the second counts reasoning too
+OF_ONE_PROMPT = ("content_filter", "context_length_exceeded")  # codes of a 400 that says nothing of other requests
 REFUSED = {401: "refused the key", 403: "refused the key's rights", 404: "has no such model or path"}
 Messages = list[dict[str, str]]
 
@@ -27,7 +29,7 @@ class Endpoint:
 
     model: str
     base_url: str = OPENAI
-    max_tokens: int = 400
+    max_tokens: int | None = None  # 400, or 4000 where the server counts reasoning tokens too
     timeout: int | float = 60
     retries: int = 4
 
@@ -43,7 +45,7 @@ class Endpoint:
             raise UsageError(f"--base-url may not hold a key, a password or a query; set {KEYS[0]} for the key.")
         if not self.model.strip():
             raise UsageError("--model is empty; give the name that the endpoint knows its model by.")
-        if self.timeout <= 0 or self.retries < 0 or self.max_tokens < 1:
+        if self.timeout <= 0 or self.retries < 0 or (self.max_tokens is not None and self.max_tokens < 1):
             raise UsageError("--timeout must be above 0, --retries 0 or more, and the answer have room for a token.")
 
 
@@ -85,7 +87,8 @@ class Connection:
 
         self.endpoint = endpoint
         self._key = key
-        self._client = OpenAI(
+        self._limit = "max_tokens"
+        self._client: Any = OpenAI(  # Any: the name of the limit is known at run time only
             api_key=key or "none", base_url=endpoint.base_url, timeout=endpoint.timeout, max_retries=endpoint.retries
         )
 
@@ -104,28 +107,57 @@ class Connection:
         """
         import openai
 
-        about, where = self.endpoint, self.endpoint.base_url
         try:
-            raw = self._client.chat.completions.with_raw_response.create(
-                model=about.model,
-                messages=messages,  # type: ignore[arg-type]  # plain dictionaries in place of its own types
-                max_tokens=about.max_tokens,
-            )
+            raw = self._send(messages)
         except openai.APITimeoutError:
-            tries = about.retries + 1
-            raise NotRewritten(f"no answer within {about.timeout:g} s, asked {tries} times") from None
+            tries = self.endpoint.retries + 1
+            raise NotRewritten(f"no answer within {self.endpoint.timeout:g} s, asked {tries} times") from None
         except openai.APIConnectionError:
+            where = self.endpoint.base_url
             raise UsageError(f"Nothing answers at {where}; check --base-url and the network, then go on.") from None
         except openai.APIStatusError as e:
-            if e.status_code in REFUSED:
-                what = f"{REFUSED[e.status_code]} (status {e.status_code})"
-                raise UsageError(f"{where} {what}; check --base-url, --model and {' or '.join(KEYS)}.") from None
-            reason = self.clean(e.message).partition("\n")[0][:200]
-            raise NotRewritten(f"the endpoint failed with status {e.status_code}: {reason}") from None
+            raise self._failure(e) from None
         try:
             return self.cleaned(parsed(raw.content.decode("utf-8", "replace")))
         except ValueError:
             return None
+
+    def _send(self, messages: Messages) -> Any:
+        """One request; a server that refuses the name of its limit, as those of reasoning models do, gets the other."""
+        import openai
+
+        try:
+            return self._request(messages)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as e:
+            if self._limit not in e.message:
+                raise
+            refused, self._limit = self._limit, next(name for name in LIMITS if name != self._limit)
+            try:
+                return self._request(messages)
+            except openai.APIStatusError:
+                self._limit = refused
+                raise
+
+    def _request(self, messages: Messages) -> Any:
+        return self._client.chat.completions.with_raw_response.create(
+            model=self.endpoint.model,
+            messages=messages,
+            **{self._limit: self.endpoint.max_tokens or LIMITS[self._limit]},
+        )
+
+    def _failure(self, error: Any) -> Exception:
+        """What a status means: for this request alone, or for all of them."""
+        where, status = self.endpoint.base_url, error.status_code
+        if status in REFUSED:
+            return UsageError(
+                f"{where} {REFUSED[status]} (status {status}); check --base-url, --model and {' or '.join(KEYS)}."
+            )
+        reason = " ".join(self.clean(_said(error)).split())[:200]
+        if status in (400, 422) and error.code not in OF_ONE_PROMPT:
+            return UsageError(
+                f"{where} does not take such requests (status {status}): {reason.rstrip('.')}; check --model."
+            )
+        return NotRewritten(f"the endpoint failed with status {status}: {reason}")
 
     def cleaned(self, value: Any) -> Any:
         """A JSON value without the key in any of its texts, however the server spelt it."""
@@ -134,3 +166,9 @@ class Connection:
         if isinstance(value, list):
             return [self.cleaned(each) for each in value]
         return self.clean(value) if isinstance(value, str) else value
+
+
+def _said(error: Any) -> str:
+    """The server's own reason, without the wrapping of the status and the rest of the body."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return str(body.get("message") or error.message)
