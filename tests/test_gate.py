@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import gate_runs as made
+import mnemoscope as mn
+from mnemoscope import planted
 from mnemoscope.errors import UsageError
 from mnemoscope.gate.estimates import LEAST, effective_samples, estimate, further, side
 from mnemoscope.gate.policy import MEASURES, read_policy
@@ -119,6 +121,23 @@ def test_images_of_one_prompt_are_not_counted_as_independent(tmp_path) -> None:
     again = estimate(np.tile(clumped, times), [str(k) for k in range(10 * times) for _ in range(10)], "rate", 0.95)
     assert side(wide.low, wide.high, -math.inf, 0.3) == "undecided"
     assert side(again.low, again.high, -math.inf, 0.3) == "pass"
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+def test_an_interval_over_images_covers_the_truth_as_often_as_it_says(alike: float) -> None:
+    """Fifty prompts of four images, 20 % copies, as alike within a prompt as given: 95 % in 200 draws, or near."""
+    rng, prompts = np.random.default_rng(3), [str(k) for k in range(50) for _ in range(4)]
+    covered = plain = 0
+    for _ in range(200):
+        own = (rng.random(50) < 0.2) * 1.0 if alike == 1 else np.full(50, 0.2)
+        own = rng.beta(0.2, 0.8, 50) if alike == 0.5 else own
+        hits = (rng.random((50, 4)) < own[:, None]).astype(np.float64).ravel()
+        found = estimate(hits, prompts, "rate", 0.95)
+        covered += found.low <= 0.2 <= found.high
+        low, high = wilson_interval(int(hits.sum()), 200)
+        plain += low <= 0.2 <= high
+    assert 0.9 <= covered / 200 <= 0.99
+    assert alike == 0 or plain / 200 < 0.85  # images taken as independent promise too much
 
 
 # Measures and groups
@@ -367,3 +386,32 @@ def test_every_measure_is_read_from_some_run() -> None:
     from mnemoscope.gate.evidence import SAMPLES
 
     assert set(SAMPLES) == {name for name, about in MEASURES.items() if not about.needs_baseline}
+
+
+def test_one_policy_passes_the_base_and_fails_the_fine_tune(tmp_path, mnemoscope) -> None:
+    calm = np.linspace(0, 0.9, 100).tolist()
+    base = made.detection(tmp_path / "base", calm)
+    tuned = made.detection(tmp_path / "tuned", [*calm[:80], *[3.0] * 20], lora=["mine.safetensors"])
+    checks = [{"measure": name, "max": 0.05} for name in ("flagged_share", "newly_flagged_share")]
+    file = made.policy(tmp_path / "policy.yaml", *checks)
+    assert mnemoscope("gate", base, "--policy", file, "--baseline", base)[0] == 0
+    code, out, _ = mnemoscope("gate", tuned, "--policy", file, "--baseline", base)
+    assert code == 3 and "LoRA mine.safetensors" in out and "20 newly flagged" in out
+
+
+def test_an_audit_ends_with_the_verdict_of_its_policy_and_may_be_given_another(
+    tmp_path, mnemoscope, monkeypatch
+) -> None:
+    """Nothing can be flagged without ordinary prompts, which is missing evidence; a wrong policy is told before all."""
+    monkeypatch.setattr(mn.Denoiser, "from_pretrained", lambda name, **how: planted.model())
+    (tmp_path / "prompts.txt").write_text("memorized 0\nordinary 0\n")
+    words = ["audit", "planted", "--prompts", tmp_path / "prompts.txt", "--seeds", 1, "--images", 1, "--most", 1]
+    words += ["--num-inference-steps", 2, "--out", tmp_path / "run", "--policy", tmp_path / "policy.yaml"]
+    made.policy(tmp_path / "policy.yaml", {"measure": "flagged_share", "max": 2})
+    code, _, err = mnemoscope(*words)
+    assert code == 2 and "max is 2" in err and not (tmp_path / "run").exists()
+    for said, expected in (("undecided", 4), ("fail", 3), ("pass", 0)):
+        made.policy(tmp_path / "policy.yaml", {"measure": "flagged_share", "max": 0.5, "when_missing": said})
+        code, out, err = mnemoscope(*words)
+        assert code == expected and f"Verdict: {said}" in out, err
+    assert (tmp_path / "run" / "report.html").is_file() and (tmp_path / "run" / "gate" / "junit.xml").is_file()

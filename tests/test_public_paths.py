@@ -8,8 +8,8 @@ import mnemoscope as mn
 
 NAMES = """
     Denoiser Family Guard OpenRun Picture Prompt Run Start Step Trajectory UsageError detect explain local_dimension
-    localize mitigate read_pictures read_prompts run_audit run_detection run_explanation run_generation run_localization
-    run_measurement run_recovery run_sweep series
+    localize mitigate read_pictures read_policy read_prompts run_audit run_detection run_explanation run_gate
+    run_generation run_localization run_measurement run_recovery run_sweep series
 """.split()
 SHORT = "step start trajectory denoiser loading ablation hooks schedule".split()
 ROOMS = """

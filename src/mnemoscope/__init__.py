@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mnemoscope.detection.run import run_detection
     from mnemoscope.errors import UsageError
     from mnemoscope.explanation.run import run_explanation
+    from mnemoscope.gate.policy import read_policy
+    from mnemoscope.gate.run import run_gate
     from mnemoscope.generation.run import run_generation
     from mnemoscope.localization.run import run_localization
     from mnemoscope.measuring.measurement import run_measurement
@@ -53,10 +55,12 @@ _HOMES = {
     "open": "report.opened",
     "OpenRun": "report.opened",
     "read_pictures": "pictures",
+    "read_policy": "gate.policy",
     "read_prompts": "prompts.prompt",
     "run_audit": "audit.run",
     "run_detection": "detection.run",
     "run_explanation": "explanation.run",
+    "run_gate": "gate.run",
     "run_generation": "generation.run",
     "run_localization": "localization.run",
     "run_measurement": "measuring.measurement",
@@ -135,10 +139,12 @@ __all__ = [
     "mitigate",
     "open",
     "read_pictures",
+    "read_policy",
     "read_prompts",
     "run_audit",
     "run_detection",
     "run_explanation",
+    "run_gate",
     "run_generation",
     "run_localization",
     "run_measurement",
