@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,14 @@ from mnemoscope.explanation.run import Explanation, run_explanation
 from mnemoscope.methods.thresholds import conditions
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.prompts.runs import run_rows
 from mnemoscope.rewriting.chat import Chat
 from mnemoscope.rewriting.choice import Choice
 from mnemoscope.rewriting.endpoint import Connection, Endpoint
 from mnemoscope.rewriting.neighbours import neighbours
 from mnemoscope.rewriting.offline import Offline
 from mnemoscope.rewriting.outcome import export_layer6, selected, summarised
+from mnemoscope.rewriting.perturbations import is_perturbations, read_perturbations
 from mnemoscope.rewriting.rescoring import Scorer, detection_of
 from mnemoscope.rewriting.rewrites import run_rewriting
 from mnemoscope.run.run import Run, read_json, read_rows
@@ -147,6 +149,44 @@ def test_the_layer6_file_has_prompts_levels_and_their_rewrites(captions: Path, t
     (first, _) = found["old oil lamp"]["3"]
     assert first.keys() == {"perturbed_prompt", "selected_tokens"}
     assert first["selected_tokens"] == ["old", "oil", "lamp"] and len(first["perturbed_prompt"].split()) == 3
+
+
+def test_the_layer6_file_comes_back_as_a_run_whose_rewrites_can_be_drawn(
+    captions: Path, tmp_path: Path, mnemoscope: Callable[..., tuple]
+) -> None:
+    run_rewriting(captions, tmp_path / "out", letters(), Choice((1, 3), rewrites=2))
+    export_layer6(tmp_path / "out")
+    file = tmp_path / "out" / "perturbations.json"
+    code, printed, said = mnemoscope("import", file, "--format", "layer6", "--out", tmp_path / "in")
+    assert (code, said) == (0, "") and "12 rewrites of 3 prompts by layer6" in printed
+    keys = ("prompt", "level", "k", "rewrite", "status")
+    there, here = read_rows(tmp_path / "out"), read_rows(tmp_path / "in")
+    assert [{k: r[k] for k in keys} for r in here] == [{k: r[k] for k in keys} for r in there]
+    assert [[w["word"] for w in r["chosen"]] for r in here] == [[w["word"] for w in r["chosen"]] for r in there]
+    assert {row["caption"] for _, row in run_rows(tmp_path / "in")} == {r["rewrite"] for r in there}
+    (tmp_path / "one.json").write_text(
+        json.dumps({"a cat": {"2": [{"perturbed_prompt": " ", "selected_tokens": ["cat</w>"]}]}})
+    )
+    code, printed, _ = mnemoscope("import", tmp_path / "one.json", "--format", "layer6", "--out", tmp_path / "one")
+    assert code == 1 and "Failed, 1 row: the file has an empty rewrite" in printed
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"a": {"x": []}},
+        {"a": {"1": {}}},
+        {"a": {"1": [{"perturbed_prompt": 3, "selected_tokens": []}]}},
+        {"a": {"1": [{"perturbed_prompt": "b"}]}},
+        {"a": {"1": []}},
+        {"a": {"1": [{"perturbed_prompt": "b", "selected_tokens": []}]}, "b": [["b", 1.0]]},
+    ],
+)
+def test_other_perturbation_files_are_refused(tmp_path: Path, found: dict) -> None:
+    (tmp_path / "file.json").write_text(json.dumps(found))
+    assert is_perturbations(tmp_path / "file.json")
+    with pytest.raises(UsageError, match="expected {prompt: {level:"):
+        read_perturbations(tmp_path / "file.json")
 
 
 # Scores

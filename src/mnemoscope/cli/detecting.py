@@ -60,7 +60,11 @@ def import_(
     out: opt.Out,
     negatives: Annotated[Path | None, opt.of(opt.INPUT, "Results on ordinary prompts, in the same format.")] = None,
     format: Annotated[
-        str, opt.of(opt.INPUT, "wen: JSONL of detect_mem.py; layer6: JSON of attributions; nemo: CSV of neurons.")
+        str,
+        opt.of(
+            opt.INPUT,
+            "wen: JSONL of detect_mem.py; layer6: JSON of words or rewrites; nemo: CSV of neurons.",
+        ),
     ] = "wen",
     first_step: Annotated[int, opt.of(opt.INPUT, "First step that counts.", min=0)] = 0,
     end_step: Annotated[int | None, opt.of(opt.INPUT, "Step before which to stop; all if none.", min=1)] = None,
@@ -71,12 +75,14 @@ def import_(
     from mnemoscope.detection.run import import_detection
     from mnemoscope.explanation.run import import_explanation
     from mnemoscope.localization.run import import_localization
+    from mnemoscope.rewriting.perturbations import import_rewriting, is_perturbations
     from mnemoscope.run.settings import one_of
 
     if one_of("--format", format, ("wen", "layer6", "nemo")) != "wen":
         if negatives or first_step or end_step:
             raise UsageError(f"--format {format} has no negatives and no steps; leave those options out.")
         made = {"layer6": import_explanation, "nemo": import_localization}[format]
+        made = import_rewriting if format == "layer6" and is_perturbations(file) else made
         summary = made(file, out, overwrite=overwrite)
     else:
         steps = (first_step, end_step)

@@ -1,0 +1,73 @@
+"""The perturbation files of the layer6 code: prompts, levels, and the rewrites of each with their chosen words."""
+
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.errors import UsageError
+from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.rewriting.outcome import summarised
+from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.rows import Row
+from mnemoscope.run.run import Run
+
+REWRITER = "layer6"
+EXPECTED = '{prompt: {level: [{"perturbed_prompt", "selected_tokens"}]}}'
+
+
+def is_perturbations(file: Path) -> bool:
+    """Whether a file of the layer6 code holds rewrites by level, and not attributions."""
+    try:
+        found = parsed(read_bytes(file).decode("utf-8"))
+    except (OSError, ValueError):
+        return False  # whoever reads it says what is wrong
+    return isinstance(found, dict) and any(isinstance(levels, dict) for levels in found.values())
+
+
+def read_perturbations(file: Path) -> list[Row]:
+    """Rows of a rewriting, without scores; an empty rewrite is a failed row. Raises `UsageError` for anything else."""
+    try:
+        found = parsed(read_bytes(file).decode("utf-8"))
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{file} is not a readable JSON file: {e}") from e
+    if not isinstance(found, dict) or not found:
+        raise UsageError(f"{file} holds no rewrites; expected {EXPECTED}.")
+    rows = []
+    for prompt in as_prompts(found):
+        levels = found[prompt.text]
+        if not isinstance(levels, dict) or not all(map(_is_level, levels.items())):
+            raise UsageError(f"{file} has no rewrites by level for '{prompt.text[:60]}'; expected {EXPECTED}.")
+        numbered = sorted((int(level), made) for level, made in levels.items())
+        rows += [_row(prompt.id, prompt.text, n, k, one) for n, made in numbered for k, one in enumerate(made)]
+    if not rows:
+        raise UsageError(f"{file} holds prompts and no rewrite of any; expected {EXPECTED}.")
+    return rows
+
+
+def _is_level(item: tuple[str, Any]) -> bool:
+    level, made = item
+    if not (level.isascii() and level.isdecimal() and len(level) < 5 and isinstance(made, list)):
+        return False
+    return all(
+        isinstance(one, dict)
+        and isinstance(one.get("perturbed_prompt"), str | None)
+        and isinstance(tokens := one.get("selected_tokens"), list)
+        and all(isinstance(token, str) for token in tokens)
+        for one in made
+    )
+
+
+def _row(id: str, prompt: str, level: int, k: int, one: dict[str, Any]) -> Row:
+    words = [token.removesuffix("</w>").strip() for token in one["selected_tokens"]]
+    row: Row = {"id": f"{id}-{level}-{k}", "prompt_id": id, "prompt": prompt, "level": level, "k": k}
+    row |= {"chosen": [{"word": word} for word in words], "rewriter": REWRITER, "label": None, "kind": None}
+    text = (one["perturbed_prompt"] or "").strip()
+    failure = {"status": "failed", "error": "the file has an empty rewrite"}
+    return {**row, "rewrite": text or None} | ({"status": "ok"} if text else failure)
+
+
+def import_rewriting(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+    """Make a run of layer6's perturbation JSON and return its summary; the run can be the prompts of a next command."""
+    rows = read_perturbations(file)
+    with Run(out, "rewrite", {"prompts": str(file), "rewriter": REWRITER}, overwrite=overwrite) as run:
+        run.replace_rows(rows)
+        return run.finish(**summarised(rows, REWRITER, None))
