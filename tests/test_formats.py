@@ -10,6 +10,8 @@ from mnemoscope.detection.formats import read_wen, write_wen
 from mnemoscope.detection.run import Detection, import_detection, run_detection
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
+from mnemoscope.report.detect import cards, drawings
+from mnemoscope.report.reading import read
 from mnemoscope.run.run import read_rows
 
 
@@ -92,6 +94,23 @@ def test_an_imported_run_has_the_auc_that_one_counts_by_hand(tmp_path: Path) -> 
         ("a", "negative", 1.0),
     ]
     assert len({r["id"] for r in rows}) == 6
+
+
+def test_both_countings_of_one_percent_and_the_curves_are_kept(tmp_path: Path) -> None:
+    memorized = write(tmp_path / "m.jsonl", *(record(f"m{k}", [2.0, 9.0 + k], [4.0, 9.0 + k]) for k in range(4)))
+    ordinary = write(tmp_path / "o.jsonl", *(record(f"o{k}", [1.0, 10.0 if k == 7 else 0.5]) for k in range(100)))
+    summary = import_detection(memorized, tmp_path / "run", negatives=ordinary, steps=(1, 2))
+    assert summary["tpr_at_1_fpr"] == 1.0  # one of a hundred may be flagged
+    assert summary["tpr_below_1_fpr"] == 0.5  # none may: the two above 10
+    few = import_detection(memorized, tmp_path / "few", negatives=write(tmp_path / "f.jsonl", record("o", [1.0])))
+    assert few["tpr_below_1_fpr"] is None
+    found = read(tmp_path / "run")
+    figure = {name: figure for name, _, _, figure in drawings(found)}["series"]
+    (axes,) = figure.axes
+    assert axes.get_xlabel().startswith("number of the step") and axes.get_xlim()[0] < axes.get_xlim()[1]
+    curve = next(line for line in axes.lines if "memorized" in line.get_label() or "unlabelled" in line.get_label())
+    assert sorted(zip(curve.get_xdata(), curve.get_ydata(), strict=True)) == [(1, 3.0), (2, 10.5)]
+    assert ("Flagged below 1 % false alarms", "50 %") in [card[:2] for card in cards(found)]
 
 
 def test_importing_again_changes_nothing_and_other_steps_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mnemoscope import plots, stats
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.report.command import command_line
+from mnemoscope.report.detect import drawings
 from mnemoscope.report.reading import headline, read
 from pages import (
     HOSTILE,
@@ -144,6 +145,18 @@ def test_without_negatives_nothing_is_flagged(tmp_path: Path) -> None:
     assert "flagged" not in [a.get("class") for a in page.tags("tr")]
 
 
+@pytest.mark.parametrize(("units", "said"), [("eps", "the predicted noise"), ("x0", "the predicted clean image")])
+def test_the_unit_of_the_scores_is_on_the_axes_and_in_the_text(tmp_path: Path, units: str, said: str) -> None:
+    folder = make_detect(tmp_path / "run")
+    figures = {name: figure for name, _, _, figure in drawings(read(folder))}
+    assert figures["scores"].axes[0].get_xlabel() == "noise_norm" and "in units of" not in Page(write([folder])).text
+    edit(folder, lambda _, row: row | {"units": units})
+    figures = {name: figure for name, _, _, figure in drawings(read(folder))}
+    assert figures["scores"].axes[0].get_xlabel() == f"noise_norm (units of {units})"
+    assert figures["series"].axes[0].get_ylabel() == f"noise_norm (units of {units})"
+    assert f"Scores are in units of {units}, {said}." in Page(write([folder])).text
+
+
 def test_too_few_negatives_are_named(tmp_path: Path) -> None:
     text = Page(write([make_detect(tmp_path / "run", ordinary=20)])).text
     assert "50 prompts ranked; 40 negatives cannot set a threshold, so nothing is flagged." in text
@@ -226,7 +239,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
         ("run.json", '{"command": "unheard"}', "a report shows detect"),
         ("rows.jsonl", None, "is not there"),
         ("rows.jsonl", "", "no rows"),
-        ("rows.jsonl", "\n", "line 1 is no row"),
+        ("rows.jsonl", "\n", "no rows"),
         ("rows.jsonl", '{"id": 1}\n', "line 1 is no row"),
         ("rows.jsonl", "[]\n", "line 1 is no row .it is no JSON object"),
         ("summary.json", "nonsense", "not a readable JSON file"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
+from mnemoscope.stats import tpr_at_fpr
 
 
 @dataclass(frozen=True)
@@ -186,4 +188,13 @@ def import_detection(
     with Run(out, "detect", settings, overwrite=overwrite, method=about) as run:
         result = calibrate(rows, fpr=fpr)
         run.replace_rows(result.rows)
-        return run.finish(**result.summary)
+        return run.finish(**result.summary, tpr_below_1_fpr=_strict_rate(result.rows))
+
+
+def _strict_rate(rows: list[Row]) -> float | None:
+    """TPR at strictly less than 1 % false alarms, as Wen et al. count it; None for fewer than 100 negatives."""
+    groups = [
+        np.array([r["score"] for r in rows if r["role"] == role and r["status"] == "ok"])
+        for role in ("prompt", "negative")
+    ]
+    return tpr_at_fpr(groups[0], groups[1], 0.01, strict=True) if groups[0].size and groups[1].size >= 100 else None

@@ -32,8 +32,10 @@ def class_of(row: Mapping[str, Any]) -> str:
     return "flagged, unlabelled" if row.get("flagged") is True else "unlabelled"
 
 
-def series_plot(rows: Rows, *, label: str | None = None) -> Figure:
+def series_plot(rows: Rows, *, label: str | None = None, by_step: bool = False) -> Figure:
     """The score against the timestep it was taken at, in the order of sampling: from noise, t high, to image.
+
+    `by_step` says that the rows' timesteps are the numbers of the steps, of a code that kept no timesteps.
 
     One row gives one line per seed; several give, per class, the median over prompts (each the mean of its seeds) and
     the band that holds the middle 80 % of them. Raises UsageError if no row has a series, or its length is not that of
@@ -42,12 +44,14 @@ def series_plot(rows: Rows, *, label: str | None = None) -> Figure:
     rows = [row for row in rows if row.get("series") and row.get("timesteps")]
     if not rows:
         raise UsageError("No row has a series and its timesteps; give rows of a run that stored them.")
-    figure, axes = one_axes("timestep t, from noise to image", label or str(rows[0].get("method", "score")))
+    named = "number of the step" if by_step else "timestep t"
+    figure, axes = one_axes(f"{named}, from noise to image", label or str(rows[0].get("method", "score")))
     if len(rows) == 1:
         _draw_seeds(axes, rows[0])
     else:
         _draw_classes(axes, rows)
-    axes.invert_xaxis()
+    if not by_step:
+        axes.invert_xaxis()
     return legend(figure, axes)
 
 

@@ -22,6 +22,10 @@ CAVEATS = [
     "The threshold holds only for the conditions recorded below: model, scheduler, steps, guidance, resolution and "
     "number type.",
 ]
+UNITS = {
+    "eps": "Scores are in units of eps, the predicted noise.",
+    "x0": "Scores are in units of x0, the predicted clean image.",
+}
 
 
 def check(raw: Row) -> Row:
@@ -51,7 +55,9 @@ def headline(record: Record) -> str:
 def about(record: Record) -> list[tuple[str, Any, str]]:
     """What the score means."""
     method = record.part("method")
-    return [("What the score means", method, "Higher means more memorized.")] if method else []
+    unit = UNITS.get(_units(record) or "")
+    said = f"Higher means more memorized. {unit}" if unit else "Higher means more memorized."
+    return [("What the score means", method, said)] if method else []
 
 
 def cards(record: Record) -> list[Card]:
@@ -71,6 +77,10 @@ def cards(record: Record) -> list[Card]:
             ends = interval(percent(s.get(f"tpr_at_{p}_fpr_interval")), "{:.0f}", " %")
             name = f"{'Found' if record.labelled else 'Flagged'} at {p} % false alarms"
             made.append((name, shown(percent(rate), "{:.0f} %"), ends))
+    if number(strict := s.get("tpr_below_1_fpr")) is not None:
+        made.append(
+            ("Flagged below 1 % false alarms", shown(percent(strict), "{:.0f} %"), "strictly, as Wen et al. count")
+        )
     return made
 
 
@@ -81,15 +91,19 @@ def drawings(record: Record) -> Drawings:
         threshold = number(record.summary.get("threshold"))
         names = {"unlabelled": "prompts under test"} if not memorized.size else {}
         groups = (memorized, ordinary, threshold)
-        figure = plots.density_plot(*groups, unlabelled=unlabelled, label=record.method, names=names)
+        figure = plots.density_plot(*groups, unlabelled=unlabelled, label=_axis(record), names=names)
         yield "scores", "Scores", "The less the classes overlap, the better the score tells them apart.", figure
     if curve := _curve(record):
         hint = "What matters is the curve near 1 %, where few ordinary prompts are accused."
         title = f"{'Found' if memorized.size else 'Flagged'} against false alarms"
         yield "roc", title, hint, plots.roc_plot({record.method: curve})
-    if any(len(row["timesteps"]) > 1 and row["series"] for row in record.done):
+    rows = record.done
+    if by_step := not any(row["timesteps"] for row in rows):  # of a code that keeps none
+        rows = [row | {"timesteps": _numbers(row["series"])} for row in rows]
+    if any(len(row["timesteps"]) > 1 and row["series"] for row in rows):
         hint = "Median over prompts; the band holds the middle 80 %."
-        yield "series", "Score along sampling", hint, plots.series_plot(record.done, label=record.method)
+        figure = plots.series_plot(rows, label=_axis(record), by_step=by_step)
+        yield "series", "Score along sampling", hint, figure
 
 
 def sections(record: Record) -> list[Section]:
@@ -122,6 +136,22 @@ def compare(folder: Path, found: Sequence[tuple[str, Record]], names: Sequence[s
     scored = {frozenset((row["prompt"], row.get("role")) for row in record.done) for _, record in found}
     plot = data and data_uri(data, "png")
     return Section("comparison.html", {"runs": found, "plot": plot, "same": len(scored) == 1})
+
+
+def _numbers(series: list[Any]) -> list[int]:
+    """The steps of a series, counted from 1."""
+    return list(range(1, 1 + len(listed(series[0])))) if series else []
+
+
+def _units(record: Record) -> str | None:
+    """The unit of the scores, as the run says; None where it says none."""
+    places = (record.summary, *record.done[:1])
+    return next((unit for place in places if isinstance(unit := place.get("units"), str)), None)
+
+
+def _axis(record: Record) -> str:
+    """The name of the score with its unit."""
+    return f"{record.method} (units of {unit})" if (unit := _units(record)) in UNITS else record.method
 
 
 def _classes(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
