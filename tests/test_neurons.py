@@ -458,10 +458,14 @@ def test_thresholds_hold_only_where_they_were_made(model: mn.Denoiser, tmp_path:
 def test_the_published_threshold_is_only_for_its_own_model_and_conditions() -> None:
     network = tiny.unet(sample_size=64)
     model = mn.Denoiser(tiny.stable_diffusion(network=network), source="CompVis/stable-diffusion-v1-4")
-    assert thresholds.resolved(None, model, Setting()) == 0.428
-    for setting in (Setting(seeds=4), Setting(num_inference_steps=20), Setting(guidance_scale=7.0), Setting(scales=1)):
-        with pytest.raises(UsageError, match="No threshold is known"):
-            thresholds.resolved(None, model, setting)
+    assert thresholds.resolved(None, model, Setting(compat="nemo")) == 0.428
+    others = ({"seeds": 4}, {"num_inference_steps": 20}, {"guidance_scale": 7.0}, {"scales": 1}, {"compat": None})
+    for other in others:  # without compat it is another step and another likeness
+        with pytest.raises(UsageError, match=r"No threshold is known .*published 0\.428 is of .*compat=nemo"):
+            thresholds.resolved(None, model, Setting(**{"compat": "nemo", **other}))
+    model.source = "me/stable-diffusion-v1-4-finetuned"
+    with pytest.raises(UsageError, match="No threshold is known"):
+        thresholds.resolved(None, model, Setting(compat="nemo"))
 
 
 # Refusals

@@ -132,12 +132,14 @@ def test_the_filter_keeps_the_mean_over_the_kept_however_the_batch_is_shared(fou
 
 
 def test_a_batch_without_a_kept_sample_changes_nothing_but_the_step(found, tmp_path):
-    pipe, summary = trained(found, tmp_path / "run", objective={"hard_threshold": 1e-9}, ema=(0.9,))
+    pipe = tiny.stable_diffusion()
+    with pytest.raises(UsageError, match="left out every sample of 4 steps.*--hard-threshold above 1e-09"):
+        trained(found, tmp_path / "run", pipe=pipe, objective={"hard_threshold": 1e-9}, ema=(0.9,))
     assert torch.equal(weights(pipe.unet), weights(tiny.unet()))
+    assert not list((tmp_path / "run").rglob("model_index.json"))  # nothing that looks like a result
+    assert not (tmp_path / "run" / "summary.json").exists()
     rows = read_rows(tmp_path / "run")
     assert [(r["loss"], r["updated"], r["excluded_memorized"]) for r in rows] == [(None, False, 1.0)] * 4
-    assert (summary["steps"], summary["updates"], summary["loss"]) == (4, 0, None)
-    assert summary["network_evaluations"] == 2 * 4 * 2  # both branches
 
 
 def test_without_a_filter_each_sample_costs_one_evaluation(found, tmp_path):

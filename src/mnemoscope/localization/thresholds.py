@@ -71,7 +71,7 @@ def resolved(threshold: int | float | str | Path | None, model: Denoiser, settin
     """A threshold from a number, from a run of `localize threshold`, or the published one where it holds.
 
     Raises `UsageError` for a file made under other conditions, and where there is none and the published one, which is
-    of Stable Diffusion 1.4 at 512 pixels, 10 seeds and 50 steps, does not hold.
+    of Stable Diffusion 1.4 at 512 pixels, 10 seeds and 50 steps with `compat="nemo"`, does not hold: it is not scaled.
     """
     if isinstance(threshold, int | float) and not isinstance(threshold, bool):
         if not math.isfinite(threshold):
@@ -80,10 +80,12 @@ def resolved(threshold: int | float | str | Path | None, model: Denoiser, settin
     now = setting.conditions(model)
     if threshold is not None:
         return calibration.stored_threshold(Path(str(threshold)), now)
-    is_published = PUBLISHED_FOR in model.source and all(now[k] == v for k, v in PUBLISHED_AT.items())
+    is_model = PUBLISHED_FOR in Path(model.source.rstrip("/")).parts  # a fine-tune may have the name within its own
+    is_published = is_model and setting.compat == "nemo" and all(now[k] == v for k, v in PUBLISHED_AT.items())
     if is_published and not setting.guided and setting.scales in (None, 3):
         return PUBLISHED
     raise UsageError(
-        f"No threshold is known for {model.source} under these conditions; "
+        f"No threshold is known for {model.source} under these conditions (the published {PUBLISHED:g} is of "
+        "stable-diffusion-v1-4, 512 pixels, 10 seeds, 50 steps, compat=nemo); "
         "make one with mnemoscope localize threshold, give ordinary prompts as --negatives, or give a number."
     )

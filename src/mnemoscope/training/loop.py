@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.weights.size import make_own, pixels_per_latent
 from mnemoscope.run.progress import Progress
@@ -121,8 +122,14 @@ class _Session:
         """Write the result and the summary."""
         if self.run is None:
             return {}
-        place = export(self.training, self.folder)
         rows = read_rows(self.folder)
+        if rows and not any(row["updated"] for row in rows):
+            limit = self.training.nets.objective.hard_threshold
+            raise UsageError(
+                f"The filter left out every sample of {len(rows)} steps, so that nothing was trained; "
+                f"give a --hard-threshold above {limit}, and --overwrite or another --out."
+            )
+        place = export(self.training, self.folder)
         losses = [row["loss"] for row in rows[-RECENT:] if row["loss"] is not None]
         newest = self.checkpoints.newest()
         return self.run.finish(
