@@ -1,6 +1,7 @@
 """Descriptors with networks: the packaged SSCD, TorchScript files, and tiny CLIP and DINOv2 models saved to disk."""
 
 import json
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -382,3 +383,26 @@ def test_missing_weights_are_not_filled_up_at_random(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(UsageError, match="lacks 1 of DINOv2's weights, layernorm.weight among them"):
         descriptor("dino", weights=tmp_path)
+
+
+class Trap:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("trap-was-sprung"),))
+
+
+def test_clip_from_an_older_save_is_the_same_and_runs_no_code(
+    photos: list[Image.Image], clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    expected = descriptor("clip", weights=folder)(photos)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert np.array_equal(descriptor("clip", weights=folder)(photos), expected)
+    torch.save({**weights, "trap": Trap()}, folder / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="could not be loaded as CLIP"):
+        descriptor("clip", weights=folder)
+    assert not (tmp_path / "trap-was-sprung").exists()

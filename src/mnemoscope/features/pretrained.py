@@ -1,4 +1,4 @@
-"""Transformers models from a folder or the hub: safetensors only, whole, and with a hash of their files."""
+"""Transformers models from a folder or the hub, whole and with a hash of their files; only tensors are unpickled."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features.identity import weights_of
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")  # other files hold the same in other formats
+PICKLED = "pytorch_model.bin"  # of older saves; read by `weights_only=True`, where there are no safetensors
 FILES = ["*.json", "*.txt", *WEIGHTS]
 
 
@@ -24,7 +25,10 @@ def folder_of(name: str, weights: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(weights), allow_patterns=FILES))
+        found = Path(snapshot_download(str(weights), allow_patterns=FILES))
+        if not any(found.glob("*.safetensors")):
+            found = Path(snapshot_download(str(weights), allow_patterns=[*FILES, PICKLED]))
+        return found
     except Exception as e:  # the hub client raises many kinds, for no network as for no such model
         raise UsageError(
             f"'{weights}' is no folder and could not be fetched from the hub: {first_line(e)} "
@@ -43,14 +47,15 @@ def load(name: str, kind: Any, folder: Path, types: tuple[str, ...], device: tor
     try:
         if (found := AutoConfig.from_pretrained(folder).model_type) not in types:
             raise ValueError(f"it holds a model of the type {found}")
-        model, info = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+        files = [f for pattern in WEIGHTS for f in folder.glob(pattern)]
+        pickled = not files and (folder / PICKLED).is_file()
+        how = {"use_safetensors": not pickled, "weights_only": True, "output_loading_info": True}
+        model, info = kind.from_pretrained(folder, dtype=torch.float32, **how)
     except Exception as e:  # transformers raises many kinds for files that are missing or broken
         raise UsageError(f"{folder} could not be loaded as {name}: {first_line(e)}") from e
     if lacking := sorted(info["missing_keys"]):
         raise UsageError(f"{folder} lacks {len(lacking)} of {name}'s weights, {lacking[0]} among them; save it whole.")
-    return model.to(device).eval().requires_grad_(False), weights_of(
-        f for pattern in WEIGHTS for f in folder.glob(pattern)
-    )
+    return model.to(device).eval().requires_grad_(False), weights_of([folder / PICKLED] if pickled else files)
 
 
 def first_line(error: BaseException) -> str:
