@@ -5,7 +5,8 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 import typer
@@ -64,7 +65,10 @@ def example(parameter: Any, kind: int) -> str:
     if getattr(parameter, "metavar", None) == "NAME=VALUE":
         return ["a.b=[1, 2]", "score=noise norm", "x=y=z"][kind % 3]
     hint = parameter.type_descriptor.annotation
-    hint = get_args(hint)[0] if get_args(hint) else hint
+    if isinstance(hint, UnionType) or get_origin(hint) in (Union, list):
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        return get_args(hint)[kind % len(get_args(hint))]
     texts = {
         int: [str((parameter.min or 0) + kind + 3)],
         float: ["0.5", "1e-05", "0.25"],
