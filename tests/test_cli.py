@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_in_one_sentence(detect, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "rows.jsonl")
 
-    monkeypatch.setattr("mnemoscope.run.run._append", full)
+    monkeypatch.setattr("mnemoscope.run.run.append_lines", full)
     code, _, err = detect()
     assert code == 2
     assert err == "mnemoscope: No space left on device: rows.jsonl; mend that and give the same command to go on.\n"
@@ -166,7 +166,7 @@ WRONG = {
     ),
     "no value": (["--param", "steps"], "--param 'steps' is not a parameter; write name=value"),
     "no name": (["--param", "=1"], "--param '=1' is not a parameter"),
-    "no YAML": (["--param", "steps=[1"], "--param 'steps=[1' has no readable value"),
+    "no YAML": (["--param", "steps=[1"], "--param 'steps=[1' could not be read as YAML, line 1: "),
     "step": (["--param", "steps=[99]"], "Step 99 was asked for, and the solver takes 50"),
     "steps": (["--param", "steps=most"], "steps was 'most'; give a number, a list of indices, all, or last."),
     "format": (["--format", "nemo"], "--format nemo is not known; give mnemoscope or wen."),
@@ -233,7 +233,9 @@ def test_a_threshold_of_other_conditions_is_one_sentence(mnemoscope, detect, tmp
 def test_a_missing_references_folder_is_one_sentence(mnemoscope, prompts: Path, tmp_path: Path, command: str) -> None:
     words = [command, "planted", "--prompts", prompts, "--references", tmp_path / "none", "--out", tmp_path / "run"]
     code, _, err = mnemoscope(*words)
-    assert "There is no folder" in one_sentence(code, err)
+    said = one_sentence(code, err)
+    assert said.startswith(f"There is nothing at {tmp_path / 'none'}; give a folder")
+    assert "Did you mean" not in said  # prompts.txt is beside it, and nothing like it
 
 
 def test_a_report_of_no_run_is_one_sentence(mnemoscope, tmp_path: Path) -> None:
@@ -263,10 +265,7 @@ def test_parameters_and_sampling_reach_the_method(detect, tmp_path: Path) -> Non
 
 
 def test_prompts_come_from_standard_input(mnemoscope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Input:
-        buffer = io.BytesIO("ordinary 3\n\nnaïve ☃\n".encode())
-
-    monkeypatch.setattr("sys.stdin", Input)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("ordinary 3\n\nnaïve ☃\n".encode()), "ascii"))
     assert mnemoscope("detect", "planted", "--prompts", "-", "--out", tmp_path / "run")[0] == 0
     assert [r["prompt"] for r in read_rows(tmp_path / "run")] == ["ordinary 3", "naïve ☃"]
 

@@ -14,8 +14,13 @@ class UsageError(ValueError):
 
 def likely(name: str, known: Iterable[str]) -> str:
     """A question whether the nearest of the known names was meant, to put behind an error; empty if none is near."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.75)
-    return f" Did you mean {near[0]}?" if near else ""
+    near = nearest(name, known)
+    return f" Did you mean {near}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one; none where no one is near."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.75)), None)
 
 
 def plain(text: str) -> str:

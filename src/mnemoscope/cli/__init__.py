@@ -26,7 +26,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     training,
 )
 from mnemoscope.cli.application import app
-from mnemoscope.errors import UsageError, likely, plain
+from mnemoscope.errors import UsageError, nearest, plain
 
 
 def _guarded(run: Callable[[], Any]) -> int:
@@ -56,9 +56,9 @@ def _likely_path(said: str) -> str:
     for word in sys.argv[1:]:
         path = Path(word)
         if word in said and not word.startswith("-") and not path.exists() and path.parent.is_dir():
-            beside = [str(path.parent / each.name) for each in path.parent.iterdir()]
-            if question := likely(str(path), beside):
-                return question
+            near = nearest(path.name, (each.name for each in path.parent.iterdir()))  # a long folder is like itself
+            if near:
+                return f" Did you mean {path.parent / near}?"
     return ""
 
 

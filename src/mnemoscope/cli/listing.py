@@ -73,7 +73,7 @@ def _names(found: list[Listed]) -> str:
 
 def described(kind: str, name: str) -> Listed:
     """A method, from its file alone where it is one of the package's own; others are imported."""
-    file = Path(registry.__file__).parent / registry.PACKAGES[kind] / f"{name}.py"
+    file = Path(registry.__file__).parents[1] / registry.PACKAGES[kind] / f"{name}.py"
     if not file.is_file():
         return _imported(registry.get(kind, name))
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -100,8 +100,12 @@ def _decorator(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> dic
 
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
-    """A value that is written out, or the name of a constant that is; its text where it is neither."""
+    """A value or fraction that is written out, or the name of a constant that is; its text where it is neither."""
     node = constants.get(node.id, node) if isinstance(node, ast.Name) else node
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        above, below = _value(node.left, constants), _value(node.right, constants)
+        if isinstance(above, int | float) and isinstance(below, int | float):
+            return above / below
     try:
         return ast.literal_eval(node)
     except ValueError:
