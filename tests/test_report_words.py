@@ -128,7 +128,14 @@ def test_hostile_words_stay_text(tmp_path: Path) -> None:
     assert not set("\x07\x00\ud800\u202e") & set(terminal) and "\x1b[31m" not in terminal
 
 
-@pytest.mark.parametrize("words", [None, "x", [1], [{"word": "a"}], [{"word": "a", "sum": float("nan")}]])
+@pytest.mark.parametrize("words", [None, "x"])
+def test_a_row_without_a_list_of_words_is_refused_by_its_line(tmp_path: Path, words: object) -> None:
+    folder = edit(make_explain(tmp_path / "run", prompts=2), lambda k, row: row | ({"words": words} if k else {}))
+    with pytest.raises(UsageError, match=r"line 2 is no row \(its words is"):
+        write([folder])
+
+
+@pytest.mark.parametrize("words", [[1], [{"word": "a"}], [{"word": "a", "sum": float("nan")}]])
 def test_rows_without_words_have_failed(tmp_path: Path, words: object) -> None:
     folder = edit(make_explain(tmp_path / "run", prompts=2), lambda k, row: row | ({"words": words} if k else {}))
     text = Page(write([folder])).text

@@ -134,16 +134,19 @@ def test_kill_9_and_going_on_gives_the_same_bits(found, tmp_path):
 
 
 def test_what_a_kill_left_half_done_is_no_checkpoint(found, tmp_path, monkeypatch):
-    def torn(*given):
-        raise Power
+    def torn(place):
+        if place.is_dir():
+            raise Power
 
     options = {"steps": 4, "checkpoint_every": 2}
     with monkeypatch.context() as patched:
-        patched.setattr("mnemoscope.training.checkpoints._flush", torn)
+        patched.setattr("mnemoscope.run.writing.flush", torn)
+        patched.setattr("mnemoscope.run.writing.remove", lambda path: None)  # a kill tidies nothing
         with pytest.raises(Power):
             trained(found, tmp_path / "run", **options)
     folder = tmp_path / "run" / "checkpoints"
-    assert [p.name for p in folder.iterdir()] == [".step-000002.partial"] and not Checkpoints(folder).all()
+    (left,) = folder.iterdir()
+    assert left.name == f".step-000002.{os.getpid()}.partial" and not Checkpoints(folder).all()
     trained(found, tmp_path / "run", **options)
     assert sorted(p.name for p in folder.iterdir()) == ["step-000002", "step-000004"]
 
