@@ -127,9 +127,11 @@ def test_a_run_of_generate_has_prompts_and_seeds(tmp_path: Path) -> None:
     rows = [
         {
             "id": "p-0",
+            "prompt_id": "p",
             "prompt": "a fox",
             "seed": 7,
             "file": "images/p-0.png",
+            "mitigation": [],
             "label": True,
             "kind": "tail",
             "status": "ok",
