@@ -118,7 +118,7 @@ def test_what_cannot_be_rewritten_is_a_failed_row_with_its_reason(tmp_path: Path
         {"id": "b", "prompt": "lamp", "status": "failed", "error": "out of memory"},
         row("c", "blue bay", words=[{"word": "sea", "sum": 1.0, "max": 1.0, "first": 0, "last": 0}]),
         row("d", "", words=[]),
-        row("e", "big cat", scores=(float("nan"), 1.0)),
+        row("e", "big", words=[{"word": "big", "sum": float("nan"), "max": 1.0, "first": 0, "last": 0}]),
         row("f", "kept"),
     ]
     rewriter = Offline("some", lambda before, word, after: [] if word == "kept" else ["other"])

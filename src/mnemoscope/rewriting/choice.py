@@ -36,13 +36,13 @@ class Choice:
             raise UsageError(f"--temperature {self.temperature} was given; give a number above 0.")
 
 
-def probabilities(scores: Sequence[int | float], temperature: int | float) -> Float[np.ndarray, " N"]:
+def probabilities(scores: Sequence[int | float | None], temperature: int | float) -> Float[np.ndarray, " N"]:
     """Chance of each word to be drawn first: softmax of the scores over the temperature, plus 0.001, renormalised.
 
     Scores are first divided by their sum, so that only their proportions count. A score below 0 counts as 0, and all
-    words are alike where none is above 0. Raises `NotRewritten` for scores that are not finite.
+    words are alike where none is above 0. Raises `NotRewritten` for scores that are not finite; JSON has null for one.
     """
-    given = np.asarray(scores, dtype=np.float64)
+    given = np.array([np.nan if score is None else score for score in scores], dtype=np.float64)
     if not np.isfinite(given).all():
         raise NotRewritten(f"the words' scores are not finite: {given.tolist()}")
     shares = given.clip(min=0) / (given.clip(min=0).sum() or 1.0)
