@@ -77,21 +77,39 @@ def described(kind: str, name: str) -> Listed:
     if not file.is_file():
         return _imported(registry.get(kind, name))
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    constants = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    constants = _constants(tree)
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     about = _decorator(function, constants)
+    for default in function.args.kw_defaults:
+        constants |= _constants_of(default.value, tree) if isinstance(default, ast.Attribute) else {}
     own = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     steps = {"steps": about.get("steps", 1)} if kind == "score" else {}
     parameters = {each.arg: "..." if default is None else _value(default, constants) for each, default in own}
     summary = (ast.get_docstring(function) or "").partition("\n")[0]
     cost = about.get("cost", "no evaluation")
     return Listed(kind, name, summary, about["paper"], cost, {**steps, **parameters}, about.get("strength"))
+
+
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """What the names of a module stand for."""
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return {name.id: node.value for node in assigned for name in node.targets if isinstance(name, ast.Name)}
+
+
+def _constants_of(module: ast.expr, tree: ast.Module) -> dict[str, ast.expr]:
+    """What `module.NAME` stands for where the file imports `module` from a room of the package."""
+    name = ast.unparse(module)
+    rooms = [each.module or "" for each in tree.body if isinstance(each, ast.ImportFrom) and name in _names_of(each)]
+    found: dict[str, ast.expr] = {}
+    for room in rooms:
+        file = Path(registry.__file__).parents[2].joinpath(*room.split("."), f"{name}.py")
+        there = _constants(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        found |= {f"{name}.{constant}": value for constant, value in there.items()}
+    return found
+
+
+def _names_of(imports: ast.ImportFrom) -> list[str]:
+    return [each.asname or each.name for each in imports.names]
 
 
 def _decorator(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> dict[str, Any]:
@@ -101,7 +119,7 @@ def _decorator(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> dic
 
 def _value(node: ast.expr, constants: dict[str, ast.expr]) -> Any:
     """A value or fraction that is written out, or the name of a constant that is; its text where it is neither."""
-    node = constants.get(node.id, node) if isinstance(node, ast.Name) else node
+    node = constants.get(ast.unparse(node), node) if isinstance(node, ast.Name | ast.Attribute) else node
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         above, below = _value(node.left, constants), _value(node.right, constants)
         if isinstance(above, int | float) and isinstance(below, int | float):
