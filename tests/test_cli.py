@@ -557,7 +557,7 @@ def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path
             assert found[:4].min() > found[4:].max()
             mn.Denoiser.from_pretrained = lambda *_, **__: model
             detect = ["detect", "planted", "--prompts", {str(prompts)!r}, "--out", {str(tmp_path / "run")!r}]
-            for words in (["list"], [*detect, "--method", "push_peak", "--param", "times=2.0"]):
+            for words in (["list"], ["list", "push_peak"], [*detect, "--method", "push_peak", "--param", "times=2.0"]):
                 sys.argv = ["mnemoscope", *words]
                 try:
                     cli.main()
@@ -567,8 +567,8 @@ def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path
         path=copy.parent,
     )
     assert done.returncode == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if " push_peak " in line)
-    assert "Greatest element" in line and "arXiv:9999.00001" in done.stdout and "times=1.0" in done.stdout
+    names, _, about = done.stdout.partition("push_peak (score)\n")
+    assert "push_peak" in names and about.lstrip().startswith("Greatest element") and "arXiv:9999.00001" in done.stdout and "times=1.0" in done.stdout
     assert [(r["prompt"], r["method"]) for r in read_rows(tmp_path / "run")] == [(p, "push_peak") for p in PROMPTS]
 
 
