@@ -568,7 +568,12 @@ def test_a_score_dropped_in_as_a_file_is_a_method_like_the_others(tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     names, _, about = done.stdout.partition("push_peak (score)\n")
-    assert "push_peak" in names and about.lstrip().startswith("Greatest element") and "arXiv:9999.00001" in done.stdout and "times=1.0" in done.stdout
+    assert (
+        "push_peak" in names
+        and about.lstrip().startswith("Greatest element")
+        and "arXiv:9999.00001" in done.stdout
+        and "times=1.0" in done.stdout
+    )
     assert [(r["prompt"], r["method"]) for r in read_rows(tmp_path / "run")] == [(p, "push_peak") for p in PROMPTS]
 
 
