@@ -30,9 +30,12 @@ def written(folder: Path, vectors: np.ndarray) -> Index:
     for number, start in enumerate(range(0, len(vectors), SHARD)):
         file = folder / "shards" / f"emb-{number:05d}.npy"
         np.save(file, vectors[start : start + SHARD].astype("<f2"))
-        shards.append({"count": len(vectors[start : start + SHARD]), "files": {file.name: sha256_of(file)}})
+        count = len(vectors[start : start + SHARD])
+        shards.append({"count": count, "listed": count, "files": {file.name: sha256_of(file)}})
     identity = {"features": "pixels", "preset": "test", "weights": "none", "dimension": DIMENSION}
     meta = {"format": 1, "identity": identity, "listed": len(vectors), "shard_size": SHARD, "shards": shards}
+    meta |= {"counts": [len(vectors)], "dtype": "float16", "source": "test", "captions": None}
+    meta |= {"limit": None, "column": None, "content": "test"}
     (folder / "meta.json").write_text(json.dumps(meta))
     return Index.open(folder)
 
