@@ -38,6 +38,8 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
         if values["dry_run"]:
             result.append(asked.record())
             typer.echo(asked.settings())
+            if plans and makes_run and values["out"] is None:
+                values["out"] = default_folder(asked)
             return call(values) if plans else None
         if not makes_run:
             if values.get("sweep"):
