@@ -382,7 +382,8 @@ def test_a_file_that_is_no_yaml_or_has_no_such_size(mnemoscope, base: Path, tmp_
     assert "could not be read as YAML" in mnemoscope("experiment", file, "--dry-run")[2]
     file.write_text("- 3")
     assert "is [3]; write its settings below it" in mnemoscope("experiment", file, "--dry-run")[2]
-    assert "--seeds 0 was given" in mnemoscope("experiment", written(tmp_path, base), "--dry-run", "--seeds", 0)[2]
+    code, _, error = mnemoscope("experiment", written(tmp_path, base), "--dry-run", "--seeds", 0)
+    assert code == 2 and "Invalid value for '--seeds'" in error
     file = written(tmp_path, base, gpu=None)
     assert "it has no gpu size" in mnemoscope("experiment", file, "--dry-run", "--size", "gpu")[2]
 
