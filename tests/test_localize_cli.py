@@ -243,7 +243,7 @@ def test_the_report_shows_what_was_found(mnemoscope, files: dict[str, Path], tmp
         assert text in page
     assert f"{rows[0]['count']} neuron" in page
     assert {p.name for p in (tmp_path / "r" / "plots").iterdir()} == {"set-sizes.png", "layers.png"}
-    assert "mnemoscope localize tiny --prompts" in page and "--threshold 0.985" in page
+    assert "mnemoscope localize prompts tiny --prompts" in page and "--threshold 0.985" in page
 
 
 @pytest.mark.slow
