@@ -226,7 +226,7 @@ def test_two_processes_draw_what_one_draws(training: Path, tmp_path: Path) -> No
     train = write_images(read_images("digits", limit=20), tmp_path / "train.npz")
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        words = [*("-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "29713")]
+        words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         words += [str(tmp_path / "script.py"), str(training), str(train), str(out)]
         subprocess.run([sys.executable, *words], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     for name in ("images", "ratio"):
