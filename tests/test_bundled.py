@@ -1,6 +1,5 @@
 """The bundled model really memorizes what its ground truth says, and nothing else; on seeds used nowhere else."""
 
-
 import numpy as np
 import pytest
 import torch

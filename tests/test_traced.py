@@ -248,6 +248,14 @@ def test_a_class_without_a_row_is_refused_and_says_what_it_would_need(make, sent
     assert str(refused.value).count(". ") == 0
 
 
+@pytest.mark.parametrize("changed", [{"boundary_ratio": 0.9}, {"expand_timesteps": True}])
+def test_a_network_that_changes_along_the_sampling_is_refused(changed):
+    pipe = tiny_families.wan()
+    pipe.register_to_config(**changed)
+    with pytest.raises(UsageError, match="changes its network or its times along the sampling"):
+        Denoiser(pipe)
+
+
 def test_a_network_whose_steps_are_cached_is_refused():
     pipe = tiny_families.flux()
     pipe.transformer.enable_cache(diffusers.FasterCacheConfig(current_timestep_callback=lambda: 1))
