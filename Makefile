@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo check format docs hostile floors
+.PHONY: demo check slow format docs hostile floors
 
 demo: $(VENV)/.core
 	$(BIN)/mnemoscope demo --out demo-report
@@ -15,7 +15,11 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+# Notebooks, kills, several processes, whole trainings: what takes more than ten seconds each.
+slow: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -70,15 +70,10 @@ def _refuse_more_than_text(pipe: DiffusionPipeline) -> None:
         if re.search(f"{part}(?![a-z])", name):
             plain = re.sub(f"{part}.*", "", name) + "Pipeline"
             raise UsageError(f"{name} needs {need} beside a text, which no prompt file holds; give the {plain}.")
-    config = pipe.config
-    if (
-        getattr(pipe, "transformer_2", None) is not None
-        or config.get("boundary_ratio")
-        or config.get("expand_timesteps")
-    ):
-        raise UsageError(
-            f"{name} changes its network or its times along the sampling, which no row describes; give one of one network."
-        )
+    two = getattr(pipe, "transformer_2", None) is not None
+    if two or pipe.config.get("boundary_ratio") or pipe.config.get("expand_timesteps"):
+        why = "changes its network or its times along the sampling, which no row describes"
+        raise UsageError(f"{name} {why}; give a pipeline of one network.")
     for component in ("unet", "transformer"):
         network = getattr(pipe, component, None)
         adapted = getattr(network, "encoder_hid_proj", None)
