@@ -1,6 +1,6 @@
 """The whole audit: detect, draw what is flagged, compare with the training images, explain, mitigate, report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,45 @@ from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")
+Scored = Mapping[str, dict[str, Any]]  # rows of a detection by their ids
+Made = dict[str, dict[str, Any]]  # the summary of each part of an audit
+Drawn = Callable[[Scored], tuple[list[Prompt], list[Prompt]]]  # suspects, and those to compare them with
 
 
 @dataclass(frozen=True)
 class Copying:
-    """Training images that what is drawn is compared with, and by what."""
+    """Training images that what is drawn is compared with, and by what; vectors are kept in the folder `cache`."""
 
     references: str
     descriptor: Descriptor
     measurement: Measurement = Measurement(gallery=0)
+    captions: Path | None = None
+    column: str | None = None
+    cache: Path | None = None
 
     def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
         """Measure the images of a run and return the summary."""
-        sources = Sources(references=self.references)
+        sources = Sources(references=self.references, captions=self.captions, column=self.column)
         images = read_generated(str(drawn))
-        return run_measurement(images, out, self.descriptor, self.measurement, sources, overwrite=overwrite)
+        return run_measurement(
+            images, out, self.descriptor, self.measurement, sources, cache=self.cache, overwrite=overwrite
+        )
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What an audit does with a model: how prompts are scored, images drawn and compared, suspects explained."""
+
+    detection: Detection
+    generation: Generation
+    references: References | None = None
+    explanation: Explanation | None = None
+    mitigation: Mitigation | None = None
+    copying: Copying | None = None
+    most: int = 24
+    fpr: float = 0.01
+    batch: int | str = "auto"
+    overwrite: bool = False
 
 
 def run_audit(
@@ -62,30 +86,51 @@ def run_audit(
     Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
     under the mitigation.
     """
-    settings = {"most": most}
+    asked = Examination(
+        detection, generation, references, explanation, mitigation, copying, most, fpr, batch, overwrite
+    )
+    with Run(out, "audit", {"most": most}, overwrite=overwrite) as run:
+        return finished(run, examined(model, prompts, out, asked, negatives=negatives))
+
+
+def examined(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path,
+    asked: Examination,
+    *,
+    negatives: Sequence[Prompt] = (),
+    drawn: Drawn | None = None,
+) -> Made:
+    """The parts of an audit, each a run in a folder of its own name; `drawn` says otherwise whose images are drawn."""
     whole = content_hash([p.id for p in [*prompts, *negatives]])
-    common: dict[str, Any] = {"batch": batch, "overwrite": overwrite}
-    with Run(out, "audit", settings, overwrite=overwrite) as run:
-        found = run_detection(model, prompts, out / "detect", detection, negatives=negatives, fpr=fpr, **common)
-        made = {"detect": found}
-        rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
-        suspects, others = to_draw([p for p in prompts if p.id in rows], rows, most)
-        drawing: dict[str, Any] = {**common, "references": references, "scores": rows, "content": whole}
-        made["generate"] = run_generation(model, [*suspects, *others], out / "generate", generation, **drawing)
-        if copying and made["generate"]["images"]:  # where every image failed there is nothing to compare
-            made["measure"] = copying.run(out / "generate", out / "measure", overwrite=overwrite)
-        explains, limit = model.family.has_tokens and suspects, found["threshold"]
-        if explanation and explains:
-            made["explain"] = run_explanation(model, suspects, out / "explain", explanation, content_id=whole, **common)
-        if mitigation and explains and limit is not None:
-            stopping = aimed(mitigation, detection, limit, found.get("units"))
-            kept = replace(generation, mitigations=(stopping,), baseline=True)
-            made["mitigate"] = run_generation(
-                model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing
-            )
-        totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
-        run.finish(**made, **totals)
-        return int(totals["failed"])
+    common: dict[str, Any] = {"batch": asked.batch, "overwrite": asked.overwrite}
+    found = run_detection(model, prompts, out / "detect", asked.detection, negatives=negatives, fpr=asked.fpr, **common)
+    made = {"detect": found}
+    rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
+    scored = [p for p in prompts if p.id in rows]
+    suspects, others = drawn(rows) if drawn else to_draw(scored, rows, asked.most)
+    drawing: dict[str, Any] = {**common, "references": asked.references, "scores": rows, "content": whole}
+    made["generate"] = run_generation(model, [*suspects, *others], out / "generate", asked.generation, **drawing)
+    if asked.copying and made["generate"]["images"]:  # where every image failed there is nothing to compare
+        made["measure"] = asked.copying.run(out / "generate", out / "measure", overwrite=asked.overwrite)
+    explains, limit = model.family.has_tokens and suspects, found["threshold"]
+    if asked.explanation and explains:
+        made["explain"] = run_explanation(
+            model, suspects, out / "explain", asked.explanation, content_id=whole, **common
+        )
+    if asked.mitigation and explains and limit is not None:
+        stopping = aimed(asked.mitigation, asked.detection, limit, found.get("units"))
+        kept = replace(asked.generation, mitigations=(stopping,), baseline=True)
+        made["mitigate"] = run_generation(model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing)
+    return made
+
+
+def finished(run: Run, made: Made) -> int:
+    """Finish an audit with the summaries of its parts; returns how many prompts or images failed."""
+    totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
+    run.finish(**made, **totals)
+    return int(totals["failed"])
 
 
 def aimed(mitigation: Mitigation, detection: Detection, threshold: float, units: str | None = None) -> Mitigation:
