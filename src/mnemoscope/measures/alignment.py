@@ -11,8 +11,6 @@ from mnemoscope.errors import UsageError
 from mnemoscope.measuring.bootstrap import Percentile, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
-TOGETHER = 32  # images in memory
-
 
 @registry.measure(paper="arXiv:2104.08718", needs=("prompts", "an alignment"))
 def alignment(
@@ -29,18 +27,9 @@ def alignment(
     `clamp` sets negative numbers to 0, those of each image or that of the mean. Compares only at one model, text, scale
     and clamp, which the summary names.
     """
-    if comparison.aligner is None:
-        raise UsageError("There is nothing to measure alignment with; give --alignment.")
-    rows = comparison.generated
-    texts = [str(g.prompt if text == "original" or g.used is None else g.used) for g in rows]
-    found = [np.empty(0)]
-    for start in range(0, len(rows), TOGETHER):
-        part = slice(start, start + TOGETHER)
-        found.append(comparison.aligner.align([g.picture.image() for g in rows[part]], texts[part]))
-    groups, model = comparison.groups.tolist(), comparison.aligner.name
-    said = clip_score(
-        np.concatenate(found), groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed
-    )
+    found = comparison.asked_alignment if text == "original" else comparison.used_alignment
+    groups, model = comparison.groups.tolist(), comparison.judge
+    said = clip_score(found, groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed)
     return Measured({"alignment": said.pop("values").tolist()}, said)
 
 

@@ -1,8 +1,9 @@
 """Generated images and what they are compared with: read once, embedded once, matched once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,9 @@ from mnemoscope.features.alignment import Aligner
 from mnemoscope.measuring.multiplicity import Multiplicity
 from mnemoscope.pictures import Picture
 from mnemoscope.search.topk import top_k
+
+TOGETHER = 32  # images in memory while alignment is measured
+NO_JUDGE = "There is nothing to measure alignment with; give --alignment."
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Comparison:
         there = {
             "references": self.corpus is not None,
             "reference images": self.corpus is not None and self.corpus.image(0) is not None,
+            "captions of references": self.corpus is not None and any(self.corpus.captions),
             "own references": self.corpus is not None and any(self.own),
             "unmitigated images": self.baseline_vectors is not None,
             "several images a prompt": len(set(self.groups.tolist())) < len(self.generated),
@@ -141,6 +146,35 @@ class Comparison:
         return tuple(
             self.reference_vectors[list(own)] @ vector for own, vector in zip(self.own, self.vectors, strict=True)
         )
+
+    @cached_property
+    def asked_alignment(self) -> Float[np.ndarray, " N"]:
+        """Alignment of each image with the prompt asked for; NaN where it is undefined."""
+        return self.aligned((g.picture.image(), str(g.prompt)) for g in self.generated)
+
+    @cached_property
+    def used_alignment(self) -> Float[np.ndarray, " N"]:
+        """Alignment of each image with the prompt that the model read, which a mitigation may have changed."""
+        if all(g.used in (None, g.prompt) for g in self.generated):
+            return self.asked_alignment
+        return self.aligned((g.picture.image(), str(g.prompt if g.used is None else g.used)) for g in self.generated)
+
+    @property
+    def judge(self) -> str:
+        """What alignment is measured with; raises `UsageError` where there is nothing."""
+        if self.aligner is None:
+            raise UsageError(NO_JUDGE)
+        return self.aligner.name
+
+    def aligned(self, pairs: Iterable[tuple[Image.Image, str]]) -> Float[np.ndarray, " _"]:
+        """Alignment of images with texts, some in memory at a time; raises `UsageError` without a judge of it."""
+        if self.aligner is None:
+            raise UsageError(NO_JUDGE)
+        left, found = iter(pairs), [np.empty(0)]
+        while some := list(islice(left, TOGETHER)):
+            images, texts = zip(*some, strict=True)
+            found.append(self.aligner.align(images, texts))
+        return np.concatenate(found)
 
     @cached_property
     def groups(self) -> Int[np.ndarray, " N"]:
