@@ -29,10 +29,10 @@ format: $(VENV)/.test
 KILLS ?= 500
 INPUTS ?= 1000
 hostile: $(VENV)/.test
-	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m hostile.campaign --kills $(KILLS) --inputs $(INPUTS) --seed 0
+	cd tests/helpers && OMP_NUM_THREADS=1 ../../$(BIN)/python -m hostile.campaign --kills $(KILLS) --inputs $(INPUTS) --seed 0
 
 # The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports.
-FLOORS = tests/test_run.py tests/test_loading.py tests/test_detection.py tests/test_report.py
+FLOORS = tests/run/test_run.py tests/model/test_loading.py tests/detection/test_detection.py tests/report/test_report.py
 floors:
 	$(PYTHON) -m venv $(VENV)-floors
 	$(VENV)-floors/bin/pip install --quiet uv

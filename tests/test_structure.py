@@ -24,6 +24,11 @@ def imports(file: Path) -> set[str]:
     return {name for name in found if name.startswith("mnemoscope.")}
 
 
+def test_tests_lie_in_the_room_that_they_test() -> None:
+    rooms = {p.name for p in (ROOT / "src" / "mnemoscope").iterdir() if (p / "__init__.py").exists()}
+    assert {p.parent.name for p in (ROOT / "tests").rglob("test_*.py")} <= rooms | {"tests"}
+
+
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_modules_are_short(file: Path) -> None:
     limit = {"sources.py": 260, "denoiser.py": 240, "rows.py": 280, "traced.py": 280, "options.py": 250}.get(
