@@ -18,7 +18,7 @@ from mnemoscope import demo
 from mnemoscope.demo import concepts, scenes, train_concepts
 from mnemoscope.demo import train as demo_train
 from mnemoscope.errors import UsageError
-from mnemoscope.features.alignment import aligner
+from mnemoscope.features.alignment import aligner, by_chance, other_prompts
 from mnemoscope.model.denoiser import Denoiser
 
 VERBATIM = [r for r in demo.references() if r.kind == "verbatim"]
@@ -38,6 +38,23 @@ def images() -> list[Image.Image]:
 
 def own(references: list) -> list[str]:
     return [concepts.of_prompts()[r.caption] for r in references]
+
+
+def test_by_chance_an_image_shows_one_concept_of_all_or_is_aligned_as_with_another_prompt(images) -> None:
+    prompts = [r.caption for r in VERBATIM[:2]] + ["no concept at all"]
+    assert by_chance(aligner("concepts"), images[:3], prompts, {}).tolist() == [1 / 66] * 3
+
+    class Length:
+        name, range = "length of the prompt", (0.0, 100.0)
+
+        def align(self, images, prompts):
+            return np.array([float(len(p)) for p in prompts])
+
+    asked = ["a", "bb", "a", "ccc"]
+    others = other_prompts(asked)
+    assert others == {"a": "bb", "bb": "ccc", "ccc": "a"} and other_prompts(["a", "a"]) == {} == other_prompts([])
+    assert by_chance(Length(), images[:4], asked, others).tolist() == [2, 3, 2, 1]
+    assert np.isnan(by_chance(Length(), images[:2], ["a", "a"], {})).all()
 
 
 # The bundled concepts

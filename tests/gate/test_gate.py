@@ -11,10 +11,10 @@ import gate_runs as made
 import mnemoscope as mn
 from mnemoscope import planted
 from mnemoscope.errors import UsageError
-from mnemoscope.gate.estimates import LEAST, effective_samples, estimate, further, side
+from mnemoscope.gate.estimates import effective_samples, estimate, further, side
 from mnemoscope.gate.policy import MEASURES, read_policy
 from mnemoscope.gate.run import run_gate
-from mnemoscope.stats import wilson_interval
+from mnemoscope.stats import FEWEST, wilson_interval
 
 
 def gate(tmp_path: Path, runs: list[Path], *checks: dict, before: Path | None = None, **top) -> dict:
@@ -100,8 +100,8 @@ def test_a_mean_of_few_prompts_is_undecided_however_alike_they_are(tmp_path) -> 
     run = made.measurement(tmp_path / "run", [[0.1] * 4] * 5)
     check = only(gate(tmp_path, [run], {"measure": "similarity_p95", "max": 0.5}))
     assert check["outcome"] == "undecided" and check["interval"] is None
-    assert check["further_prompts"] == LEAST - 5 and check["further_samples"] == 4 * (LEAST - 5)
-    more = made.measurement(tmp_path / "more", [[0.1] * 4] * LEAST)
+    assert check["further_prompts"] == FEWEST - 5 and check["further_samples"] == 4 * (FEWEST - 5)
+    more = made.measurement(tmp_path / "more", [[0.1] * 4] * FEWEST)
     assert only(gate(tmp_path, [more], {"measure": "similarity_p95", "max": 0.5}))["outcome"] == "pass"
 
 

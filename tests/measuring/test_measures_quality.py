@@ -1,6 +1,7 @@
 """Measures of quality, complexity and extraction on images whose copies are planted."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +126,19 @@ def test_alignment_takes_the_text_it_is_told(planted: Comparison) -> None:
     assert percent.summary["mean"] == pytest.approx(100 * np.maximum(original.columns["alignment"], 0).mean())
 
 
+def test_alignment_by_chance_is_that_with_another_prompt(planted: Comparison) -> None:
+    longer = [replace(g, prompt="x" * (1 + k // 4)) for k, g in enumerate(planted.generated)]
+    said = measures.alignment(changed(planted, generated=longer))
+    more = np.subtract(
+        said.columns["alignment"], said.columns["alignment_chance"]
+    )  # the next prompt is a letter longer
+    assert more == pytest.approx([0.01] * 20 + [-0.05] * 4)
+    assert said.summary["chance"] == pytest.approx(np.mean(said.columns["alignment_chance"]))
+    alone = changed(planted, generated=[replace(g, prompt="one") for g in planted.generated])
+    assert np.isnan(measures.alignment(alone).columns["alignment_chance"]).all()
+    assert measures.alignment(alone).summary["chance"] is None
+
+
 def test_quality_is_of_the_network_if_there_is_one(planted: Comparison) -> None:
     rng = np.random.default_rng(3)
     ours, theirs = rng.normal(size=(24, 5)), rng.normal(size=(24, 5))
@@ -178,7 +192,8 @@ def test_complexity_is_that_of_the_matched_reference(planted: Comparison) -> Non
     kept = load(save(dict(said.arrays)))  # it writes other numbers of an array that is a column of a larger one
     assert kept["similarity"].tolist() == planted.nearest[0][:, 0].tolist()
     assert set(said.arrays) == {"similarity", "entropy", "jpeg_size", "total_variation", "mixed"}
-    assert -1 <= said.summary["entropy_pearson"] <= 1 and 0 < said.summary["mixed_spearman_p"] <= 1
+    assert -1 <= said.summary["entropy_pearson"] <= 1 and said.summary["mixed_spearman_p"] is None
+    assert "matched references are too few for a p" in said.notes[0]
     plain = measures.complexity(planted, size=None, permutations=1, resamples=1)
     assert plain.columns["match_entropy"][0] == complexity(planted.references.images[0])["entropy"]
 

@@ -13,6 +13,7 @@ from mnemoscope.features.geometry import Geometry
 from mnemoscope.measuring.complexity import complexity, entropy, jpeg_size, total_variation
 from mnemoscope.measuring.correlation import correlation, pearson, spearman
 from mnemoscope.plots.complexity import complexity_plots
+from mnemoscope.stats import FEWEST
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_permutation_p_is_exact_for_few_references() -> None:
     codes = np.repeat(np.arange(5), [1, 2, 3, 4, 5])
     rng = np.random.default_rng(4)
     own, similarity = rng.normal(size=5), rng.normal(size=15) + codes / 2
-    found = correlation(similarity, own[codes], codes.tolist(), permutations=4000, resamples=50)
+    found = correlation(similarity, own[codes], codes.tolist(), permutations=4000, resamples=50, fewest=5)
     for name, take in (("pearson", pearson), ("spearman", spearman)):
         value = take(similarity, own[codes])
         orders = [take(similarity, own[list(order)][codes]) for order in itertools.permutations(range(5))]
@@ -106,7 +107,7 @@ def test_images_of_one_reference_are_no_independent_samples() -> None:
     for _ in range(24):
         similarity = rng.normal(size=8)[codes] + rng.normal(size=200) / 10
         own = rng.normal(size=8)
-        found = correlation(similarity, own[codes], codes.tolist(), permutations=99, resamples=1)
+        found = correlation(similarity, own[codes], codes.tolist(), permutations=99, resamples=1, fewest=8)
         low += found["pearson_p"] <= 0.1
         apart = correlation(
             similarity, own[codes] + rng.normal(size=200) * 1e-9, list(range(200)), permutations=99, resamples=1
@@ -136,6 +137,16 @@ def test_correlation_of_too_little_is_none_and_said() -> None:
     assert constant["pearson_interval"] is None
 
 
+def test_a_p_needs_enough_references_and_the_correlation_is_said_all_the_same() -> None:
+    rng = np.random.default_rng(5)
+    for count in (FEWEST - 1, FEWEST):
+        own = rng.normal(size=count)
+        found = correlation(own + rng.normal(size=count), own, list(range(count)), permutations=20, resamples=5)
+        assert (found["pearson_p"] is None, found["spearman_p"] is None) == (count < FEWEST,) * 2
+        assert found["pearson"] > 0 and bool(found["notes"]) == (count < FEWEST)
+        assert not found["notes"] or f"{count} matched references are too few for a p" in found["notes"][0]
+
+
 def test_correlation_refuses_what_does_not_fit() -> None:
     x = np.arange(3.0)
     with pytest.raises(UsageError, match="3 similarities came with 2 quantities"):
@@ -152,12 +163,14 @@ def test_each_measure_of_complexity_has_a_scatter_plot_of_its_own() -> None:
     rng = np.random.default_rng(0)
     quantities = {name: rng.normal(size=30) for name in ("entropy", "jpeg_size", "total_variation", "mixed")}
     said = {"entropy": {"pearson": -0.4, "pearson_p": 0.01, "spearman": None}}
+    said |= {"mixed": {"pearson": 0.2, "pearson_p": None}}
     figures = complexity_plots(rng.normal(size=30), quantities, said)
     assert list(figures) == list(quantities)
     for name, figure in figures.items():
         (axes,) = figure.axes
         assert np.array_equal(axes.collections[0].get_offsets()[:, 0], quantities[name])
-        assert axes.get_title() == ("Pearson r -0.40 (p = 0.01)" if name == "entropy" else "")
+        known = {"entropy": "Pearson r -0.40 (p = 0.01)", "mixed": "Pearson r 0.20"}
+        assert axes.get_title() == known.get(name, "")
     assert len({figure.axes[0].get_xlabel() for figure in figures.values()}) == 4
     with pytest.raises(UsageError, match="one complexity for each"):
         complexity_plots(np.zeros(0), {}, {})

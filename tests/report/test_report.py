@@ -328,13 +328,11 @@ def test_shares_add_up_and_the_axis_is_logarithmic_when_it_can_be(shift: float, 
     rng = np.random.default_rng(0)
     [axes] = plots.density_plot(rng.normal(shift + 3, 1, 30), rng.normal(shift, 1, 100), shift + 2.5).axes
     assert axes.get_xscale() == scale
+    assert len(axes.patches) == 4  # an area and an outline of each class, and no curve beside them
     for patch in axes.patches:
         assert patch.get_data().values.sum() == pytest.approx(1)  # type: ignore[attr-defined]
-    for line in axes.lines[:2]:
-        x, y = points(line)
-        width = np.diff(axes.patches[0].get_data().edges)[0]  # type: ignore[attr-defined]
-        if scale == "linear":
-            assert np.trapezoid(y, x) / width == pytest.approx(1, abs=0.05)
+    low, high = axes.get_ylim()
+    assert low == 0 and high <= 1.05 and "share of the prompts" in axes.get_ylabel()
     assert points(axes.lines[-1])[0].tolist() == [shift + 2.5] * 2
 
 

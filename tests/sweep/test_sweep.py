@@ -74,6 +74,8 @@ def test_images_pair_up_by_seed(planted, tmp_path, references) -> None:
     touched = [r for r in rows if r["strength"] == 0.02 and r["prompt"].startswith("memorized")]
     assert not any(r["unchanged"] for r in touched) and all(r["flagged"] for r in touched)
     assert {r["alignment"] is None for r in rows if r["prompt"] == "ordinary 2"} == {True}
+    known = [r for r in rows if r["alignment_chance"] is not None]  # its brightness, whatever the prompt
+    assert len(known) == len(rows) * 2 // 4 and all(r["alignment"] == r["alignment_chance"] for r in known)
 
 
 def test_a_sweep_goes_on_where_it_was_and_repeats_to_the_bit(planted, tmp_path, references) -> None:
@@ -123,6 +125,10 @@ def test_a_curve_is_the_mean_over_prompts_of_the_mean_over_images() -> None:
     assert found["similarity_mean"] == pytest.approx((0.4 + 0.9) / 2)
     assert found["alignment_mean"] == pytest.approx(0.75) and found["other_alignment_mean"] == pytest.approx(0.1)
     assert (found["images"], found["other_images"], found["unchanged"]) == (4, 1, 0.0)
+    assert found["alignment_above_chance"] is None
+    by_chance = curve([r | {"alignment_chance": 0.25} for r in rows], Point(), 0.5)
+    assert by_chance["alignment_above_chance"] == pytest.approx(0.5)
+    assert by_chance["alignment_above_chance_interval"] == [0.25, 0.75]
     assert found["other_alignment_interval"] is None and found["evaluations_per_image"] == 4
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from mnemoscope.detection.run import Detection, run_detection
 from mnemoscope.explanation.run import Explanation, run_explanation
 from mnemoscope.features import Descriptor
+from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.job.batching import content_hash
@@ -20,6 +21,8 @@ from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")
+COSTS = ("replication", "own_image", "alignment")  # measures of mitigated images
+MITIGATED = "measure-mitigated"  # no part that a policy is held against, which is about the model as it is
 Scored = Mapping[str, dict[str, Any]]  # rows of a detection by their ids
 Made = dict[str, dict[str, Any]]  # the summary of each part of an audit
 Drawn = Callable[[Scored], tuple[list[Prompt], list[Prompt]]]  # suspects, and those to compare them with
@@ -31,18 +34,25 @@ class Copying:
 
     references: str
     descriptor: Descriptor
-    measurement: Measurement = Measurement(gallery=0)
+    measurement: Measurement = Measurement()
     captions: Path | None = None
     column: str | None = None
     cache: Path | None = None
+    aligner: Aligner | None = None
 
     def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
         """Measure the images of a run and return the summary."""
-        sources = Sources(references=self.references, captions=self.captions, column=self.column)
+        sources = Sources(self.references, self.captions, self.column, aligner=self.aligner)
         images = read_generated(str(drawn))
         return run_measurement(
             images, out, self.descriptor, self.measurement, sources, cache=self.cache, overwrite=overwrite
         )
+
+    def again(self, drawn: Path, out: Path, first: Path, *, overwrite: bool) -> dict[str, Any]:
+        """Measure mitigated images: what is still copied, and whether they still show what was asked for."""
+        measurement = replace(self.measurement, metrics=COSTS if self.aligner else COSTS[:-1], params={})
+        less = replace(self, measurement=measurement, cache=self.cache or first / "features")
+        return less.run(drawn, out, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ def run_audit(
 
     Images are drawn for at most `most` of the flagged prompts, spread evenly from the highest score to the lowest (of
     all prompts, where nothing could be flagged), and for a third as many unflagged ones to compare with, spread alike.
-    How much of these images is copied is measured where there are training images to compare with.
+    How much of these images is copied is measured where there are training images to compare with, and whether they
+    show what was asked for, where there is something to tell that by; of mitigated images as well.
     Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
     under the mitigation.
     """
@@ -123,6 +134,9 @@ def examined(
         stopping = aimed(asked.mitigation, asked.detection, limit, found.get("units"))
         kept = replace(asked.generation, mitigations=(stopping,), baseline=True)
         made["mitigate"] = run_generation(model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing)
+    if asked.copying and made.get("mitigate", {}).get("images") and "measure" in made:
+        again = asked.copying.again
+        made[MITIGATED] = again(out / "mitigate", out / MITIGATED, out / "measure", overwrite=asked.overwrite)
     return made
 
 

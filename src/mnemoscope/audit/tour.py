@@ -8,6 +8,7 @@ from mnemoscope.audit.run import Copying, run_audit
 from mnemoscope.detection.run import Detection
 from mnemoscope.explanation.run import Explanation
 from mnemoscope.features import descriptor
+from mnemoscope.features.alignment import CONCEPTS, aligner
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation
 from mnemoscope.measuring.measurement import Measurement
@@ -16,7 +17,7 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 
 NEGATIVES, ORDINARY, UNSEEN, TEMPLATES = 120, 40, 20, 16
-METRICS = ("replication", "own_image", "background", "diversity", "memorization_ratio")
+METRICS = ("replication", "own_image", "background", "diversity", "memorization_ratio", "alignment")
 SAMPLING: dict[str, Any] = {"num_inference_steps": 20, "guidance_scale": 3.0}
 
 
@@ -46,7 +47,7 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
         Generation(images=4, **SAMPLING),
         explanation=Explanation("token_occlusion", {"unit": "word"}, **SAMPLING),
-        copying=Copying(str(demo.HERE / "references"), descriptor("pixels"), Measurement(METRICS, gallery=0)),
+        copying=Copying(str(demo.HERE / "references"), descriptor("pixels"), Measurement(METRICS), aligner(CONCEPTS)),
         mitigation=Mitigation("embedding_descent", {"target": 1.0, "iterations": 40}),
         negatives=negatives,
         references=References(demo.references()),

@@ -40,6 +40,15 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
     return found
 
 
+def _copying(references: str, descriptor: Any, alignment: str | None, model: Any) -> Any:
+    """What images are compared with; the bundled model's own alignment where none is given for it."""
+    from mnemoscope.audit.run import Copying
+    from mnemoscope.features.alignment import CONCEPTS, aligner
+
+    name = alignment or (CONCEPTS if model.source == "demo" else None)
+    return Copying(references, descriptor, aligner=aligner(name, str(model.device)) if name else None)
+
+
 @command(app)
 def audit(
     model: opt.Model,
@@ -52,6 +61,7 @@ def audit(
     param: opt.Param = None,
     seeds: opt.Seeds = 4,
     images: Annotated[int, opt.of(opt.SAMPLING, "Images drawn for each prompt shown.", min=1)] = 4,
+    alignment: opt.Alignment = None,
     explain: Annotated[str, opt.of(opt.METHOD, "How to explain what is flagged, or none.")] = "token_occlusion",
     mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24,
@@ -61,7 +71,7 @@ def audit(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
-    from mnemoscope.audit.run import Copying, run_audit
+    from mnemoscope.audit.run import run_audit
     from mnemoscope.cli.gating import held
     from mnemoscope.detection.run import Detection
     from mnemoscope.features.references import read_references
@@ -82,12 +92,13 @@ def audit(
         **afterwards,
         negatives=prompts.read_negatives(loaded, sampling.seed),
         references=read_references(references) if references else None,
-        copying=Copying(references, features.descriptor(model.device)) if references else None,
+        copying=_copying(references, features.descriptor(model.device), alignment, loaded) if references else None,
         most=most,
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
     )
-    opt.show(out, 0 if limits else failed)
-    if limits and (code := held([out], limits)[1] or int(failed > 0)):
+    code = held([out], limits)[1] if limits else 0  # first, as the report begins with the verdict
+    opt.show(out, 0 if code else failed)
+    if code:
         raise typer.Exit(code)

@@ -52,7 +52,7 @@ Captions = Annotated[Path | None, of(INPUT, "File with the captions of a folder 
 References = Annotated[
     str | None, of(COMPARISON, "Training images with captions: folder, zip, tars, parquet, an index, hub:owner/name.")
 ]
-Alignment = Annotated[str | None, of(COMPARISON, "concepts (bundled model), or CLIP weights.")]
+Alignment = Annotated[str | None, of(COMPARISON, "Whether images show their prompt: concepts (bundled), or CLIP.")]
 Threshold = Annotated[
     str | None,
     of(METHOD, "Mitigate only what passes it: a detection's run or summary.json, or NUMBER[:eps|:x0] for noise_norm."),

@@ -1,6 +1,6 @@
 """Prompt alignment: whether an image shows what its prompt asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,15 +27,17 @@ class NearestConcept:
     """Retrieval among the bundled model's concepts; only its own prompts have one, and those not unseen."""
 
     range = (0.0, 1.0)
+    chance: float
 
     def __init__(self) -> None:
         from mnemoscope.demo import concepts
 
         self.concepts, self.of_prompts = concepts.load(), concepts.of_prompts()
         count = len(self.concepts.names)
+        self.chance = 1 / count
         self.name = (
             f"Whether the prompt's concept is the one nearest to the image among the bundled model's {count} "
-            f"(1 or 0; chance {1 / count:.3f})."
+            f"(1 or 0; chance {self.chance:.3f})."
         )
 
     def align(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Float[np.ndarray, " N"]:
@@ -83,6 +85,26 @@ def aligner(name: str, device: str = "auto") -> Aligner:
     except UsageError as e:
         whole = "the folder or hub id of a CLIPModel with its tokenizer and image processor"
         raise UsageError(f"'{name}' cannot measure alignment; give '{CONCEPTS}', or {whole}: {e}") from e
+
+
+def by_chance(
+    measure: Aligner, images: Sequence[Image.Image], prompts: Sequence[str], others: Mapping[str, str]
+) -> Float[np.ndarray, " N"]:
+    """What the alignment of images would be if they had nothing to do with their prompts; NaN where nothing says it.
+
+    The alignment of each image with another prompt, the one that `others` names for its own, or the measure's own number
+    `chance` where it knows one without looking.
+    """
+    known = getattr(measure, "chance", None)
+    if known is not None or not others:
+        return np.full(len(images), np.nan if known is None else float(known))
+    return measure.align(images, [others[prompt] for prompt in prompts])
+
+
+def other_prompts(prompts: Iterable[str]) -> dict[str, str]:
+    """For each prompt the next one that differs, the first one for the last; empty where all are alike."""
+    distinct = list(dict.fromkeys(prompts))
+    return dict(zip(distinct, distinct[1:] + distinct[:1], strict=True)) if len(distinct) > 1 else {}
 
 
 def _check_pairs(images: Sequence[Image.Image], prompts: Sequence[str]) -> None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnemoscope.measuring.bootstrap import Percentile, Statistic, estimates, mean
-from mnemoscope.stats import wilson_interval
+from mnemoscope.stats import FEWEST, wilson_interval
 
-LEAST = 20  # prompts below which a bootstrap is too narrow to decide anything
 FURTHEST = 10**9
 STATISTICS: dict[str, Statistic] = {"mean": mean, "p95": Percentile(95)}
 
@@ -36,7 +35,7 @@ def estimate(values: "np.ndarray", prompts: "list[str]", statistic: str, level: 
         low, high = wilson_interval(rate * effective, effective, level)
         return Estimate(rate, low, high, n, clusters, effective, statistic, level)
     found = estimates({"value": STATISTICS[statistic]}, values, np.array(prompts), level=level)
-    low, high = found["value_interval"] if clusters >= LEAST else (-math.inf, math.inf)
+    low, high = found["value_interval"] if clusters >= FEWEST else (-math.inf, math.inf)
     return Estimate(found["value"], low, high, n, clusters, float(clusters), statistic, level)
 
 
@@ -96,8 +95,8 @@ def _decided(found: Estimate, total: int, least: float, most: float) -> bool:
 
 
 def _further_values(found: Estimate, least: float, most: float) -> int:
-    if found.prompts < LEAST:
-        return math.ceil((LEAST - found.prompts) * found.samples / found.prompts)
+    if found.prompts < FEWEST:
+        return math.ceil((FEWEST - found.prompts) * found.samples / found.prompts)
 
     def times(limit: float) -> float:
         """How many times as many samples take the interval's end that faces a limit to it."""

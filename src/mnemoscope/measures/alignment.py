@@ -25,12 +25,16 @@ def alignment(
     `scale` times the cosine, in [-scale, scale], higher = better; per image, and as mean and median with intervals over
     prompts. `text` is the prompt asked for, or the one that the model read, which a mitigation may have changed.
     `clamp` sets negative numbers to 0, those of each image or that of the mean. Compares only at one model, text, scale
-    and clamp, which the summary names.
+    and clamp, which the summary names. The column `alignment_chance` is the same for another prompt of the images, or
+    for any picture where the measure knows that: images that are no better aligned do not show their prompt.
     """
     found = comparison.asked_alignment if text == "original" else comparison.used_alignment
     groups, model = comparison.groups.tolist(), comparison.judge
     said = clip_score(found, groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed)
-    return Measured({"alignment": said.pop("values").tolist()}, said)
+    chance = scale * np.where(np.isnan(found), np.nan, comparison.chance_alignment(text))
+    chance = np.where(chance < 0, 0.0, chance) if clamp == "image" else chance
+    said["chance"] = None if np.isnan(chance).all() else float(np.nanmean(chance))
+    return Measured({"alignment": said.pop("values").tolist(), "alignment_chance": chance.tolist()}, said)
 
 
 Text = Literal["original", "used"]

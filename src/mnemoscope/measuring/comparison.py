@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
-from mnemoscope.features.alignment import Aligner
+from mnemoscope.features.alignment import Aligner, other_prompts
 from mnemoscope.measuring.multiplicity import Multiplicity
 from mnemoscope.pictures import Picture
 from mnemoscope.search.topk import top_k
@@ -158,6 +158,14 @@ class Comparison:
         if all(g.used in (None, g.prompt) for g in self.generated):
             return self.asked_alignment
         return self.aligned((g.picture.image(), str(g.prompt if g.used is None else g.used)) for g in self.generated)
+
+    def chance_alignment(self, text: Literal["original", "used"]) -> Float[np.ndarray, " N"]:
+        """What images are aligned by chance, see `mnemoscope.features.alignment.by_chance`; NaN where nothing says it."""
+        texts = [str(g.prompt if text == "original" or g.used is None else g.used) for g in self.generated]
+        known, others = getattr(self.aligner, "chance", None), other_prompts(texts)
+        if known is not None or not others:
+            return np.full(len(texts), np.nan if known is None else float(known))
+        return self.aligned((g.picture.image(), others[t]) for g, t in zip(self.generated, texts, strict=True))
 
     @property
     def judge(self) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring.bootstrap import BLOCK, draws, spread
+from mnemoscope.stats import FEWEST
 
 ROUNDING = 1e-12
 
@@ -23,15 +24,16 @@ def correlation(
     permutations: int = 1000,
     resamples: int = 1000,
     seed: int = 0,
+    fewest: int = FEWEST,
 ) -> dict[str, Any]:
     """Pearson's and Spearman's correlation of the similarity of images with a quantity of the references they match.
 
     In [-1, 1]. `matches` names the reference of each image; the quantity is the reference's, so images that match the
     same one are no independent samples. Hence `_p` permutes the quantity among references, not images: the share of
     permutations, the given order among them, whose correlation is at least as strong, in (0, 1]. `_interval` is 95 %,
-    references drawn anew with all their images. None, with a note, for fewer than three references or where a side is
-    constant. Raises UsageError for numbers of values that differ, values that are not finite, a reference with two
-    quantities, or no permutations or resamples.
+    references drawn anew with all their images. `_p` is None, with a note, for fewer than `fewest` references, and all
+    are for fewer than three or where a side is constant. Raises UsageError for numbers of values that differ, values
+    that are not finite, a reference with two quantities, or no permutations or resamples.
     """
     similarity, quantity = similarity.astype(np.float64), quantity.astype(np.float64)
     codes, own = _of_references(similarity, quantity, matches)
@@ -52,9 +54,11 @@ def correlation(
             _weighted_pearson(scaled(similarity, weights), scaled(quantity, weights), weights)
             for weights in draws(codes, resamples=resamples, seed=seed)
         ]
-        found |= {name: value, f"{name}_p": (1 + as_strong) / (1 + permutations)}
+        p = (1 + as_strong) / (1 + permutations)
+        found |= {name: value, f"{name}_p": p if len(own) >= fewest else None}
         found[f"{name}_interval"] = spread(np.concatenate(drawn))
-    return found | {"notes": []}
+    few = f"{len(own)} matched references are too few for a p; from {fewest} on it is given."
+    return found | {"notes": [few] if len(own) < fewest else []}
 
 
 def pearson(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:

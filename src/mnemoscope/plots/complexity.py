@@ -25,8 +25,8 @@ def complexity_plots(
 ) -> dict[str, Figure]:
     """A scatter plot for each measure of complexity: images' similarity to the training image that each matches best.
 
-    The title has Pearson's and Spearman's correlations, each with its p, where they are known. Raises UsageError for
-    no image, or numbers of values that differ.
+    The title has Pearson's and Spearman's correlations where they are known, each with its p where that is known.
+    Raises UsageError for no image, or numbers of values that differ.
     """
     if not similarity.size or any(values.size != similarity.size for values in quantities.values()):
         raise UsageError("A scatter plot needs one similarity and one complexity for each of at least one image.")
@@ -40,7 +40,7 @@ def _scatter(
     opacity = float(np.clip(40 / np.sqrt(similarity.size) / 4, 0.15, 0.8))
     axes.scatter(values, similarity, s=16, color=CURVES[0], alpha=opacity, linewidths=0)
     said = [
-        f"{label} {found[key]:.2f} (p = {found[f'{key}_p']:.2g})"
+        f"{label} {found[key]:.2f}" + ("" if (p := found.get(f"{key}_p")) is None else f" (p = {p:.2g})")
         for key, label in (("pearson", "Pearson r"), ("spearman", "Spearman r"))
         if found.get(key) is not None
     ]

@@ -64,10 +64,12 @@ def density_plot(
     label: str = "score",
     log: bool | None = None,
     names: Mapping[str, str] | None = None,
+    of: str = "prompts",
 ) -> Figure:
-    """How the scores of each class spread: histogram and kernel density, as the share of the class in each bin.
+    """How the scores of each class spread: the share of the class in each bin, all classes in the same bins.
 
-    Unless `log` says, the axis is logarithmic when all scores and the threshold are positive. `names` renames classes.
+    Unless `log` says, the axis is logarithmic when all scores and the threshold are positive. `names` renames classes,
+    `of` says what is counted.
     Raises UsageError if there is no score or one is not finite.
     """
     given = zip(("memorized", "ordinary", "unlabelled"), (memorized, ordinary, unlabelled), strict=True)
@@ -75,16 +77,20 @@ def density_plot(
     pooled = np.concatenate([*groups.values(), np.empty(0)])
     if not pooled.size or not np.isfinite(pooled).all():
         raise UsageError("Scores to plot are missing or not finite; give at least one, and finite ones only.")
-    figure, axes = one_axes(label, "share of the class in a bin")
+    figure, axes = one_axes(label, f"share of the {of} in a bin")
     is_log = bool(pooled.min() > 0 and (threshold is None or threshold > 0)) if log is None else log
+    edges = _edges(pooled, is_log)
     for name, values in groups.items():
-        _draw_density(axes, values, pooled, is_log, name, (names or {}).get(name, name))
+        heights = np.histogram(values, edges)[0] / values.size
+        said = f"{(names or {}).get(name, name)} (n = {values.size})"
+        axes.stairs(heights, edges, fill=True, color=COLOURS[name], alpha=0.28)
+        axes.stairs(heights, edges, color=COLOURS[name], linewidth=1.6, linestyle=STYLES[name], label=said)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=f"threshold {threshold:.3g}")
     if is_log:
         _mark_log(axes)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, None)
     return legend(figure, axes)
 
 
@@ -147,30 +153,18 @@ def _draw_classes(axes: Axes, rows: Rows) -> None:
             axes.plot(at, middle, STYLES[name], color=colour, linewidth=1.8, label=f"{name} (n = {len(members)})")
 
 
-def _draw_density(axes: Axes, values: Values, pooled: Values, is_log: bool, name: str, text: str) -> None:
-    scaled, everything = (np.log10(v) if is_log else v for v in (values, pooled))
-    low, high = float(everything.min()), float(everything.max())
+def _edges(pooled: Values, is_log: bool) -> Values:
+    """The ends of the bins that hold all values, as wide as one another on their axis."""
+    scaled = np.log10(pooled) if is_log else pooled
+    low, high = float(scaled.min()), float(scaled.max())
     alike = high - low <= 1e-9 * max(1, abs(high))  # up to rounding, which numpy cannot cut into bins
     ends = (low - 0.5, high + 0.5) if alike else (low, high)
-    edges = np.histogram_bin_edges(everything, bins=int(np.clip(2 * np.sqrt(pooled.size), 8, 36)), range=ends)
-    margin = (edges[-1] - edges[0]) / 12
-    grid = np.linspace(edges[0] - margin, edges[-1] + margin, 300)
-    shown, at = ((10.0**v if is_log else v) for v in (edges, grid))
-    counts = np.histogram(scaled, edges)[0]
-    axes.stairs(
-        counts / values.size, shown, fill=True, color=COLOURS[name], alpha=0.28, label=f"{text} (n = {values.size})"
-    )
-    if (width := _bandwidth(scaled)) > 0:
-        bumps = np.exp(-0.5 * ((grid[:, None] - scaled) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-        share = bumps.mean(axis=1) * (edges[1] - edges[0])
-        axes.plot(at, share, STYLES[name], color=COLOURS[name], linewidth=1.8)
-
-
-def _bandwidth(values: Values) -> float:
-    """Two thirds of Silverman's, as scores often have two modes; 0 where the values do not spread."""
-    upper, lower = np.quantile(values, (0.75, 0.25))
-    spreads = [s for s in (values.std(), (upper - lower) / 1.34) if s > 0]
-    return float(0.6 * min(spreads) * values.size**-0.2) if spreads else 0.0
+    edges = np.histogram_bin_edges(scaled, bins=int(np.clip(2 * np.sqrt(pooled.size), 8, 36)), range=ends)
+    if not is_log:
+        return edges
+    edges = 10.0**edges
+    edges[0], edges[-1] = min(edges[0], pooled.min()), max(edges[-1], pooled.max())  # rounding loses none
+    return edges
 
 
 def _mark_log(axes: Axes) -> None:

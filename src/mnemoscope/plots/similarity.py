@@ -32,8 +32,9 @@ def similarity_histogram(
 ) -> Figure:
     """How similar generated images are to their nearest reference, over how similar references are to one another.
 
-    Densities in bins from 0 to 1, lower where a similarity is; `edges` sets their number, 200 as in arXiv:2212.03860,
-    and by default it follows that of the images. Raises UsageError for no image or a value that is not finite.
+    Shares of each group in bins from 0 to 1, lower where a similarity is; `edges` sets their number, 200 as in
+    arXiv:2212.03860, and by default it follows that of the images. Raises UsageError for no image or a value that is
+    not finite.
     """
     groups = {"generated images": generated}
     if background is not None and background.size:
@@ -43,14 +44,15 @@ def similarity_histogram(
         raise UsageError("Similarities to plot are missing or not finite; give at least one, and finite ones only.")
     count = edges or int(np.clip(3 * np.sqrt(generated.size), 20, 200))
     at = np.linspace(min(0.0, float(pooled.min())), max(1.0, float(pooled.max())), count)
-    figure, axes = one_axes(label, "density", (5.6, 3.6))
+    figure, axes = one_axes(label, "share of the pictures in a bin", (5.6, 3.6))
     styles = ((GENERATED, "-", 3), (BACKGROUND, "--", 2))
     for (name, values), (colour, dash, order) in zip(groups.items(), styles, strict=False):
-        heights = np.histogram(values, at, density=True)[0]
+        heights = np.histogram(values, at)[0] / values.size
         named = f"{name} (n = {values.size})"
         axes.stairs(heights, at, fill=True, color=colour, alpha=0.25, zorder=order)
         axes.stairs(heights, at, color=colour, linewidth=1.3, linestyle=dash, label=named, zorder=order)
     _mark(axes, threshold)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlim(at[0], at[-1])
     axes.set_ylim(bottom=0)
     return legend_above(figure, axes)

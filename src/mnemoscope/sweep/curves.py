@@ -70,6 +70,7 @@ def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Ro
         **_rate(rates, "replicates"),
         **dict(_mean(copied, "own_similarity", "similarity_mean", "similarity")),
         **dict(_mean(copied, "alignment", "alignment_mean", "alignment")),
+        **dict(_mean(_above_chance(copied), "above", "alignment_above_chance", "alignment_above_chance")),
         "other_images": len(others),
         **dict(_mean(others, "alignment", "other_alignment_mean", "other_alignment")),
         "unchanged": _share([r["unchanged"] for r in others if r["unchanged"] is not None]),
@@ -85,6 +86,12 @@ def _rate(rows: Sequence[Row], key: str) -> Row:
     if rate in (0.0, 1.0):
         found["replication_interval"] = list(stats.wilson_interval(round(rate * prompts), prompts))
     return found
+
+
+def _above_chance(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose alignment by chance is known, with how much more they are aligned."""
+    known = [row for row in rows if row["alignment"] is not None and row.get("alignment_chance") is not None]
+    return [{**row, "above": row["alignment"] - row["alignment_chance"]} for row in known]
 
 
 def _share(values: Sequence[int | float]) -> float | None:

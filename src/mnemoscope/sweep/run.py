@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope import features
-from mnemoscope.features.alignment import Aligner
+from mnemoscope.features.alignment import Aligner, by_chance, other_prompts
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, match, row_id, save_png
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
@@ -50,10 +50,11 @@ def run_sweep(
         "measure": alignment.name if alignment else None,
         "content": content_hash([p.id for p in prompts]),
     }
-    seeds = seeds_of(generation.seed, generation.images)
+    seeds, others = seeds_of(generation.seed, generation.images), other_prompts(p.text for p in prompts)
 
     def plan(run: Run) -> list[Pass]:
-        work = partial(point_rows, model, run.folder, generation, alignment=alignment, references=references)
+        known: dict[str, Any] = {"alignment": alignment, "others": others, "references": references}
+        work = partial(point_rows, model, run.folder, generation, **known)
         return [Pass(p.name, partial(work, p), partial(point_ids, p, seeds)) for p in sweep]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
@@ -80,8 +81,12 @@ def point_rows(
     *,
     references: References,
     alignment: Aligner | None,
+    others: Mapping[str, str],
 ) -> list[Row]:
-    """Draw a batch of prompts at one point; one row for each image, compared with the unmitigated one of its seed."""
+    """Draw a batch of prompts at one point; one row for each image, compared with the unmitigated one of its seed.
+
+    `others` names for each prompt the one that tells what its images are aligned by chance.
+    """
     pairs = [(p, s) for p in prompts for s in seeds_of(generation.seed, generation.images)]
     texts = [p.text for p, _ in pairs]
     before, began = model.network_evaluations, time.perf_counter()
@@ -91,7 +96,9 @@ def point_rows(
         "evaluations": (model.network_evaluations - before) / len(pairs),
         "seconds": round((time.perf_counter() - began) / len(pairs), 4),
     }
-    aligned = alignment.align(images, texts).tolist() if alignment else [math.nan] * len(pairs)
+    nothing = np.full(len(pairs), np.nan)
+    aligned = alignment.align(images, texts) if alignment else nothing
+    chance = np.where(np.isnan(aligned), nothing, by_chance(alignment, images, texts, others) if alignment else nothing)
     rows = []
     for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
         file = f"images/{point.name}-{row_id(prompt, seed)}.png"
@@ -99,11 +106,15 @@ def point_rows(
         row: Row = {"id": f"{point.name}-{row_id(prompt, seed)}", "prompt_id": prompt.id, "prompt": prompt.text}
         row |= {"mitigation": point.method, "parameter": point.parameter, "strength": point.strength, "seed": seed}
         row |= {"file": file, "label": prompt.label, "kind": prompt.kind, "status": "ok", **cost}
-        row |= {"alignment": None if math.isnan(aligned[k]) else aligned[k]}
+        row |= {"alignment": _number(aligned[k]), "alignment_chance": _number(chance[k])}
         row |= {"flagged": log[k].get("flagged")} if log else {}
         row |= match(image, prompt, references, folder)
         rows.append(row | _against(image, folder / f"images/none-{row_id(prompt, seed)}.png"))
     return rows
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _against(image: Image.Image, plain: Path) -> Row:
