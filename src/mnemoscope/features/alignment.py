@@ -92,8 +92,8 @@ def by_chance(
 ) -> Float[np.ndarray, " N"]:
     """What the alignment of images would be if they had nothing to do with their prompts; NaN where nothing says it.
 
-    The alignment of each image with another prompt, the one that `others` names for its own, or the measure's own number
-    `chance` where it knows one without looking.
+    The alignment of each image with another prompt, the one that `others` names for its own, or the measure's own
+    number `chance` where it knows one without looking.
     """
     known = getattr(measure, "chance", None)
     if known is not None or not others:

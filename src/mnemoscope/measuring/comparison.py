@@ -160,7 +160,7 @@ class Comparison:
         return self.aligned((g.picture.image(), str(g.prompt if g.used is None else g.used)) for g in self.generated)
 
     def chance_alignment(self, text: Literal["original", "used"]) -> Float[np.ndarray, " N"]:
-        """What images are aligned by chance, see `mnemoscope.features.alignment.by_chance`; NaN where nothing says it."""
+        """What images are aligned by chance (`mnemoscope.features.alignment.by_chance`); NaN where nothing says it."""
         texts = [str(g.prompt if text == "original" or g.used is None else g.used) for g in self.generated]
         known, others = getattr(self.aligner, "chance", None), other_prompts(texts)
         if known is not None or not others:
