@@ -47,7 +47,9 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
         Detection("noise_norm", {"steps": 1}, seeds=4, **SAMPLING),
         Generation(images=4, **SAMPLING),
         explanation=Explanation("token_occlusion", {"unit": "word"}, **SAMPLING),
-        copying=Copying(str(demo.HERE / "references"), descriptor("pixels"), Measurement(METRICS), aligner(CONCEPTS)),
+        copying=Copying(
+            str(demo.HERE / "references"), descriptor("pixels"), Measurement(METRICS), aligner=aligner(CONCEPTS)
+        ),
         mitigation=Mitigation("embedding_descent", {"target": 1.0, "iterations": 40}),
         negatives=negatives,
         references=References(demo.references()),
