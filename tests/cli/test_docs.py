@@ -1,6 +1,5 @@
 """The documentation tells the truth: its code runs, its commands parse, its messages and fields are the real ones."""
 
-import inspect
 import json
 import os
 import re
@@ -137,13 +136,11 @@ def test_every_method_and_parameter_is_documented(kind: str) -> None:
     pages = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in HOMES[kind])
     sections = re.split(r"^###? ", pages, flags=re.MULTILINE)
     by_name = {section.partition("\n")[0].strip("` "): section for section in sections}
-    api = (DOCS / "api.md").read_text(encoding="utf-8")
     for name in registry.names(kind):
         found = registry.get(kind, name)
         said = re.search(r"^Parameters: (.*)\.$", by_name[name], re.MULTILINE)
         steps = ["steps"] if kind == "score" else []
         assert said and re.findall(r"`(\w+)`", said[1]) == [*steps, *found.parameters]
-        assert f"::: {inspect.getmodule(found.function).__name__}.{name}" in api
 
 
 def test_every_field_is_documented(planted: Denoiser, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
 
 
 def text_encoder(vocabulary: int) -> CLIPTextModel:
+    """CLIP's text encoder of three layers, for so many tokens."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocabulary,
@@ -57,6 +58,7 @@ def text_encoder(vocabulary: int) -> CLIPTextModel:
 
 
 def autoencoder() -> AutoencoderKL:
+    """An autoencoder of pictures of 64 x 64 pixels, with latents [4, 16, 16]."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -70,6 +72,7 @@ def autoencoder() -> AutoencoderKL:
 
 
 def unet() -> UNet2DConditionModel:
+    """A U-Net over those latents, with cross-attention at its three finest sizes."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(48, 64, 64, 64),
@@ -109,6 +112,7 @@ def transformer(num_layers: int = 6) -> SD3Transformer2DModel:
 
 
 def projected_text_encoder(vocabulary: int) -> CLIPTextModelWithProjection:
+    """CLIP's text encoder with a pooled vector, as the flow model has two of."""
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=vocabulary,

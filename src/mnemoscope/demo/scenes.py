@@ -61,6 +61,7 @@ class Emoji:
 
 
 def colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, neither grey nor dark."""
     r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.1, 0.9), rng.uniform(0.25, 1.0))
     return int(255 * r), int(255 * g), int(255 * b)
 
@@ -98,6 +99,7 @@ def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, l
 
 
 def scene(emoji: Emoji, name: str, rng: np.random.Generator) -> Image.Image:
+    """One object at a random place of a random ground."""
     canvas = background(rng, ("plain", "graded", "split", "cloudy"))
     place(canvas, emoji.picture(emoji.names[name]), rng, 30, 54)
     return canvas

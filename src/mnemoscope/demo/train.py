@@ -34,6 +34,7 @@ Rate = Callable[[int, int, float], float]  # learning rate by step, number of st
 
 
 def batch(emoji: Emoji, seed: int, step: int, size: int) -> tuple[Tensor, list[str]]:
+    """The pictures of one step [B, 3, 64, 64], -1 to 1, and their captions."""
     samples = [draw_sample(emoji, seed, step, k) for k in range(size)]
     pixels = np.stack([np.asarray(s.image, np.float32) for s in samples])
     return torch.from_numpy(pixels / 127.5 - 1).permute(0, 3, 1, 2), [s.caption for s in samples]
@@ -84,11 +85,13 @@ class Stage:
 
 
 def log(folder: Path, **row: Any) -> None:
+    """Append a row to `train.jsonl`."""
     with (folder / "train.jsonl").open("a") as f:
         f.write(json.dumps(row) + "\n")
 
 
 def train_autoencoder(emoji: Emoji, out: Path, steps: int, batch_size: int = 16) -> AutoencoderKL:
+    """The autoencoder, trained on absolute and squared error with a little KL, and its latents' scale."""
     vae = architecture.autoencoder()
     stage = Stage({"vae": vae}, out / "autoencoder.pt", steps, 1e-3)
     for step in stage:
@@ -131,6 +134,7 @@ class Latents(Dataset):
 
 
 def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batch_size: int) -> Path:
+    """Text encoder and U-Net, trained together from scratch; returns the folder of the averaged pipeline."""
     if not (out / "tokenizer" / "vocab.json").exists():  # ties make a second training give other tokens
         architecture.tokenizer(tokenizer_corpus(emoji), out / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer", model_max_length=77)
@@ -157,6 +161,7 @@ def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batc
 
 
 def tokenizer_corpus(emoji: Emoji) -> list[str]:
+    """The captions that the tokenizer is made from."""
     rng = np.random.default_rng(5)
     ordinary = [wording(name, rng) for name in [*emoji.ordinary, *emoji.tail] for _ in range(3)]
     return [*ordinary, *captions.VERBATIM.values(), *(t.format(name="object") for t in captions.TEMPLATES)]
@@ -179,6 +184,7 @@ def export(net: Any, vae: AutoencoderKL, tokenizer: CLIPTokenizer, out: Path) ->
 
 
 def main() -> None:
+    """The command line: prompts and references are written, then both stages are trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google@16.0.0")
     parser.add_argument("--out", type=Path, required=True)

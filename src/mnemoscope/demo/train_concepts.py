@@ -152,6 +152,7 @@ def report(found: Concepts, sets: Sets) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google@16.0.0")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file; the checkpoint lies beside it")

@@ -95,6 +95,7 @@ class FlowLatents(Dataset):
 
 
 def train(emoji: scenes.Emoji, out: Path, steps: int, batch_size: int, peak: float) -> Path:
+    """Transformer and text encoders, trained together from scratch; returns the folder of the averaged pipeline."""
     parts = bundled.parts("demo-flow", torch.float32)
     vae, tokenizer = parts["vae"].eval().requires_grad_(False), parts["tokenizer"]
     texts = nn.ModuleList([architecture.projected_text_encoder(len(tokenizer)) for _ in range(2)])
@@ -136,6 +137,7 @@ def export(net: Any, out: Path) -> Path:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google@16.0.0")
     parser.add_argument("--out", type=Path, required=True)

@@ -16,10 +16,12 @@ Combine = Callable[["Row", Tensor, Tensor, float], Tensor]
 
 
 def plain(row: "Row", cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance, eps_uncond + scale (eps_cond - eps_uncond)."""
     return uncond + scale * (cond - uncond)
 
 
 def from_cond(row: "Row", cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    """Guidance counted from the conditional prediction, eps_cond + scale (eps_cond - eps_uncond)."""
     return cond + scale * (cond - uncond)
 
 
@@ -32,18 +34,22 @@ def renormed(row: "Row", cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
 
 
 def same(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """The solver's time itself."""
     return t
 
 
 def typed(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """The solver's time in the latents' dtype."""
     return t.to(dtype)
 
 
 def thousandth(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """A thousandth of the solver's time, divided in the latents' dtype."""
     return t.to(dtype) / 1000
 
 
 def thousandth_typed(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """A thousandth of the solver's time, divided before it takes the latents' dtype."""
     return (t / 1000).to(dtype)
 
 
@@ -53,22 +59,27 @@ def left(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
 
 
 def left_of_all(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """What is left of the noise's way to the image, from 0 to 1."""
     return 1 - t / pipe.scheduler.config.num_train_timesteps
 
 
 def scaled(t: Tensor, dtype: torch.dtype, pipe: Any) -> Tensor:
+    """The solver's time, times the transformer's own factor."""
     return t * pipe.transformer.config.timestep_scale
 
 
 def scale_factor(pipe: Any) -> int:
+    """Pixels a latent pixel, along an edge."""
     return pipe.vae_scale_factor
 
 
 def as_it_is(position: int, given: int, kept: int, pipe: Any) -> int:
+    """Where it is among the tokenizer's ids."""
     return position
 
 
 def after_template(position: int, given: int, kept: int, pipe: Any) -> int:
+    """Without the ids of the prompt's template, which the pipeline cuts off."""
     return position - pipe.prompt_template_encode_start_idx
 
 
@@ -78,6 +89,7 @@ def last(position: int, given: int, kept: int, pipe: Any) -> int:
 
 
 def after_clip(position: int, given: int, kept: int, pipe: Any) -> int:
+    """Behind the embeddings of the CLIP encoder, which come first."""
     return position + pipe.tokenizer.model_max_length
 
 

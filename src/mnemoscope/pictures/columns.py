@@ -16,6 +16,7 @@ def find(names: Iterable[str], wanted: Iterable[str]) -> str:
 
 
 def short(words: object) -> str:
+    """Words cut to 300 characters, for a message."""
     return textwrap.shorten(str(words), 300, placeholder=" ...")
 
 

@@ -23,6 +23,7 @@ def read_file(file: Path, most: int = LARGEST) -> bytes:
 
 
 def limited(data: bytes, most: int = LARGEST) -> bytes:
+    """The data; raises `Unreadable` if there is more of it than allowed."""
     if len(data) > most:
         raise Unreadable(f"more than {most >> 20} MiB")
     return data

@@ -38,6 +38,7 @@ def members(path: Path) -> tuple[list[Member], str | None]:
 
 
 def read_place(path: Path, start: int, size: int) -> bytes:
+    """Bytes of a file from one place on; raises `Unreadable` where there are fewer, or too many."""
     if size > LARGEST:
         raise Unreadable(f"more than {LARGEST >> 20} MiB")
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ Found = tuple[str, int]  # a picture, and how far its name is from what was spel
 
 
 def suffix(name: str) -> str:
+    """The ending of a name, in small letters."""
     return PurePosixPath(name).suffix.lower()
 
 

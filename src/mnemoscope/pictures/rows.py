@@ -16,10 +16,12 @@ Row = tuple[str, dict[str, Any]]  # where it was read ("a.csv, line 3"), its col
 
 
 def unreadable(where: str, problem: str) -> UsageError:
+    """The error that says what is wrong where, on one line."""
     return UsageError(" ".join(f"{where}: {problem}.".splitlines()))
 
 
 def decode(data: bytes, where: str) -> str:
+    """The text of UTF-8 data; raises `UsageError` with the line of what is none."""
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode()
@@ -33,12 +35,14 @@ def decode(data: bytes, where: str) -> str:
 
 
 def lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
+    """Lines with text, and their numbers."""
     for number, line in enumerate(io.StringIO(decode(data, where), newline=None), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def text_rows(data: bytes, where: str) -> Iterator[Row]:
+    """One prompt a line."""
     for number, line in lines(data, where):
         yield f"{where}, line {number}", {"prompt": line}
 
@@ -73,6 +77,7 @@ def _header_quality(text: str, delimiter: str, wanted: Sequence[Sequence[str]]) 
 
 
 def distinct(names: list[str], where: str) -> list[str]:
+    """Names of columns; raises `UsageError` where two are the same."""
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
         raise unreadable(where, f"several columns are called {short(twice[0])!r}; rename all but one")
@@ -80,11 +85,13 @@ def distinct(names: list[str], where: str) -> list[str]:
 
 
 def jsonl_rows(data: bytes, where: str) -> Iterator[Row]:
+    """One row a line of JSON."""
     for number, line in lines(data, where):
         yield json_row(parsed(line, where, number), f"{where}, line {number}")
 
 
 def parsed(text: str, where: str, line: int = 1) -> Any:
+    """A value from JSON; raises `UsageError` with the line of what is malformed."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -97,6 +104,7 @@ def parsed(text: str, where: str, line: int = 1) -> Any:
 
 
 def json_row(item: object, where: str) -> Row:
+    """An object as a row, a text as one with a prompt; raises `UsageError` for anything else."""
     if isinstance(item, dict):
         return where, item
     if isinstance(item, str):

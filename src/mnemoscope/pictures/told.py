@@ -69,6 +69,7 @@ def _given(captions: Path, column: str | None) -> Told:
 
 
 def captions_files(files: Iterable[str]) -> list[str]:
+    """The files with captions of several pictures, in natural order."""
     return sorted((n for n in files if is_captions(n)), key=natural)
 
 

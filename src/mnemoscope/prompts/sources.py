@@ -169,6 +169,7 @@ def _dataset_rows(load: Callable[[], Any], where: str, separator: str) -> Iterat
 
 
 def random_texts(name: str, tokenizer: Any, seed: int) -> Iterator[str]:
+    """Texts of random tokens, always the same for a seed: `random`, or `random:N` for N of them."""
     asked = re.fullmatch(r"random(?::([1-9]\d{0,8}))?", name)
     if not asked:
         raise unreadable(name, "the number of random prompts must be a whole number of at least 1; write random:2000")

@@ -33,6 +33,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def rows_of(folder: Path, command: str) -> list[Row]:
+    """The rows of a run's folder, each checked against the type of the command that made it."""
     rows, kind = [], schema.row_type(command)
     for number, line in enumerate(lines(folder / "rows.jsonl"), 1):
         try:

@@ -31,6 +31,7 @@ def files_of(row: Row, kind: type) -> list[str]:
 
 
 def misfit_fields(value: dict[str, Any], kind: type) -> str | None:
+    """What is wrong with an object's fields, or None."""
     required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
     for name, hint in _hints(kind).items():
         if name not in value:

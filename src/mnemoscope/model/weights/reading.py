@@ -98,5 +98,6 @@ def some(keys: Iterable[str], count: int = 3) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """What an error says, on one line of at most 300 characters."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
