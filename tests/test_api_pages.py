@@ -12,7 +12,7 @@ import pytest
 import mnemoscope as mn
 from mnemoscope import registry
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "mnemoscope"
 API = runpy.run_path(str(ROOT / "docs" / "hooks" / "api.py"))
 
