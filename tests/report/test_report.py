@@ -97,7 +97,8 @@ def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     for key in ("method", "model", "settings", "versions"):
         record[key] = {name: HOSTILE[1] for name in [*record[key], HOSTILE[0]]}
     summary = json.loads((folder / "summary.json").read_text()) | {"notes": HOSTILE}
-    save(folder, record, [*rows_of(folder), {"id": HOSTILE[1], "status": "failed", "error": HOSTILE[0]}], summary)
+    failure = {"id": HOSTILE[1], "prompt": HOSTILE[1], "status": "failed", "error": HOSTILE[0]}
+    save(folder, record, [*rows_of(folder), failure], summary)
     page = Page(write([folder, images]))
     assert len(page.tags("script")) == 1 and not page.values("onerror") and "x" not in page.values("src")
     for text in (HOSTILE[0], HOSTILE[1], HOSTILE[6], "صورة قط أحمر", "🦊👩‍🚀", "(empty prompt)", "(5000 characters)"):

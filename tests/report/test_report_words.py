@@ -128,15 +128,15 @@ def test_hostile_words_stay_text(tmp_path: Path) -> None:
     assert not set("\x07\x00\ud800\u202e") & set(terminal) and "\x1b[31m" not in terminal
 
 
-@pytest.mark.parametrize("words", [None, "x"])
+@pytest.mark.parametrize("words", [None, "x", [1], [{"word": "a"}], [{"word": "a", "sum": "1", "first": 0, "last": 0}]])
 def test_a_row_without_a_list_of_words_is_refused_by_its_line(tmp_path: Path, words: object) -> None:
     folder = edit(make_explain(tmp_path / "run", prompts=2), lambda k, row: row | ({"words": words} if k else {}))
     with pytest.raises(UsageError, match=r"line 2 is no row \(its words is"):
         write([folder])
 
 
-@pytest.mark.parametrize("words", [[1], [{"word": "a"}], [{"word": "a", "sum": float("nan")}]])
-def test_rows_without_words_have_failed(tmp_path: Path, words: object) -> None:
+def test_rows_whose_words_have_no_number_have_failed(tmp_path: Path) -> None:
+    words = [{"word": "a", "sum": float("nan"), "first": 0, "last": 0}]
     folder = edit(make_explain(tmp_path / "run", prompts=2), lambda k, row: row | ({"words": words} if k else {}))
     text = Page(write([folder])).text
     assert "1 prompt explained" in text and "1 row failed." in text

@@ -131,6 +131,22 @@ def test_what_cannot_be_rewritten_is_a_failed_row_with_its_reason(tmp_path: Path
     assert said["f-1-0"] == "no rewrite found" and all(r["prompt_id"] == i[0] for i, r in found.items())
 
 
+@pytest.mark.parametrize("words", [[{"word": "red", "first": 0, "last": 0}], [3], "red", {"word": "red"}, None])
+def test_an_explanation_whose_words_were_edited_is_named(tmp_path: Path, words: object) -> None:
+    folder = explained(tmp_path / "x", row("a", "red lion"))
+    (folder / "rows.jsonl").write_text(json.dumps(row("a", "red lion", words=words)) + "\n")
+    with pytest.raises(UsageError, match=r"rows\.jsonl, line 1 is no row \(its words is"):
+        run_rewriting(folder, tmp_path / "out", letters(), Choice())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_explanation_without_its_prompt_is_named(tmp_path: Path) -> None:
+    folder = explained(tmp_path / "x", row("b", "red lion"))
+    (folder / "rows.jsonl").write_text(json.dumps({"id": "b", "status": "failed", "error": "out of memory"}) + "\n")
+    with pytest.raises(UsageError, match=r"line 1 is no row \(it lacks prompt\)"):
+        run_rewriting(folder, tmp_path / "out", letters(), Choice())
+
+
 def test_only_an_explanation_can_be_rewritten(tmp_path: Path) -> None:
     with Run(tmp_path / "d", "detect", {}) as run:
         run.append([row("a", "red lion")])

@@ -21,7 +21,7 @@ from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run import run as run_module
 from mnemoscope.run import writing
 from mnemoscope.run.reading import ADVICE, read_bytes, read_json
-from mnemoscope.run.rows import KINDS, AnyRow, DetectRow, GenerateRow
+from mnemoscope.run.rows import KINDS, AnyRow, DetectRow, GenerateRow, Word
 from mnemoscope.run.run import Run, read_rows
 from mnemoscope.run.schema import files_of, fits, misfit
 from mnemoscope.run.whole import is_whole
@@ -230,13 +230,18 @@ def test_a_file_without_end_is_not_read_to_its_end() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_every_kind_of_row_names_its_columns(kind: type) -> None:
     assert kind.__doc__ and set(AnyRow.__annotations__) <= set(kind.__annotations__)
-    assert misfit({"status": "failed", "id": "a", "error": "no"}, kind) is None
+    failure = {"status": "failed", "id": "a", "error": "no"}
+    assert misfit(failure | {"prompt": "a red fox"}, kind) is None
+    assert misfit(failure, kind) == ("it lacks prompt" if "prompt" in kind.__annotations__ else None)
     assert misfit({"status": "ok", "id": "a"}, kind)
 
 
 def test_types_are_checked_to_the_bottom() -> None:
     assert misfit(row("a", per_seed=[1, "x"]), DetectRow) == "its per_seed is [1, 'x']"
     assert misfit(row("a", unheard_of={"x": 1}), DetectRow) is None
+    word = {"word": "fox", "sum": 1.0, "max": 1.0, "first": 0, "last": 0}
+    assert fits([word, word | {"sum": None}], list[Word]) and not fits([word | {"first": "0"}], list[Word])
+    assert not fits([{k: v for k, v in word.items() if k != "sum"}], list[Word]) and not fits([3], list[Word])
     assert fits({"a": [1]}, dict[str, list[int]]) and not fits({"a": [1.5]}, dict[str, list[int]])
     assert not fits(True, int) and not fits(float("nan"), float) and fits(None, str | None)
     assert files_of({"file": "images/a.png", "match": None, "baseline": "images/b.png"}, GenerateRow) == [

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from mnemoscope.run.rows import KINDS, AnyRow
 from mnemoscope.run.writing import write_whole
@@ -49,6 +49,8 @@ def _named(hint: Any) -> str:
         return f"list of {_named(arguments[0])}"
     if origin is dict:
         return "object" if arguments[1] is Any else f"object of {_named(arguments[1])}"
+    if is_typeddict(hint):
+        return f"object with {', '.join(f'`{name}`' for name in get_type_hints(hint))}"
     return NAMES[hint]
 
 

@@ -11,6 +11,32 @@ Number = int | float
 Row = dict[str, Any]  # a row while it is made
 
 
+class Word(TypedDict):
+    """A word of an explained prompt."""
+
+    word: Annotated[str, "its text"]
+    sum: Annotated[Number | None, "the sum of its tokens' values"]
+    max: NotRequired[Annotated[Number | None, "the highest of them"]]
+    first: Annotated[int, "its first token, counted from 0"]
+    last: Annotated[int, "its last token"]
+
+
+class ChosenWord(TypedDict):
+    """A word that was rewritten."""
+
+    word: Annotated[str, "its text"]
+    first: NotRequired[Annotated[int, "its first token, counted from 0"]]
+    last: NotRequired[Annotated[int, "its last token"]]
+
+
+class Neighbour(TypedDict):
+    """A reference near to an image."""
+
+    match: Annotated[str, "the reference by its name in its source"]
+    score: Annotated[Number | None, "how alike the two are"]
+    caption: NotRequired[Annotated[str | None, "the caption of the reference"]]
+
+
 class AnyRow(TypedDict):
     """A row of any run."""
 
@@ -58,7 +84,7 @@ class ExplainRow(PromptRow):
 
     tokens: Annotated[list[str], "the tokens of the prompt"]
     scores: Annotated[list[Number], "the value of each token"]
-    words: Annotated[list[Any], "words with their value and the characters that they stand at"]
+    words: Annotated[list[Word], "the words of the prompt, each with its value"]
 
 
 class RegionRow(ImageRow):
@@ -122,7 +148,7 @@ class RewriteRow(PromptRow):
     prompt_id: Annotated[str, "the id of the prompt"]
     level: Annotated[int, "how many words were rewritten"]
     rewrite: Annotated[str, "the new prompt"]
-    chosen: Annotated[list[Any], "the words that were rewritten"]
+    chosen: Annotated[list[ChosenWord], "the words that were rewritten"]
 
 
 class MeasureRow(AnyRow):
@@ -131,7 +157,7 @@ class MeasureRow(AnyRow):
     file: Annotated[str, "the image by its name in its source"]
     score: NotRequired[Annotated[Number | None, "likeness to the nearest reference"]]
     own_score: NotRequired[Annotated[Number | None, "likeness to the image's own reference"]]
-    neighbours: NotRequired[Annotated[list[Any], "the nearest references"]]
+    neighbours: NotRequired[Annotated[list[Neighbour], "the nearest references"]]
 
 
 class SearchRow(AnyRow):

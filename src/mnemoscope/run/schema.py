@@ -5,7 +5,7 @@ from types import UnionType
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from mnemoscope.run.reading import is_number
-from mnemoscope.run.rows import FILE, KINDS, AnyRow, Row
+from mnemoscope.run.rows import FILE, KINDS, AnyRow, PromptRow, Row
 
 VERSION = 1  # of the files of a run; raised where an older program would misread them
 
@@ -16,13 +16,14 @@ def row_type(command: str) -> type:
 
 
 def misfit(row: Any, kind: type) -> str | None:
-    """Why an object is no row of a kind, in a few words; None if it is one. A failed row needs no result."""
+    """Why an object is no row of a kind, in a few words, or None. A failed row needs its prompt and no result."""
     if not isinstance(row, dict):
         return "it is no JSON object"
     is_failed = row.get("status") == "failed"
     if row.get("status") not in ("ok", "failed"):
         return f"its status is {_short(row.get('status'))}, not ok or failed"
-    return misfit_fields(row, AnyRow if is_failed else kind)
+    asked = PromptRow if "prompt" in _hints(kind) else AnyRow
+    return misfit_fields(row, asked if is_failed else kind)
 
 
 def files_of(row: Row, kind: type) -> list[str]:
