@@ -66,6 +66,9 @@ def import_(
             "wen: JSONL of detect_mem.py; layer6: JSON of words or rewrites; nemo: CSV of neurons.",
         ),
     ] = "wen",
+    prompts: Annotated[
+        str | None, opt.of(opt.INPUT, "Of nemo: the prompt file that the table was made of, which knows each kind.")
+    ] = None,
     first_step: Annotated[int, opt.of(opt.INPUT, "First step that counts.", min=0)] = 0,
     end_step: Annotated[int | None, opt.of(opt.INPUT, "Step before which to stop; all if none.", min=1)] = None,
     fpr: opt.Fpr = 0.01,
@@ -75,14 +78,19 @@ def import_(
     from mnemoscope.detection.run import import_detection
     from mnemoscope.explanation.run import import_explanation
     from mnemoscope.localization.run import import_localization
+    from mnemoscope.prompts.prompt import read_prompts
     from mnemoscope.rewriting.perturbations import import_rewriting, is_perturbations
     from mnemoscope.run.settings import one_of
 
-    if one_of("--format", format, ("wen", "layer6", "nemo")) != "wen":
-        if negatives or first_step or end_step:
-            raise UsageError(f"--format {format} has no negatives and no steps; leave those options out.")
-        made = {"layer6": import_explanation, "nemo": import_localization}[format]
-        made = import_rewriting if format == "layer6" and is_perturbations(file) else made
+    if one_of("--format", format, ("wen", "layer6", "nemo")) != "wen" and (negatives or first_step or end_step):
+        raise UsageError(f"--format {format} has no negatives and no steps; leave those options out.")
+    if prompts is not None and format != "nemo":
+        raise UsageError(f"--prompts says the kinds of NeMo's prompts, and --format is {format}; leave it out.")
+    if format == "nemo":
+        listed = read_prompts(prompts) if prompts is not None else ()
+        summary = import_localization(file, out, prompts=listed, overwrite=overwrite)
+    elif format == "layer6":
+        made = import_rewriting if is_perturbations(file) else import_explanation
         summary = made(file, out, overwrite=overwrite)
     else:
         steps = (first_step, end_step)

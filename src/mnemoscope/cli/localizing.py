@@ -92,17 +92,26 @@ def statistics_(
     prompts: opt.Prompts,
     out: Annotated[Path, opt.of(opt.RUN, "A .safetensors file, or a folder for statistics.safetensors.")],
     layers: Annotated[str, opt.of(opt.METHOD, LAYERS)] = "seven",
+    no_statistics: Annotated[
+        bool, opt.of(opt.RUN, "Keep each prompt's activations in place of statistics.", "--no-statistics")
+    ] = False,
     seed: opt.Seed = 0,
+    format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or nemo to write NeMo's .pt as well.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compute how strongly each neuron answers usual prompts; no network evaluation."""
-    from mnemoscope.localization.calibration import run_statistics
+    from mnemoscope.localization.calibration import run_activations, run_statistics
     from mnemoscope.run.settings import one_of
 
     one_of("--layers", layers, ("seven", "all"))
+    nemo = one_of("--format", format, ("mnemoscope", "nemo")) == "nemo"
     loaded = model.load()
     listed = prompts.read(loaded, seed)
-    found = run_statistics(loaded, listed, out, layers, overwrite=overwrite)  # type: ignore[arg-type]
+    if no_statistics:
+        count, neurons = run_activations(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
+        typer.echo(f"Activations of {neurons:,} neurons for each of {count:,} prompts.")
+        return
+    found = run_statistics(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
     neurons = sum(map(len, found.mean.values()))
     typer.echo(f"Mean and deviation of {neurons:,} neurons in {len(found.mean)} layers over {found.count:,} prompts.")
 

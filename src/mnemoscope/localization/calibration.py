@@ -11,6 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, per_batch, prompt_run
 from mnemoscope.localization import statistics
 from mnemoscope.localization.differences import Setting
+from mnemoscope.localization.statistics_files import write_activations, write_nemo
 from mnemoscope.localization.thresholds import calibrated, pairwise, resolved
 from mnemoscope.model.ablation import Layers
 from mnemoscope.model.denoiser import Denoiser
@@ -20,7 +21,7 @@ from mnemoscope.run.reading import ADVICE, is_number
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, write_json
 
-STATISTICS, CALIBRATION = "statistics.safetensors", "calibration.json"
+STATISTICS, ACTIVATIONS, CALIBRATION = "statistics.safetensors", "activations.safetensors", "calibration.json"
 SETTING = ("seeds", "seed", "num_inference_steps", "guidance_scale", "scales", "compat")
 
 
@@ -86,13 +87,54 @@ def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Set
 
 
 def run_statistics(
-    model: Denoiser, prompts: Sequence[Prompt], out: Path, which: Layers = "seven", *, overwrite: bool = False
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path,
+    which: Layers = "seven",
+    *,
+    nemo: bool = False,
+    overwrite: bool = False,
 ) -> statistics.Statistics:
     """Statistics of a prompt list into a file, or into a folder; goes on where an earlier one was interrupted.
 
-    Raises `UsageError` for a file that holds anything else, unless `overwrite`.
+    `nemo` writes NeMo's .pt file beside it. Raises `UsageError` for a file that holds anything else, unless `overwrite`.
     """
-    file = out if out.suffix == ".safetensors" else out / STATISTICS
+    found = _statistics(model, prompts, out, which, overwrite)
+    if nemo:
+        write_nemo(_file(out, STATISTICS).with_suffix(".pt"), found.mean, found.sd)
+    return found
+
+
+def run_activations(
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path,
+    which: Layers = "seven",
+    *,
+    nemo: bool = False,
+    overwrite: bool = False,
+) -> tuple[int, int]:
+    """Every prompt's activations into a file, or into a folder, in place of their statistics; prompts and neurons.
+
+    `nemo` writes NeMo's list of matrices beside it as a .pt. Raises `UsageError` for a file that is there, unless
+    `overwrite`.
+    """
+    file, texts = _file(out, ACTIVATIONS), [p.text for p in prompts]
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file} is there already; use --overwrite or another --out.")
+    values = statistics.raw(model, texts, which)
+    write_activations(file, values, statistics.described(model, texts, which), nemo=nemo)
+    return len(texts), sum(v.shape[1] for v in values.values())
+
+
+def _file(out: Path, name: str) -> Path:
+    return out if out.suffix == ".safetensors" else out / name
+
+
+def _statistics(
+    model: Denoiser, prompts: Sequence[Prompt], out: Path, which: Layers, overwrite: bool
+) -> statistics.Statistics:
+    file = _file(out, STATISTICS)
     texts = [p.text for p in prompts]
     begun = None
     if file.exists() and not overwrite:

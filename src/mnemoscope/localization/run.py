@@ -10,7 +10,8 @@ from typing import Any
 from mnemoscope import registry
 from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, prompt_run
 from mnemoscope.localization.calibration import Prepared, prepare
-from mnemoscope.localization.tables import read_nemo
+from mnemoscope.errors import UsageError
+from mnemoscope.localization.tables import named_layers, read_nemo
 from mnemoscope.methods import by_name as api
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
@@ -129,8 +130,14 @@ def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[st
     }
 
 
-def import_localization(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
-    """Make a run of NeMo's table of neurons and return its summary."""
+def import_localization(
+    file: Path, out: Path | str, *, prompts: Sequence[Prompt] = (), overwrite: bool = False
+) -> dict[str, Any]:
+    """Make a run of NeMo's table of neurons and return its summary.
+
+    The table says nothing of a prompt's kind: `prompts`, as of the prompt file it was made from, say it, by their texts
+    whatever their spaces, in order where a text comes again. Raises `UsageError` where they know none of its prompts.
+    """
     rows = read_nemo(file)
     about = {
         "name": file.stem,
@@ -138,9 +145,29 @@ def import_localization(file: Path, out: Path | str, *, overwrite: bool = False)
         "paper": "arXiv:2406.02366",
         "cost": "imported",
     }
-    with Run(out, "localize", {"prompts": str(file)}, overwrite=overwrite, method=about) as run:
-        run.replace_rows(rows)
-        return run.finish(prompts=len(rows), located=sum(bool(row["count"]) for row in rows))
+    joined, unknown = _joined(rows, prompts) if prompts else (rows, None)
+    if unknown == len(rows):
+        raise UsageError(f"None of the {len(rows)} prompts of {file} is among those given; give its own prompt file.")
+    settings = {"prompts": str(file), **({"kinds": content_hash([p.id for p in prompts])} if prompts else {})}
+    with Run(out, "localize", settings, overwrite=overwrite, method=about) as run:
+        run.replace_rows(joined)
+        counts = {"prompts": len(rows), "located": sum(bool(row["count"]) for row in rows)}
+        layers = {"layer_names": names} if (names := named_layers(file)) else {}
+        return run.finish(**counts, **layers, **({} if unknown is None else {"prompts_not_given": unknown}))
+
+
+def _joined(rows: Sequence[Row], prompts: Sequence[Prompt]) -> tuple[list[Row], int]:
+    """Rows with the kind and label of their prompts, and how many have no prompt."""
+    by_text: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_text.setdefault(" ".join(prompt.text.split()), []).append(prompt)
+    found, unknown = [], 0
+    for row in rows:
+        own = by_text.get(" ".join(row["prompt"].split()), [])
+        prompt = own.pop(0) if len(own) > 1 else own[0] if own else None
+        unknown += prompt is None
+        found.append(row if prompt is None else {**row, "label": prompt.label, "kind": prompt.kind})
+    return found, unknown
 
 
 def _url(prompt: Prompt) -> str | None:

@@ -15,6 +15,7 @@ from mnemoscope.localization import statistics_files
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import edit_output
+from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import differing
 
 TEXTS = 64  # prompts that go through the text encoder at once
@@ -108,6 +109,13 @@ def measure(
         found = found.joined(activations(model, batch, which))
         keep(found)
     return found
+
+
+def raw(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven") -> ByLayer:
+    """Activations of every prompt, [prompts, neurons] by layer, in float32; costs no network evaluation of a U-Net."""
+    with Progress(transient=True) as bar:
+        parts = [activations(model, batch, which) for batch in bar.track(list(chunks(list(prompts), TEXTS)))]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def described(model: Denoiser, prompts: Sequence[str], which: ablation.Layers) -> dict[str, Any]:

@@ -27,6 +27,22 @@ def write(
         save_file(tensors, partial, metadata=metadata)
 
 
+def write_nemo(file: Path, mean: Mapping[str, Tensor], sd: Mapping[str, Tensor]) -> None:
+    """The pair (means, standard deviations) of NeMo's first script in float32, one tensor a layer in each, as a .pt."""
+    pair = ([v.float().contiguous() for v in mean.values()], [v.float().contiguous() for v in sd.values()])
+    with whole(file) as partial:
+        torch.save(pair, partial)
+
+
+def write_activations(file: Path, values: Mapping[str, Tensor], about: Mapping[str, Any], *, nemo: bool) -> None:
+    """Each prompt's activations, [prompts, neurons] by layer: safetensors, and as NeMo's list of matrices in a .pt."""
+    with whole(file) as partial:
+        save_file({k: v.contiguous() for k, v in values.items()}, partial, metadata={"about": json.dumps(dict(about))})
+    if nemo:
+        with whole(file.with_suffix(".pt")) as partial:
+            torch.save([v.contiguous() for v in values.values()], partial)
+
+
 def read(file: Path, layers: Sequence[str]) -> Content:
     """Mean, standard deviation, count and origin; the layers of a .pt file, which names none, are `layers`."""
     if not file.is_file():

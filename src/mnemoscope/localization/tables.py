@@ -1,4 +1,8 @@
-"""NeMo's result tables: one row a prompt, its initial and refined neurons as a list of seven lists."""
+"""NeMo's result tables: one row a prompt, its initial and refined neurons as a list of lists, one a layer.
+
+Beside a table of other layers than NeMo's seven lies a text file of the same name, as beside NeMo's, whose line `layers:`
+names them.
+"""
 
 import ast
 import csv
@@ -13,11 +17,12 @@ from mnemoscope.model.ablation import by_layer
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.reading import read_bytes
 from mnemoscope.run.run import read_json, read_rows
-from mnemoscope.run.writing import whole
+from mnemoscope.run.writing import whole, write_whole
 
 COLUMNS = ("Caption", "URL", "Initial Neurons", "Initial SSIM", "Refined Neurons", "Refined SSIM")
 LAYERS = [f"down_blocks.{b}.attentions.{a}.transformer_blocks.0.attn2.to_v" for b in range(3) for a in range(2)]
 LAYERS += ["mid_block.attentions.0.transformer_blocks.0.attn2.to_v"]  # of Stable Diffusion 1 and 2
+NAMED = "layers:"
 
 
 def export_nemo(folder: Path) -> None:
@@ -29,7 +34,7 @@ def export_nemo(folder: Path) -> None:
 def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[str] = LAYERS) -> None:
     """Rows of a localization as NeMo's table; a prompt without neurons has empty lists and similarities of 0.
 
-    Raises `UsageError` for rows of a method whose quantity is not the similarity.
+    Other layers than NeMo's are named in a text file beside it. Raises `UsageError` for rows of a method whose quantity is not the similarity.
     """
     with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         table = csv.writer(f, delimiter=";")
@@ -42,13 +47,17 @@ def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[s
             initial, refined = (by_layer(row[key], layers) for key in ("initial_neurons", "neurons"))
             similarities = [row.get("initial_ssim") or 0, row.get("ssim") or 0]
             table.writerow([row["prompt"], row.get("url") or "", initial, similarities[0], refined, similarities[1]])
+    if list(layers) != LAYERS:
+        write_whole(file.with_suffix(".txt"), f"{NAMED} {', '.join(layers)}\n")
 
 
 def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]]:
     """Rows of a localization from NeMo's table; neurons that are listed twice count once.
 
-    Raises `UsageError` for anything malformed.
+    Its lists are of the layers that the text file beside it names, or else of `layers`. Raises `UsageError` for
+    anything malformed.
     """
+    layers = named_layers(file) or layers
     try:
         with io.StringIO(read_bytes(file).decode("utf-8-sig"), newline="") as f:
             table = list(csv.DictReader(f, delimiter=";", strict=True))
@@ -59,6 +68,19 @@ def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]
     prompts = as_prompts(record["Caption"] or "" for record in table)
     read = (_row(record, layers, f"{file}, row {k}") for k, record in enumerate(table, 1))
     return [{"id": prompt.id, **row} for prompt, row in zip(prompts, read, strict=True)]
+
+
+def named_layers(file: Path) -> list[str] | None:
+    """The layers that the text file beside a table names; None where there is no such file or line."""
+    beside = file.with_suffix(".txt")
+    if not beside.is_file():
+        return None
+    try:
+        lines = read_bytes(beside).decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"{beside}, which may name the layers of {file}, could not be read as text: {e}") from e
+    said = next((line.removeprefix(NAMED) for line in lines if line.startswith(NAMED)), "")
+    return [name.strip() for name in said.split(",") if name.strip()] or None
 
 
 def _row(record: Mapping[str, str], layers: Sequence[str], where: str) -> dict[str, Any]:
@@ -75,7 +97,7 @@ def _row(record: Mapping[str, str], layers: Sequence[str], where: str) -> dict[s
         "after": None if empty else ssim,
         "ssim": None if empty else ssim,
         "initial_ssim": None if empty else initial_ssim,
-        "layers": "seven",
+        "layers": "seven" if list(layers) == LAYERS else "all",
         "count": sum(map(len, refined.values())),
         "evaluations": None,
         "status": "ok",
@@ -86,7 +108,7 @@ def _neurons(text: str, layers: Sequence[str], where: str) -> dict[str, list[int
     try:
         lists = ast.literal_eval(text)
         if not isinstance(lists, list) or len(lists) != len(layers):
-            raise ValueError(f"expected {len(layers)} lists")
+            raise ValueError(f"expected {len(layers)} lists, or the file of its name in .txt that says `{NAMED} ...`")
         if not all(type(i) is int and i >= 0 for own in lists for i in own):
             raise ValueError("expected numbers from 0 up")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
