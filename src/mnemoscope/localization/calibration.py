@@ -97,7 +97,7 @@ def run_statistics(
 ) -> statistics.Statistics:
     """Statistics of a prompt list into a file, or into a folder; goes on where an earlier one was interrupted.
 
-    `nemo` writes NeMo's .pt file beside it. Raises `UsageError` for a file that holds anything else, unless `overwrite`.
+    `nemo` writes NeMo's .pt beside it. Raises `UsageError` for a file that holds anything else, unless `overwrite`.
     """
     found = _statistics(model, prompts, out, which, overwrite)
     if nemo:

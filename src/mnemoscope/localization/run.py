@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
+from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, prompt_run
 from mnemoscope.localization.calibration import Prepared, prepare
-from mnemoscope.errors import UsageError
 from mnemoscope.localization.tables import named_layers, read_nemo
 from mnemoscope.methods import by_name as api
 from mnemoscope.model import ablation

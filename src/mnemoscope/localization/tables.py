@@ -1,7 +1,7 @@
 """NeMo's result tables: one row a prompt, its initial and refined neurons as a list of lists, one a layer.
 
-Beside a table of other layers than NeMo's seven lies a text file of the same name, as beside NeMo's, whose line `layers:`
-names them.
+Beside a table of other layers than NeMo's seven lies a text file of the same name, as beside NeMo's, whose line
+`layers:` names them.
 """
 
 import ast
@@ -34,7 +34,8 @@ def export_nemo(folder: Path) -> None:
 def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[str] = LAYERS) -> None:
     """Rows of a localization as NeMo's table; a prompt without neurons has empty lists and similarities of 0.
 
-    Other layers than NeMo's are named in a text file beside it. Raises `UsageError` for rows of a method whose quantity is not the similarity.
+    Other layers than NeMo's are named in a text file beside it. Raises `UsageError` for rows of a method whose quantity
+    is not the similarity.
     """
     with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         table = csv.writer(f, delimiter=";")
