@@ -164,9 +164,9 @@ def _joined(rows: Sequence[Row], prompts: Sequence[Prompt]) -> tuple[list[Row], 
     found, unknown = [], 0
     for row in rows:
         own = by_text.get(" ".join(row["prompt"].split()), [])
-        prompt = own.pop(0) if len(own) > 1 else own[0] if own else None
-        unknown += prompt is None
-        found.append(row if prompt is None else {**row, "label": prompt.label, "kind": prompt.kind})
+        found.append({**row, "label": own[0].label, "kind": own[0].kind} if own else row)
+        unknown += not own
+        del own[: len(own) - 1 and 1]  # of several of one text each has its row, the last one any more
     return found, unknown
 
 
