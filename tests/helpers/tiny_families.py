@@ -1,15 +1,18 @@
 """Pipelines of today's families with tiny random weights; `PIPES` has a builder and the arguments of a call."""
 
+import functools
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import diffusers
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 import tiny  # CLIP tokenizer, text_encoder, vae, unet (read only)
+from mnemoscope.model.denoiser import Denoiser
 
 seeded, quiet = tiny.seeded, tiny.quiet
 CHAT = (
@@ -798,3 +801,24 @@ PIPES = {
     "wan": (wan, dict(guidance_scale=5.0, height=32, width=32, num_frames=1, max_sequence_length=48)),
     "ltx": (ltx, dict(guidance_scale=3.0, height=32, width=32, num_frames=1, max_sequence_length=48)),
 }
+OPTIONS = ("height", "width", "max_sequence_length", "text_encoder_out_layers")
+NAMES = [n for n in PIPES if n.split()[-1] not in ("renorm", "trunc", "rescale", "cfg")]
+SPATIAL = ("flux2", "flux2 klein", "zimage")  # take latents as they draw them, not as the network is given them
+
+
+def pipeline(name, dtype=torch.float32):
+    """The one pipeline of a name and dtype: another with the same weights elsewhere in memory may round otherwise."""
+    return _pipeline(name, dtype)
+
+
+@functools.cache
+def _pipeline(name, dtype):
+    if name == "kolors":
+        pytest.importorskip("sentencepiece")
+    build, _ = PIPES[name]
+    return build().to(dtype)
+
+
+def model_of(name, dtype=torch.float32):
+    call = {k: v for k, v in PIPES[name][1].items() if k in OPTIONS and v}
+    return Denoiser(pipeline(name, dtype), call={"height": 16, "width": 16} | call if name == "aura" else call)

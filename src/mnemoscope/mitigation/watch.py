@@ -13,6 +13,7 @@ from mnemoscope.methods.gate import Gate, apply
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.sampling import Sampler
+from mnemoscope.model.solvers import copied
 from mnemoscope.model.start import Start
 from mnemoscope.registry import Method
 
@@ -43,14 +44,10 @@ class Watch:
             network.register_forward_pre_hook(self._before, with_kwargs=True),
             network.register_forward_hook(self._after, with_kwargs=True),
         ]
-        before = vars(scheduler).get("step")  # the caller's own, where there is one
-        scheduler.step = self._stepping(scheduler.step)
         try:
-            yield
+            with stepped(scheduler, self._stepping(scheduler.step)):
+                yield
         finally:
-            del scheduler.step
-            if before is not None:
-                scheduler.step = before
             for handle in handles:
                 handle.remove()
 
@@ -114,24 +111,16 @@ class Watch:
         count, model, asked = len(x_t), self.model, self.asked
         null = rows(given, slice(0, count)) if self.guided else None
         negative = null is not None and not same(null, model.null(1, x_t.shape[1:]))
-        self.sampler = Sampler(model, asked["num_inference_steps"], model.pipe.guidance_scale, False, ())
-        self.sampler.retime(**{k: asked[k] for k in ("timesteps", "sigmas") if asked.get(k) is not None})
-        seeds = [zlib.crc32(row.cpu().float().numpy().tobytes()) for row in x_t]
+        sampling = (model, asked["num_inference_steps"], model.pipe.guidance_scale, False, ())
+        self.sampler = Sampler(*sampling, x_t.shape[1:], copied(model.pipe.scheduler))
+        seeds = keys_of(x_t)
         own = rows(given, slice(count * self.guided, None))
-        self.start = Start(self.sampler, self._prompts(count), seeds, x_t, own, null if negative else None)
+        self.start = Start(self.sampler, prompts_of(asked, count), seeds, x_t, own, null if negative else None)
         plain = uncond is None or negative
         branch = partial(model.predict_null, x_t, t) if plain else lambda: uncond
         self.start.first = self.sampler.made(0, t, x_t, own, cond, branch)
         apply(self.found, self.given, self.start, self.gate)
         self.seen = self.start.seen
-
-    def _prompts(self, count: int) -> list[str] | None:
-        """The prompt of each image; none where the caller gave embeddings."""
-        prompt = self.asked.get("prompt")
-        if prompt is None:
-            return None
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        return [text for text in texts for _ in range(count // len(texts))]
 
     def _first(self, uncond: Tensor | None, cond: Tensor) -> tuple[Tensor | None, Tensor]:
         """The first predictions, new for the images whose noise or conditioning was changed."""
@@ -179,6 +168,33 @@ class Watch:
             return plain(model_output, timestep, sample, *args, **kwargs)
 
         return step
+
+
+@contextmanager
+def stepped(scheduler: Any, step: Callable) -> Iterator[None]:
+    """A solver with another step, until the block ends."""
+    before = vars(scheduler).get("step")  # the caller's own, where there is one
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
+        if before is not None:
+            scheduler.step = before
+
+
+def prompts_of(asked: Mapping[str, Any], count: int) -> list[str] | None:
+    """The prompt of each image of a call; none where the caller gave embeddings."""
+    prompt = asked.get("prompt")
+    if prompt is None:
+        return None
+    texts = [prompt] if isinstance(prompt, str) else list(prompt)
+    return [text for text in texts for _ in range(count // len(texts))]
+
+
+def keys_of(x_t: Tensor) -> list[int]:
+    """What images are told apart by where no seed is known: their noise."""
+    return [zlib.crc32(row.cpu().float().numpy().tobytes()) for row in x_t]
 
 
 def conditioning(kwargs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -35,10 +35,7 @@ def dry_run(
     nor the global random numbers are touched, so that a dry run may come in the middle of a call. Raises
     `UsageError` for a network with a cache, whose steps depend on earlier ones.
     """
-    if getattr(network, "is_cache_enabled", False):
-        raise UsageError(
-            f"{type(network).__name__} has a cache enabled, which skips steps; call disable_cache() first."
-        )
+    refuse_cache(network)
     found: list[tuple[dict[str, Any], Any]] = []
     ids: dict[str, list[Tensor]] = {}
     left = number
@@ -64,6 +61,14 @@ def dry_run(
         except _Reached:
             return Recorded(*found[0], ids)
     raise UsageError(f"{type(pipe).__name__} did not call its network {number} times; its row does not describe it.")
+
+
+def refuse_cache(network: nn.Module) -> None:
+    """Raise `UsageError` for a network with a cache."""
+    if getattr(network, "is_cache_enabled", False):
+        raise UsageError(
+            f"{type(network).__name__} has a cache enabled, which skips steps; call disable_cache() first."
+        )
 
 
 @contextmanager

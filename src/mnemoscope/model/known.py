@@ -8,21 +8,13 @@ from diffusers import DiffusionPipeline
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.families import XL, Family
+from mnemoscope.model.recording import CALL
 from mnemoscope.model.rows import ROWS
 from mnemoscope.model.textless import ClassConditional, Unconditional
 from mnemoscope.model.traced import Traced
 from mnemoscope.model.weights.fitting import refuse_solver
 
 FAMILIES: tuple[type[Family], ...] = (XL, Family, ClassConditional, Unconditional)
-# arguments of a pipeline's call that change its conditioning and nothing else that a row states
-CALL = (
-    "max_sequence_length",
-    "height",
-    "width",
-    "system_prompt",
-    "complex_human_instruction",
-    "text_encoder_out_layers",
-)
 MORE = {  # what the name of a pipeline says it needs beside a text
     "Img2Img": "an image to begin from",
     "Inpaint": "an image and a mask",

@@ -3,7 +3,8 @@
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,15 @@ from mnemoscope.model.solvers import copied
 NESTED = "added_cond_kwargs"
 LENGTHS = "text_lengths"  # [B], how many positions of a padded text are there
 KEPT = 256  # prompts whose encodings are kept
+# arguments of a pipeline's call that change its conditioning and nothing else that a row states
+CALL = (
+    "max_sequence_length",
+    "height",
+    "width",
+    "system_prompt",
+    "complex_human_instruction",
+    "text_encoder_out_layers",
+)
 
 
 class Recording(Family):
@@ -65,6 +75,18 @@ class Recording(Family):
             raise UsageError(f"The size {given} cannot be drawn: give multiples of {self.pixels} pixels.")
         self.call |= {"height": size[0], "width": size[1]}
         self.__dict__.pop("latent_shape", None)
+
+    @contextmanager
+    def called(self, asked: Mapping[str, Any]) -> Iterator[None]:
+        """Condition as a call of the pipeline with these arguments does, until the block ends."""
+        before = self.call
+        self.call = {**before, **{k: asked[k] for k in CALL if k in asked}}
+        self.__dict__.pop("latent_shape", None)
+        try:
+            yield
+        finally:
+            self.call = before
+            self.__dict__.pop("latent_shape", None)
 
     def _parameter(self, name: str) -> Any:
         return self.call.get(name, inspect.signature(self.pipe.__call__).parameters[name].default)

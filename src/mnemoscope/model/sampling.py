@@ -26,7 +26,8 @@ Edits = Sequence[tuple[str, Callable]]
 class Sampler:
     """One sampling of a batch: its own solver, and the edits that were open when it began.
 
-    While `graph` is set, steps have a graph from the conditional prediction to `step.cond`, which is a leaf.
+    While `graph` is set, steps have a graph from the conditional prediction to `step.cond`, which is a leaf. `solver`,
+    where it is given, is one whose timesteps are set; it is copied.
     """
 
     def __init__(
@@ -37,25 +38,21 @@ class Sampler:
         share_uncond: bool,
         edits: Edits,
         shape: Sequence[int] | None = None,
+        solver: Any = None,
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
-        self.num_inference_steps, self.graph, self.timing = num_inference_steps, False, dict[str, Any]()
+        self.num_inference_steps, self.graph = num_inference_steps, False
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
         if not math.isfinite(guidance_scale):
             raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
-        self.scheduler = model.family.solver(num_inference_steps, shape or model.latent_shape)
+        self.begun = solver or model.family.solver(num_inference_steps, shape or model.latent_shape)  # never stepped
+        self.scheduler = solvers.copied(self.begun)
         self.timesteps: Tensor = self.scheduler.timesteps
         self.levels: Sequence[schedule.Level] = solvers.levels(self.scheduler)
         if self.levels[0].alpha == 0 and model.prediction_type == "epsilon":
             raise UsageError("The sampling begins at pure noise, and of predicted noise no image follows there.")
-
-    def retime(self, **timing: Any) -> None:
-        """Take the `timesteps` or `sigmas` that a pipeline's caller gave in the place of the solver's own."""
-        if timing:
-            self.scheduler.set_timesteps(device=self.model.device, **timing)
-            self.timing, self.timesteps, self.levels = timing, self.scheduler.timesteps, solvers.levels(self.scheduler)
 
     def steps(self, prompts: list[str], seeds: list[int], latents: Tensor | None) -> Iterator[Step]:
         """The steps in order; no gradient is recorded unless `graph` is set."""
@@ -125,8 +122,7 @@ class Sampler:
         if index >= len(self.timesteps):
             raise UsageError(f"Step {index} was asked for, and the solver takes {len(self.timesteps)}, counted from 0.")
         about = (self.model, self.num_inference_steps, self.guidance_scale, self.share_uncond)
-        plain = Sampler(*about, (), start.x_t.shape[1:])
-        plain.retime(**self.timing)
+        plain = Sampler(*about, (), start.x_t.shape[1:], self.begun)
         unit = self._scaled(torch.ones((), dtype=torch.float64), 0)
         x = start.x_t / unit.to(start.x_t)
         extra = self._extra([torch.Generator().manual_seed(s) for s in start.seeds])
