@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from mnemoscope.model.dry import bound, refuse_cache
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.solvers import copied, scaled
 from mnemoscope.model.start import Start
+from mnemoscope.model.traced import Traced
 from mnemoscope.registry import Method
 
 
@@ -31,7 +32,7 @@ class RowWatch:
         self, model: Denoiser, gate: Gate, found: Method, given: Mapping[str, Any], asked: Mapping[str, Any]
     ) -> None:
         self.model, self.gate, self.found, self.given, self.asked = model, gate, found, given, asked
-        self.family: Any = model.family
+        self.family = cast(Traced, model.family)
         self.seen: list[dict[str, Any]] = []
         self.start: Start
         self.sampler: Sampler
