@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.duplication import by_duplication
+from mnemoscope.measures.duplication import by_duplication
 from mnemoscope.measuring.multiplicity import Multiplicity, read_multiplicity
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mnemoscope.errors import UsageError
+from mnemoscope.measures.duplication import by_duplication
 from mnemoscope.measures.true_images import best_true, over_dataset, over_generations
 from mnemoscope.measures.verification import verification_counts, verified_prompts
 from mnemoscope.measuring import nemo
-from mnemoscope.measuring.duplication import by_duplication
 from mnemoscope.measuring.own import best_own, nearest_rate, own_is_nearest
 from mnemoscope.stats import wilson_interval
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.duplication import by_duplication
+from mnemoscope.measures.duplication import by_duplication
 from mnemoscope.measuring.replication import threshold_curve
 from mnemoscope.plots import canvas
 from mnemoscope.plots.similarity import duplication_plot, own_plot, share_curve_plot, similarity_histogram

@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import batch_size
 from mnemoscope.model import jacobian, schedule
 from mnemoscope.model.autoencoder import encode_images
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.jacobian import Derivative, Probes

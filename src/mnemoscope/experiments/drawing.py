@@ -10,10 +10,11 @@ from mnemoscope.experiments.arm import Drawing
 from mnemoscope.experiments.subjects import Subject, places_of, trained_image
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
-from mnemoscope.job.batching import batch_size, chunks, seeds_of
+from mnemoscope.job.batching import chunks, seeds_of
 from mnemoscope.measuring.complexity import entropy, jpeg_size
 from mnemoscope.measuring.own import ROUNDING
 from mnemoscope.mitigation.chosen import mitigated
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.run.rows import Row
 from mnemoscope.training.data.dataset import TrainingSet

@@ -8,12 +8,13 @@ from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, per_batch, prompt_run
+from mnemoscope.job.batching import Batch, Pass, content_hash, per_batch, prompt_run
 from mnemoscope.localization import statistics
 from mnemoscope.localization.differences import Setting
 from mnemoscope.localization.statistics_files import write_activations, write_nemo
 from mnemoscope.localization.thresholds import calibrated, pairwise, resolved
 from mnemoscope.model.ablation import Layers
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.registry import Method

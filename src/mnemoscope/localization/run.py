@@ -9,11 +9,12 @@ from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import Batch, Pass, batch_size, content_hash, prompt_run
+from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run
 from mnemoscope.localization.calibration import Prepared, prepare
 from mnemoscope.localization.tables import named_layers, read_nemo
 from mnemoscope.methods import by_name as api
 from mnemoscope.model import ablation
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.counting import caption_counts

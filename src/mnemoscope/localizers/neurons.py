@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mnemoscope.job.batching import batch_size
 from mnemoscope.localization.differences import Setting
 from mnemoscope.localization.searching import Plan, find
 from mnemoscope.localization.statistics import Statistics, given
 from mnemoscope.localization.thresholds import resolved
 from mnemoscope.methods.located import Located
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import localizer
 

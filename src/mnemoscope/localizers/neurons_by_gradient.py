@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import batch_size
 from mnemoscope.localization.attribution import Probe, smallest
 from mnemoscope.localization.states import Look
 from mnemoscope.methods.located import Located
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import Score, localizer
 

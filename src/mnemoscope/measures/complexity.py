@@ -3,8 +3,8 @@
 import numpy as np
 
 from mnemoscope import registry
-from mnemoscope.features.geometry import Geometry
 from mnemoscope.measuring.comparison import Comparison, Measured
+from mnemoscope.measuring.complexity import at_size
 from mnemoscope.measuring.complexity import complexity as complexity_of
 from mnemoscope.measuring.correlation import correlation
 
@@ -22,16 +22,15 @@ def complexity(
     permutes references, since several images may match the same one, and intervals that draw references anew.
     """
     similarity, positions = (side[:, 0].copy() for side in comparison.nearest)
-    geometry = Geometry() if size is None else Geometry(short=size, crop=size)
-    known = {position: complexity_of(geometry(image)) for position, image in comparison.matched_images()}
+    known = {position: complexity_of(at_size(image, size)) for position, image in comparison.matched_images()}
     matches = positions.tolist()
     values = {name: np.array([known[match][name] for match in matches]) for name in known[matches[0]]}
     drawn = {"permutations": permutations, "resamples": resamples, "seed": comparison.seed}
-    said = {name: correlation(similarity, values[name], matches, **drawn) for name in QUANTITIES}
+    correlations = {name: correlation(similarity, values[name], matches, **drawn) for name in QUANTITIES}
     summary = {"size": size, "references": len(known)} | {f"{n}_mean": float(values[n].mean()) for n in QUANTITIES}
-    for name, found in said.items():
-        summary |= {f"{name}_{k}": v for k, v in found.items() if k.startswith(("pearson", "spearman"))}
+    for name, values_of in correlations.items():
+        summary |= {f"{name}_{k}": v for k, v in values_of.items() if k.startswith(("pearson", "spearman"))}
     columns = {f"match_{name}": each.tolist() for name, each in values.items()}
     arrays = {"similarity": similarity} | {name: values[name] for name in QUANTITIES}
-    notes = dict.fromkeys(note for found in said.values() for note in found["notes"])
+    notes = dict.fromkeys(note for each in correlations.values() for note in each["notes"])
     return Measured(columns, summary, arrays, list(notes))

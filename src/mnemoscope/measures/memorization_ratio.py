@@ -7,10 +7,8 @@ import numpy as np
 
 from mnemoscope import registry
 from mnemoscope.measuring.comparison import Comparison, Measured
-from mnemoscope.measuring.memorization_ratio import Ratios, copies, memorized_share, nearest_features
-from mnemoscope.measuring.memorization_ratio import memorization_ratio as ratio_of
+from mnemoscope.measuring.memorization_ratio import copies, memorized_share, ratios_between
 from mnemoscope.measuring.same_size import squashed
-from mnemoscope.search.nearest_pixels import nearest
 
 
 @registry.measure(paper="arXiv:2310.02664", needs=("references",))
@@ -43,22 +41,15 @@ def memorization_ratio(
     groups = copies(theirs[1])
     if groups.max() < 1:
         return Measured(notes=["A ratio needs two references that are no copies of each other; give more."])
-    found = _ratios(theirs[0], theirs[1], groups, threshold)
-    control_found = _ratios(theirs[2], theirs[1], groups, threshold) if held else None
-    said = memorized_share(found, comparison.groups.tolist(), control_found, comparison.seed)
+    ratios = ratios_between(theirs[0], theirs[1], groups, threshold)
+    of_held = ratios_between(theirs[2], theirs[1], groups, threshold) if held else None
+    shares = memorized_share(ratios, comparison.groups.tolist(), of_held, comparison.seed)
     about = {"on": on, "size": size if on == "pixels" else None, "ratio_threshold": threshold, "references": total}
     keys = comparison.references.keys
-    columns = {"ratio_match": [keys[k] for k in found.pop("match").tolist()]}
-    columns |= {k if k.startswith("ratio") else f"ratio_{k}": v.tolist() for k, v in found.items()}
-    return Measured(columns, about | {"distinct_references": int(groups.max()) + 1} | said)
+    columns = {"ratio_match": [keys[k] for k in ratios.pop("match").tolist()]}
+    columns |= {k if k.startswith("ratio") else f"ratio_{k}": v.tolist() for k, v in ratios.items()}
+    return Measured(columns, about | {"distinct_references": int(groups.max()) + 1} | shares)
 
 
 def _rows(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), math.prod(images.shape[1:]))
-
-
-def _ratios(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, threshold: int | float) -> Ratios:
-    if ours.dtype == np.uint8:
-        return ratio_of(nearest(ours, theirs), nearest(ours, theirs, distinct=True), threshold=threshold)
-    apart = nearest_features(ours, theirs, groups=groups)
-    return ratio_of(nearest_features(ours, theirs), apart, threshold=threshold)

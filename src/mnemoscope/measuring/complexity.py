@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope.features.alpha import opaque
+from mnemoscope.features.geometry import Geometry
 
 QUALITY = 90
 MEGAPIXEL = 1e6
@@ -17,9 +18,8 @@ def complexity(image: Image.Image) -> dict[str, float]:
     """Entropy, JPEG size, total variation and their mix, of an image as it is; transparency lies on white.
 
     All grow with the image's complexity, and all but the entropy and the size per megapixel with its area, so that
-    they compare only at one size: the published numbers are of the shorter side resized to 224 and a centre crop of
-    224, `Geometry(short=224, crop=224)` of `mnemoscope.features.geometry`. `mixed` is the entropy in nats times the
-    root of the JPEG size. Somepalli et al., arXiv:2305.20086.
+    they compare only at one size: the published numbers are of `at_size(image, 224)`. `mixed` is the entropy in nats
+    times the root of the JPEG size. Somepalli et al., arXiv:2305.20086.
     """
     nats, size = entropy(image), jpeg_size(image)
     return {
@@ -30,6 +30,11 @@ def complexity(image: Image.Image) -> dict[str, float]:
         "total_variation": total_variation(image),
         "mixed": nats * math.sqrt(size),
     }
+
+
+def at_size(image: Image.Image, size: int | None) -> Image.Image:
+    """The square in the middle, the shorter side resized to `size` before; as it is, in RGB, if that is None."""
+    return (Geometry() if size is None else Geometry(short=size, crop=size))(image)
 
 
 def entropy(image: Image.Image) -> float:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring.bootstrap import Share, estimates
 from mnemoscope.measuring.distances import blocks, two_sets
+from mnemoscope.search import nearest_pixels
 from mnemoscope.stats import wilson_interval
 
 Neighbours = tuple[Float[np.ndarray, "N k"], Int[np.ndarray, "N k"]]
@@ -70,6 +71,17 @@ def memorization_ratio(nearest: Neighbours, apart: Neighbours, *, threshold: int
         ratio = _over(distance[:, 0], distance[:, 1])
         found |= {f"ratio{end}": ratio, f"memorized{end}": ratio < threshold}
     return found
+
+
+def ratios_between(
+    generated: np.ndarray, reference: np.ndarray, groups: Int[np.ndarray, " M"], threshold: int | float
+) -> Ratios:
+    """Ratios of 8-bit pixels, or of feature vectors [N, D] and [M, D]; references of one group are duplicates."""
+    if generated.dtype == np.uint8:
+        apart = nearest_pixels.nearest(generated, reference, distinct=True)
+        return memorization_ratio(nearest_pixels.nearest(generated, reference), apart, threshold=threshold)
+    apart = nearest_features(generated, reference, groups=groups)
+    return memorization_ratio(nearest_features(generated, reference), apart, threshold=threshold)
 
 
 def memorized_share(

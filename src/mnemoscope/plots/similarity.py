@@ -85,7 +85,7 @@ def share_curve_plot(
 def duplication_plot(found: Mapping[str, Any], *, label: str = AXIS) -> Figure:
     """Mean similarity to the nearest reference, by whether that lies once or several times in the training data.
 
-    Bars with 95 % intervals, from what `mnemoscope.measuring.duplication.by_duplication` says. Raises UsageError if
+    Bars with 95 % intervals, from what `mnemoscope.measures.duplication.by_duplication` says. Raises UsageError if
     nothing was measured.
     """
     bars = [(name, found[key]) for name, key in (("once", "single"), ("several times", "duplicated"))]

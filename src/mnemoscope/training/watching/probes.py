@@ -16,8 +16,9 @@ from torch import Tensor
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, descriptor
-from mnemoscope.job.batching import batch_size, chunks, per_batch, seeds_of
+from mnemoscope.job.batching import chunks, per_batch, seeds_of
 from mnemoscope.methods import by_name as api
+from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import read_prompts
