@@ -40,13 +40,15 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
     return found
 
 
-def _copying(references: str, descriptor: Any, alignment: str | None, model: Any) -> Any:
+def _copying(references: str, captions: Path | None, descriptor: Any, alignment: str | None, model: Any) -> Any:
     """What images are compared with; the bundled model's own alignment where none is given for it."""
     from mnemoscope.audit.run import Copying
     from mnemoscope.features.alignment import CONCEPTS, aligner
 
     name = alignment or (CONCEPTS if model.source == "demo" else None)
-    return Copying(references, descriptor, aligner=aligner(name, str(model.device)) if name else None)
+    return Copying(
+        references, descriptor, captions=captions, aligner=aligner(name, str(model.device)) if name else None
+    )
 
 
 @command(app)
@@ -57,6 +59,7 @@ def audit(
     features: opt.PixelFeatures,
     out: opt.Out,
     references: opt.References = None,
+    captions: opt.ReferenceCaptions = None,
     method: opt.Detector = "noise_norm",
     param: opt.Param = None,
     seeds: opt.Seeds = 4,
@@ -91,8 +94,10 @@ def audit(
         Generation(images=images, **drawing),
         **afterwards,
         negatives=prompts.read_negatives(loaded, sampling.seed),
-        references=read_references(references) if references else None,
-        copying=_copying(references, features.descriptor(model.device), alignment, loaded) if references else None,
+        references=read_references(references, captions=captions) if references else None,
+        copying=_copying(references, captions, features.descriptor(model.device), alignment, loaded)
+        if references
+        else None,
         most=most,
         fpr=fpr,
         batch=batch_size,

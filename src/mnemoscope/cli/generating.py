@@ -20,6 +20,7 @@ def generate(
     threshold: opt.Threshold = None,
     baseline: Annotated[bool, opt.of(opt.METHOD, "Draw each image without mitigation as well.", "--baseline")] = False,
     references: opt.References = None,
+    captions: opt.ReferenceCaptions = None,
     batch_size: opt.Batch = "auto",
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -46,7 +47,7 @@ def generate(
             baseline=baseline,
             **sampling.settings,
         ),
-        references=read_references(references) if references else None,
+        references=read_references(references, captions=captions) if references else None,
         batch=batch_size,
         overwrite=overwrite,
     )

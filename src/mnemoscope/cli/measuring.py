@@ -26,7 +26,7 @@ def measure(
     ] = None,
     top_k: Annotated[int, opt.of(opt.METHOD, "References kept for each image.", min=1)] = 10,
     prompts: Annotated[str | None, opt.of(opt.INPUT, "What was asked for, where the images do not say it.")] = None,
-    captions: Annotated[Path | None, opt.of(opt.COMPARISON, "File of the references' captions.")] = None,
+    captions: opt.ReferenceCaptions = None,
     column: opt.Column = None,
     unmitigated: Annotated[str | None, opt.of(opt.COMPARISON, "The same images drawn without mitigation.")] = None,
     held_out: Annotated[str | None, opt.of(opt.COMPARISON, "Images the model never saw, as a control.")] = None,

@@ -52,6 +52,12 @@ Captions = Annotated[Path | None, of(INPUT, "File with the captions of a folder 
 References = Annotated[
     str | None, of(COMPARISON, "Training images with captions: folder, zip, tars, parquet, an index, hub:owner/name.")
 ]
+ReferenceCaptions = Annotated[
+    Path | None,
+    of(
+        COMPARISON, "Captions of --references: a file that names them, or a prompt table in the order of their numbers."
+    ),
+]
 Alignment = Annotated[str | None, of(COMPARISON, "Whether images show their prompt: concepts (bundled), or CLIP.")]
 Threshold = Annotated[
     str | None,

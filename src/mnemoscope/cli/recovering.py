@@ -16,6 +16,7 @@ def recover(
     features: opt.Features,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images, with the prompts as their captions.")],
     out: opt.Out,
+    captions: opt.ReferenceCaptions = None,
     edit: Annotated[
         list[str] | None, opt.of(opt.METHOD, "neuron_ablation, weight_pruning or another mitigation.")
     ] = None,
@@ -39,7 +40,7 @@ def recover(
 
     loaded = model.load()
     listed, neutral = prompts.read(loaded, sampling.seed), prompts.read_negatives(loaded, sampling.seed)
-    found, told = targets_of(listed, references, controls)
+    found, told = targets_of(listed, references, controls, captions)
     recovery = Recovery(
         images=images,
         seed=sampling.seed,

@@ -16,6 +16,7 @@ def sweep(
     sampling: opt.Sampling,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images with captions, from any source.")],
     out: opt.Out,
+    captions: opt.ReferenceCaptions = None,
     mitigate: opt.Mitigate = None,
     param: opt.Param = None,
     strength: Annotated[
@@ -51,7 +52,7 @@ def sweep(
         out,
         Generation(images=images, seed=sampling.seed, threshold=limit_score, **sampling.settings),
         tried,
-        read_references(references),
+        read_references(references, captions=captions),
         alignment=aligner(alignment, model.device) if alignment else None,
         replication_threshold=replication_threshold,
         batch=batch_size,

@@ -167,7 +167,8 @@ def _joined(rows: Sequence[Row], prompts: Sequence[Prompt]) -> tuple[list[Row], 
         own = by_text.get(" ".join(row["prompt"].split()), [])
         found.append({**row, "label": own[0].label, "kind": own[0].kind} if own else row)
         unknown += not own
-        del own[: len(own) - 1 and 1]  # of several of one text each has its row, the last one any more
+        if len(own) > 1:  # of several of one text each has its row
+            del own[0]
     return found, unknown
 
 

@@ -1,7 +1,7 @@
 """What files beside images say of them: captions JSON, JSONL and CSV, metadata of imagefolders, class labels."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any
@@ -73,19 +73,29 @@ def is_captions(name: str) -> bool:
     return base in FILES or NAMED.fullmatch(base) is not None
 
 
-def read_captions(name: str, data: bytes, column: str | None = None) -> Told:
+def read_captions(
+    name: str, data: bytes, column: str | None = None, numbered: Mapping[int, Sequence[str]] | None = None
+) -> Told:
     """What a captions file says of pictures, all rows of one together.
 
     JSON is an object {name: caption or list of captions}, the `dataset.json` of class-conditional training
     ({"labels": [[name, label], ...]}), whose labels are captions as class-conditional models take them, COCO's images
     and annotations, or a list of objects. JSONL and tables have a row for each caption or picture, with its name as
     `file` or `file_name` and the caption under a usual name or `column`; a table without a header has both in this
-    order. Raises `UsageError` for anything else.
+    order. Where no column names a picture, `numbered`, pictures by the number in their names, says which are of a row,
+    counted from 0. Raises `UsageError` for anything else.
     """
     try:
         rows = list(_json_rows(data, name) if suffix(name) == ".json" else _table_rows(data, name, column))
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(f"{name} is no file of captions ({short(e)}); write {KNOWN}.") from e
+    if numbered and rows and not any(find(row, FILE_COLUMNS) for _, row in rows):
+        each = [(where, row, numbered.get(k, ())) for k, (where, row) in enumerate(rows)]
+        rows = [
+            (where, {**row, "file": n})
+            for where, row, names in each
+            for n in names or (where.removeprefix(f"{name}, "),)
+        ]
     _require_captions(name, [row for _, row in rows], column)
     said: dict[str, list[Said]] = {}
     empty = 0

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .avif .jp2 .heic .heif .svg".split())
+NUMBER = re.compile(r"(?:img_)?([0-9]{4,9})_", re.IGNORECASE)
 Value = TypeVar("Value")
 Found = tuple[str, int]  # a picture, and how far its name is from what was spelled
 
@@ -19,6 +20,19 @@ def suffix(name: str) -> str:
 def stem(name: str) -> str:
     """A name without the ending of an image or a text beside one, whichever it has."""
     return name.removesuffix(PurePosixPath(name).suffix)
+
+
+def numbered(names: Sequence[str]) -> dict[int, list[str]] | None:
+    """Pictures by the number that their names begin with, as in 0007_sofa.jpg or img_0007_02.png.
+
+    None where one of them has no such number.
+    """
+    found: dict[int, list[str]] = {}
+    for name in names:
+        if not (begins := NUMBER.match(PurePosixPath(name).name)):
+            return None
+        found.setdefault(int(begins[1]), []).append(name)
+    return found
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:

@@ -10,7 +10,7 @@ from mnemoscope.pictures.beside import SIDECARS
 from mnemoscope.pictures.captions import FILES, LABELS, Reader, Said, Told, is_captions, merged, read_captions, told_by
 from mnemoscope.pictures.columns import folded
 from mnemoscope.pictures.files import read_file
-from mnemoscope.pictures.names import Names, fitted, natural, stem, suffix
+from mnemoscope.pictures.names import Names, fitted, natural, numbered, stem, suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Read:
     def with_given(self, captions: Path, names: Sequence[str], column: str | None, source: str) -> "Read":
         """The same with a file that the user names, which decides what it says of a picture.
 
-        Raises `UsageError` if it names none of them.
+        A table that names no picture is of pictures with numbers in their names: those of its rows. Raises `UsageError` if it names none of them.
         """
-        told = _given(captions, column)
+        told = _given(captions, column, names)
         fit, lost = fitted(told.said, Names(names))
         if not fit:
             raise UsageError(f"{captions} names no picture of {source}; write paths relative to it.")
@@ -63,9 +63,9 @@ class Read:
         return Read({**self.said, **own}, unmatched, self.empty + told.empty)
 
 
-def _given(captions: Path, column: str | None) -> Told:
+def _given(captions: Path, column: str | None, names: Sequence[str]) -> Told:
     data = told_by(lambda name: read_file(Path(name)))(str(captions))
-    return read_captions(str(captions), data, column)
+    return read_captions(str(captions), data, column, numbered(names))
 
 
 def captions_files(files: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
@@ -13,15 +14,15 @@ from mnemoscope.recovery.run import Target
 
 
 def targets_of(
-    prompts: Sequence[Prompt], references: str, controls: str | None = None
+    prompts: Sequence[Prompt], references: str, controls: str | None = None, captions: Path | None = None
 ) -> tuple[list[Target], dict[str, Any]]:
     """Every reference with a prompt as its caption, captioned images that were never memorized, and what their sources
     say for a summary.
 
-    Of several references with one caption each is a target of its own. Raises `UsageError` for a prompt without a
+    `captions` is a file of the references' captions. Of several references with one caption each is a target of its own. Raises `UsageError` for a prompt without a
     reference, for one that cannot be read, and for a control without a caption.
     """
-    source = open_source(references)
+    source = open_source(references, captions=captions)
     pictures = list(source)
     known: dict[str, list[Picture]] = {}
     for picture in pictures:
