@@ -54,9 +54,7 @@ References = Annotated[
 ]
 ReferenceCaptions = Annotated[
     Path | None,
-    of(
-        COMPARISON, "Captions of --references: a file that names them, or a prompt table in the order of their numbers."
-    ),
+    of(COMPARISON, "Captions of --references: a file that names them, or prompts in the order of their numbers."),
 ]
 Alignment = Annotated[str | None, of(COMPARISON, "Whether images show their prompt: concepts (bundled), or CLIP.")]
 Threshold = Annotated[

@@ -90,12 +90,10 @@ def read_captions(
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UsageError(f"{name} is no file of captions ({short(e)}); write {KNOWN}.") from e
     if numbered and rows and not any(find(row, FILE_COLUMNS) for _, row in rows):
-        each = [(where, row, numbered.get(k, ())) for k, (where, row) in enumerate(rows)]
-        rows = [
-            (where, {**row, "file": n})
-            for where, row, names in each
-            for n in names or (where.removeprefix(f"{name}, "),)
+        each = [
+            (where, row, numbered.get(k, (where.removeprefix(f"{name}, "),))) for k, (where, row) in enumerate(rows)
         ]
+        rows = [(where, {**row, "file": file}) for where, row, files in each for file in files]
     _require_captions(name, [row for _, row in rows], column)
     said: dict[str, list[Said]] = {}
     empty = 0

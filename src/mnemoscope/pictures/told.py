@@ -52,7 +52,8 @@ class Read:
     def with_given(self, captions: Path, names: Sequence[str], column: str | None, source: str) -> "Read":
         """The same with a file that the user names, which decides what it says of a picture.
 
-        A table that names no picture is of pictures with numbers in their names: those of its rows. Raises `UsageError` if it names none of them.
+        A table that names no picture is of pictures with numbers in their names: those of its rows. Raises `UsageError`
+        if it names none of them.
         """
         told = _given(captions, column, names)
         fit, lost = fitted(told.said, Names(names))

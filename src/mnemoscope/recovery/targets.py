@@ -19,8 +19,9 @@ def targets_of(
     """Every reference with a prompt as its caption, captioned images that were never memorized, and what their sources
     say for a summary.
 
-    `captions` is a file of the references' captions. Of several references with one caption each is a target of its own. Raises `UsageError` for a prompt without a
-    reference, for one that cannot be read, and for a control without a caption.
+    `captions` is a file of the references' captions. Of several references with one caption each is a target of its
+    own. Raises `UsageError` for a prompt without a reference, for one that cannot be read, and for a control without a
+    caption.
     """
     source = open_source(references, captions=captions)
     pictures = list(source)
