@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mnemoscope.model.cond import Cond, concatenate, rows
+from mnemoscope.model.cond import Cond, rows
 
 
 class Bounded:
@@ -27,10 +27,6 @@ class Bounded:
             yield
         finally:
             self.at_once = before
-
-    def joined(self, count: int, make: Callable[[slice], Cond]) -> Cond:
-        """One conditioning of so many samples, made some at a time."""
-        return concatenate(*(make(part) for part in self.parts(count)))
 
     def piecewise(self, change: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
         """A function of each sample, computed of some at a time."""

@@ -4,7 +4,7 @@ Branches concatenate and samples select without the core knowing what a family p
 stand beside what the network takes, of its values too; it is zero where there is none, see `attention`, `ablation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,11 @@ def concatenate(*conds: Cond) -> Cond:
         return conds[0]
     keys = [*conds[0], *(k for k in STEERING if k not in conds[0] and any(k in c for c in conds))]
     return {k: torch.cat([c[k] if k in c else _unsteered(k, c, conds) for c in conds]) for k in keys}
+
+
+def joined(conds: Sequence[Cond]) -> Cond:
+    """The same as tensors of their own, whatever their number, so that none of the parts is changed with them."""
+    return {k: v.clone() for k, v in conds[0].items()} if len(conds) == 1 else concatenate(*conds)
 
 
 def _unsteered(key: str, cond: Cond, conds: tuple[Cond, ...]) -> Tensor:

@@ -87,7 +87,7 @@ class Denoiser(Editable, Bounded):
 
     @property
     def device(self) -> torch.device:
-        return self.network.device
+        return self.family.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,8 +104,12 @@ class Denoiser(Editable, Bounded):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], shape: Sequence[int] | None = None) -> Cond:
-        """Conditioning of each prompt, batch first; `shape` is the latents', where it is not the model's own."""
-        return self.joined(len(prompts), lambda p: self.family.encode(list(prompts[p]), shape or self.latent_shape))
+        """Conditioning of each prompt, batch first; `shape` is the latents', where it is not the model's own.
+
+        Each prompt goes through the text encoders by itself, and once: its encoding is kept while there is room, and as
+        long as the encoders and their weights stay what they are.
+        """
+        return self.family.encoded(list(prompts), shape or self.latent_shape)
 
     @torch.no_grad()
     def null(self, count: int, shape: Sequence[int] | None = None, guidance_scale: int | float | None = None) -> Cond:
@@ -116,7 +120,7 @@ class Denoiser(Editable, Bounded):
         if self.family.unguided:
             refuse_null_branch(self.source, self.family.unguided)()
         before = self.family.evaluations
-        null = self.joined(count, lambda p: self.family.null(p.stop - p.start, shape or self.latent_shape))
+        null = self.family.encoded_null(count, shape or self.latent_shape)
         self.network_evaluations += self.family.evaluations - before
         return null if guidance_scale is None else self.family.guided(null, guidance_scale)
 

@@ -1,5 +1,7 @@
 """Where a network runs."""
 
+from typing import Any
+
 import torch
 
 from mnemoscope.errors import UsageError
@@ -16,3 +18,9 @@ def pick_device(device: str) -> torch.device:
         return there.device
     except (RuntimeError, AssertionError) as e:
         raise UsageError(f"Device '{device}' is not to be had here; use auto or cpu.") from e
+
+
+def working_on(module: Any) -> torch.device:
+    """Where a network computes, which is not where its weights lie while they are offloaded."""
+    device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    return module.device if device is None else torch.device(device)

@@ -3,14 +3,18 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.solvers import copied
+
+Outputs = dict[tuple[str, ...], Any]  # of a text encoder, by its name and what it was given
 
 
 class Recorded(NamedTuple):
@@ -27,11 +31,18 @@ class _Reached(Exception):
 
 @torch.no_grad()
 def dry_run(
-    pipe: DiffusionPipeline, network: nn.Module, prompts: Sequence[str], call: Mapping[str, Any], *, number: int = 1
+    pipe: DiffusionPipeline,
+    network: nn.Module,
+    prompts: Sequence[str],
+    call: Mapping[str, Any],
+    *,
+    number: int = 1,
+    known: Outputs | None = None,
 ) -> Recorded:
     """The `number`th call of the network when the pipeline is called with these prompts and arguments.
 
-    Calls before it are carried out. All hooks are gone afterwards, and neither the pipeline, its solver, the prompts
+    Calls before it are carried out. What the text encoders gave is taken from `known` and added to it, so that dry runs
+    of the same text encode it once. All hooks are gone afterwards, and neither the pipeline, its solver, the prompts
     nor the global random numbers are touched, so that a dry run may come in the middle of a call. Raises
     `UsageError` for a network with a cache, whose steps depend on earlier ones.
     """
@@ -55,6 +66,8 @@ def dry_run(
         for module, hook in [(network, at_network), *((v, at_encoder(k)) for k, v in encoders.items())]:
             handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             hooks.callback(handle.remove)
+        for name, encoder in encoders.items() if known is not None else ():
+            hooks.enter_context(_remembering(encoder, name, known))
         hooks.enter_context(_untouched(pipe))
         try:
             pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), output_type="latent", **call)
@@ -69,6 +82,28 @@ def refuse_cache(network: nn.Module) -> None:
         raise UsageError(
             f"{type(network).__name__} has a cache enabled, which skips steps; call disable_cache() first."
         )
+
+
+@contextmanager
+def _remembering(encoder: nn.Module, name: str, known: Outputs) -> Iterator[None]:
+    """Compute the encoder's output of each input once."""
+    before, plain = encoder.__dict__.get("forward"), encoder.forward
+
+    @wraps(plain)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        leaves, shape = tree_flatten((args, kwargs))
+        key = (name, str(shape), *(str(leaf.tolist()) if isinstance(leaf, Tensor) else str(leaf) for leaf in leaves))
+        if key not in known:
+            known[key] = plain(*args, **kwargs)
+        return known[key]
+
+    encoder.forward = forward
+    try:
+        yield
+    finally:
+        del encoder.forward
+        if before is not None:
+            encoder.forward = before
 
 
 @contextmanager

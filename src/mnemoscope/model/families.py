@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.cond import Cond
+from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.device import working_on
 from mnemoscope.model.inversion import encoded_texts, spelt
+from mnemoscope.model.kept import Kept
 from mnemoscope.model.solvers import copied
 from mnemoscope.model.spans import Token
 from mnemoscope.model.weights.size import latent_size, pixels_per_latent
@@ -32,7 +34,7 @@ class Family:
     size: tuple[int, int] | None = None  # of the latents, height and width, where it is not the network's own
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
-        self.pipe = pipe
+        self.pipe, self.kept = pipe, Kept()
         self.negative_prompt: str | None = None  # what the null branch is conditioned by in place of no prompt
 
     @staticmethod
@@ -45,6 +47,11 @@ class Family:
     @property
     def network(self) -> Any:
         return self.pipe.unet
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return working_on(self.network)
 
     def draw_at(self, size: tuple[int, int] | None) -> None:
         """Draw images of this height and width in pixels, or of the model's own; `UsageError` where that cannot be."""
@@ -101,7 +108,7 @@ class Family:
     def solver(self, steps: int, shape: Sequence[int]) -> Any:
         """A solver of the pipeline's kind of our own, with the timesteps of so many steps at this size."""
         solver = copied(self.pipe.scheduler)
-        solver.set_timesteps(steps, device=self.network.device)
+        solver.set_timesteps(steps, device=self.device)
         return solver
 
     @property
@@ -117,11 +124,27 @@ class Family:
         return self.network.config.in_channels, height, width
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        return {"encoder_hidden_states": self.pipe.encode_prompt(list(prompts), self.pipe.device, 1, False)[0]}
+        return {"encoder_hidden_states": self.pipe.encode_prompt(list(prompts), self.device, 1, False)[0]}
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         """The conditioning of the unconditional branch, as the family's pipeline makes it."""
         return self.encode([self.negative_prompt or ""] * count, shape)
+
+    def encoded(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
+        """Conditioning of each prompt, computed once and by itself, so that none depends on its neighbours."""
+        about = (*shape[-2:], *self.state())
+        return joined([self.kept(("cond", p, *about), lambda p=p: self.encode([p], shape)) for p in prompts])
+
+    def encoded_null(self, count: int, shape: Sequence[int]) -> Cond:
+        """The conditioning of the unconditional branch, computed once."""
+        key = ("null", self.negative_prompt, *shape[-2:], *self.state())
+        return rows(self.kept(key, lambda: self.null(1, shape)), torch.zeros(count, dtype=torch.long))
+
+    def state(self) -> tuple[Any, ...]:
+        """What an encoding depends on beside its prompt: dtype, device, the text encoders and their weights."""
+        encoders = [v for k, v in self.pipe.components.items() if k.startswith("text_encoder")]
+        weights = sum(1 + p._version + p.numel() for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
+        return self.network.dtype, self.device, weights, *map(id, encoders)
 
     def guided(self, cond: Cond, guidance_scale: float) -> Cond:
         """Adds the guidance scale to the conditioning of a guidance-distilled network."""
@@ -130,7 +153,7 @@ class Family:
         count = len(next(iter(cond.values())))
         scales = torch.tensor(guidance_scale - 1).repeat(count)
         embedding = self.pipe.get_guidance_scale_embedding(scales, embedding_dim=self._guidance_width)
-        return {**cond, "timestep_cond": embedding.to(self.network.device, self.network.dtype)}
+        return {**cond, "timestep_cond": embedding.to(self.device, self.network.dtype)}
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         return self.network(x_t, t, **cond, return_dict=False)[0]
@@ -180,13 +203,15 @@ class XL(Family):
         return Family.matches(pipe) and pipe.unet.config.get("addition_embed_type") == "text_time"
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        embeds, _, pooled, _ = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False)
+        how = {"device": self.device, "do_classifier_free_guidance": False}
+        embeds, _, pooled, _ = self.pipe.encode_prompt(list(prompts), **how)
         return self._sized(embeds, pooled, shape)
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         if self.negative_prompt is not None:  # given, even an empty one is encoded: only none at all is zeros
             return self.encode([self.negative_prompt] * count, shape)
-        _, embeds, _, pooled = self.pipe.encode_prompt([""] * count, do_classifier_free_guidance=True)
+        how = {"device": self.device, "do_classifier_free_guidance": True}
+        _, embeds, _, pooled = self.pipe.encode_prompt([""] * count, **how)
         return self._sized(embeds, pooled, shape)
 
     def _sized(self, embeds: Tensor, pooled: Tensor, shape: Sequence[int]) -> Cond:

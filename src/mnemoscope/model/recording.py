@@ -2,8 +2,7 @@
 
 import inspect
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.dry import Recorded, dry_run
+from mnemoscope.model.dry import Outputs, Recorded, dry_run
 from mnemoscope.model.facts import Row, plain
 from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS
@@ -22,7 +21,6 @@ from mnemoscope.model.solvers import copied
 
 NESTED = "added_cond_kwargs"
 LENGTHS = "text_lengths"  # [B], how many positions of a padded text are there
-KEPT = 256  # prompts whose encodings are kept
 # arguments of a pipeline's call that change its conditioning and nothing else that a row states
 CALL = (
     "max_sequence_length",
@@ -50,7 +48,6 @@ class Recording(Family):
         self.combines_plainly = self.row.combine is plain
         self.joined, self.null_first = self.branches and self.row.calls != "apart", self.row.calls == "null first"
         self.call, self.evaluations = {**self.row.call, **(call or {})}, 0
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._shared: dict[Any, dict[str, Any]] = {}
         self._solvers: dict[Any, Any] = {}
 
@@ -112,7 +109,8 @@ class Recording(Family):
         negative = self.negative_prompt if self.negative_prompt is not None else row.null_prompt
         if guided and negative is not None:
             call["negative_prompt"] = [negative]
-        return dry_run(self.pipe, self.network, [prompt], call, number=number)
+        known: Outputs | None = None if prompt else self.kept(("of no text", *self.state()), dict)
+        return dry_run(self.pipe, self.network, [prompt], call, number=number, known=known)
 
     def solver(self, steps: int, shape: Sequence[int]) -> Any:
         """The pipeline's solver with its timesteps set for so many steps at this size, as the pipeline sets them."""
@@ -135,14 +133,14 @@ class Recording(Family):
             found = self._dry(prompt, shape=shape)
             return self.conditioning(found.arguments, 0), {k: v[0][0].tolist() for k, v in found.ids.items()}
 
-        return self._keep(("cond", prompt, *shape[-2:], self._state()), make)
+        return self.kept(("cond", prompt, *shape[-2:], *self.state()), make)
 
     def conditioning(self, arguments: Mapping[str, Any], index: int) -> Cond:
         """One sample's rows of a call of the network."""
         row = self.row
         flat = {**arguments, **(arguments.get(NESTED) or {})}
         given = [n for n in (*row.texts, *row.pooled, *row.samples) if flat.get(n) is not None]
-        found = {n: flat[n][index][None].detach().to(self.network.device) for n in given}
+        found = {n: flat[n][index][None].detach().to(self.device) for n in given}
         if row.ragged:
             (name,) = row.texts
             text, mask = found[name], arguments.get(f"{name}_mask")
@@ -153,23 +151,12 @@ class Recording(Family):
 
     def shared(self, shape: Sequence[int]) -> dict[str, Any]:
         """Arguments of the network that all samples of a size share."""
-        key = (*shape[-2:], *self._state()[:3])
+        key = (*shape[-2:], str(self.call), self.network.dtype, self.device)
         if key not in self._shared:
             row, found = self.row, self._dry("", shape=shape).arguments
             own = {*row.texts, *row.pooled, *row.samples, row.x, row.t, "return_dict"}
             self._shared[key] = {k: v for k, v in found.items() if k not in own}
         return self._shared[key]
 
-    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = make()
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _state(self) -> tuple[Any, ...]:
-        """What an encoding depends on beside its prompt: the call's arguments, dtype, device, encoders' weights."""
-        encoders = (v for k, v in self.pipe.components.items() if k.startswith("text_encoder"))
-        weights = sum(1 + p._version for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
-        return str(self.call), self.network.dtype, self.network.device, weights
+    def state(self) -> tuple[Any, ...]:
+        return str(self.call), *super().state()

@@ -74,11 +74,11 @@ class ClassConditional(Family):
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         labels = [self._label(p) for p in prompts]
-        return {"class_labels": torch.tensor(labels, device=self.network.device)}
+        return {"class_labels": torch.tensor(labels, device=self.device)}
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         null = self.network.config.num_embeds_ada_norm
-        return {"class_labels": torch.full((count,), null, device=self.network.device)}
+        return {"class_labels": torch.full((count,), null, device=self.device)}
 
     def guided(self, cond: Cond, guidance_scale: float) -> Cond:
         return cond

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.cond import Cond, concatenate, rows
+from mnemoscope.model.cond import Cond, joined, rows
 from mnemoscope.model.recording import LENGTHS, NESTED, Recording
 from mnemoscope.model.spans import Token, tokens_of
 
@@ -41,10 +41,16 @@ class Traced(Recording):
         return torch.float32 if self.row.float_state else self.network.dtype
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        return concatenate(*(self._encoded(prompt, shape) for prompt in prompts))
+        return joined([self._encoded(prompt, shape) for prompt in prompts])
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         return rows(self._null(shape), torch.zeros(count, dtype=torch.long))
+
+    def encoded(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
+        return self.encode(prompts, shape)  # which is kept with the ids that the encoders were given
+
+    def encoded_null(self, count: int, shape: Sequence[int]) -> Cond:
+        return self.null(count, shape)
 
     def _encoded(self, prompt: str, shape: Sequence[int]) -> Cond:
         return self.recorded(prompt, shape)[0]
@@ -60,7 +66,7 @@ class Traced(Recording):
             found = self._dry("", guided=True, shape=shape, number=2 if apart else 1).arguments
             return self.conditioning(found, int(self.row.calls == "cond first"))
 
-        return self._keep(("null", self.negative_prompt, *shape[-2:], self._state()), make)
+        return self.kept(("null", self.negative_prompt, *shape[-2:], *self.state()), make)
 
     def spans(self, prompts: Sequence[str]) -> list[list[Token]]:
         """Tokens of each prompt by all encoders whose embeddings have a position for each; first by their characters.
