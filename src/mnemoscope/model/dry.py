@@ -66,7 +66,7 @@ def dry_run(
         for module, hook in [(network, at_network), *((v, at_encoder(k)) for k, v in encoders.items())]:
             handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             hooks.callback(handle.remove)
-        for name, encoder in encoders.items() if known is not None else ():
+        for name, encoder in encoders.items():
             hooks.enter_context(_remembering(encoder, name, known))
         hooks.enter_context(_untouched(pipe))
         try:
@@ -85,8 +85,11 @@ def refuse_cache(network: nn.Module) -> None:
 
 
 @contextmanager
-def _remembering(encoder: nn.Module, name: str, known: Outputs) -> Iterator[None]:
-    """Compute the encoder's output of each input once."""
+def _remembering(encoder: nn.Module, name: str, known: Outputs | None) -> Iterator[None]:
+    """Compute the encoder's output of each input once, if what is known of it is kept."""
+    if known is None:
+        yield
+        return
     before, plain = encoder.__dict__.get("forward"), encoder.forward
 
     @wraps(plain)

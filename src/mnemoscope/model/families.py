@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ class Family:
     def encoded(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         """Conditioning of each prompt, computed once and by itself, so that none depends on its neighbours."""
         about = (*shape[-2:], *self.state())
-        return joined([self.kept(("cond", p, *about), lambda p=p: self.encode([p], shape)) for p in prompts])
+        return joined([self.kept(("cond", p, *about), partial(self.encode, [p], shape)) for p in prompts])
 
     def encoded_null(self, count: int, shape: Sequence[int]) -> Cond:
         """The conditioning of the unconditional branch, computed once."""

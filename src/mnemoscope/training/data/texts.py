@@ -1,6 +1,7 @@
 """Text embeddings while the text encoder does not change: each caption encoded once, as long as there is room."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -22,7 +23,7 @@ class Texts:
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Cond:
         """The conditioning of captions, batch first."""
-        return concatenate(*(self.kept(caption, lambda c=caption: self.encode([c])) for caption in captions))
+        return concatenate(*(self.kept(caption, partial(self.encode, [caption])) for caption in captions))
 
     @property
     def held(self) -> int:
