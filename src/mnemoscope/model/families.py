@@ -2,25 +2,24 @@
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.cond import Cond
 from mnemoscope.model.device import working_on
+from mnemoscope.model.encodings import Encodings
 from mnemoscope.model.inversion import encoded_texts, spelt
-from mnemoscope.model.kept import Kept
 from mnemoscope.model.solvers import copied
 from mnemoscope.model.spans import Token
 from mnemoscope.model.weights.size import latent_size, pixels_per_latent
 
 
-class Family:
+class Family(Encodings):
     """Stable Diffusion 1 and 2: one text encoder, a U-Net with cross-attention, an autoencoder."""
 
     name = "stable-diffusion"
@@ -35,7 +34,8 @@ class Family:
     size: tuple[int, int] | None = None  # of the latents, height and width, where it is not the network's own
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
-        self.pipe, self.kept = pipe, Kept()
+        super().__init__()
+        self.pipe = pipe
         self.negative_prompt: str | None = None  # what the null branch is conditioned by in place of no prompt
 
     @staticmethod
@@ -130,22 +130,6 @@ class Family:
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         """The conditioning of the unconditional branch, as the family's pipeline makes it."""
         return self.encode([self.negative_prompt or ""] * count, shape)
-
-    def encoded(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
-        """Conditioning of each prompt, computed once and by itself, so that none depends on its neighbours."""
-        about = (*shape[-2:], *self.state())
-        return joined([self.kept(("cond", p, *about), partial(self.encode, [p], shape)) for p in prompts])
-
-    def encoded_null(self, count: int, shape: Sequence[int]) -> Cond:
-        """The conditioning of the unconditional branch, computed once."""
-        key = ("null", self.negative_prompt, *shape[-2:], *self.state())
-        return rows(self.kept(key, lambda: self.null(1, shape)), torch.zeros(count, dtype=torch.long))
-
-    def state(self) -> tuple[Any, ...]:
-        """What an encoding depends on beside its prompt: dtype, device, the text encoders and their weights."""
-        encoders = [v for k, v in self.pipe.components.items() if k.startswith("text_encoder")]
-        weights = sum(1 + p._version + p.numel() for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
-        return self.network.dtype, self.device, weights, *map(id, encoders)
 
     def guided(self, cond: Cond, guidance_scale: float) -> Cond:
         """Adds the guidance scale to the conditioning of a guidance-distilled network."""

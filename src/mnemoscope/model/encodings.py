@@ -1,0 +1,47 @@
+"""Encodings of prompts, each computed once and by itself."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.kept import Kept
+
+
+class Encodings:
+    """What encodes prompts, and keeps what it encoded as long as there is room."""
+
+    pipe: Any
+    network: Any
+    device: torch.device
+    negative_prompt: str | None
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+
+    def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
+        """Conditioning of prompts for latents of a shape, encoded now and together."""
+        raise NotImplementedError
+
+    def null(self, count: int, shape: Sequence[int]) -> Cond:
+        """The conditioning of the unconditional branch, encoded now, as the family's pipeline makes it."""
+        raise NotImplementedError
+
+    def encoded(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
+        """Conditioning of each prompt, computed once and by itself, so that none depends on its neighbours."""
+        about = (*shape[-2:], *self.state())
+        return joined([self.kept(("cond", p, *about), partial(self.encode, [p], shape)) for p in prompts])
+
+    def encoded_null(self, count: int, shape: Sequence[int]) -> Cond:
+        """The conditioning of the unconditional branch, computed once."""
+        key = ("null", self.negative_prompt, *shape[-2:], *self.state())
+        return rows(self.kept(key, lambda: self.null(1, shape)), torch.zeros(count, dtype=torch.long))
+
+    def state(self) -> tuple[Any, ...]:
+        """What an encoding depends on beside its prompt: dtype, device, the text encoders and their weights."""
+        encoders = [v for k, v in self.pipe.components.items() if k.startswith("text_encoder")]
+        weights = sum(1 + p._version + p.numel() for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
+        return self.network.dtype, self.device, weights, *map(id, encoders)
