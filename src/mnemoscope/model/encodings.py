@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.device import working_on
 from mnemoscope.model.kept import Kept
 
 
@@ -15,12 +16,20 @@ class Encodings:
     """What encodes prompts, and keeps what it encoded as long as there is room."""
 
     pipe: Any
-    network: Any
-    device: torch.device
     negative_prompt: str | None
 
     def __init__(self) -> None:
         self.kept = Kept()
+
+    @property
+    def network(self) -> Any:
+        """The network that predicts."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return working_on(self.network)
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         """Conditioning of prompts for latents of a shape, encoded now and together."""

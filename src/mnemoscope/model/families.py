@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.device import working_on
 from mnemoscope.model.encodings import Encodings
 from mnemoscope.model.inversion import encoded_texts, spelt
 from mnemoscope.model.solvers import copied
@@ -48,11 +47,6 @@ class Family(Encodings):
     @property
     def network(self) -> Any:
         return self.pipe.unet
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network computes."""
-        return working_on(self.network)
 
     def draw_at(self, size: tuple[int, int] | None) -> None:
         """Draw images of this height and width in pixels, or of the model's own; `UsageError` where that cannot be."""
