@@ -101,7 +101,7 @@ def run_audit(
         detection, generation, references, explanation, mitigation, copying, most, fpr, batch, overwrite
     )
     with Run(out, "audit", {"most": most}, overwrite=overwrite) as run:
-        return finished(run, examined(model, prompts, out, asked, negatives=negatives))
+        return int(finished(run, examined(model, prompts, out, asked, negatives=negatives))["failed"])
 
 
 def examined(
@@ -140,11 +140,10 @@ def examined(
     return made
 
 
-def finished(run: Run, made: Made) -> int:
-    """Finish an audit with the summaries of its parts; returns how many prompts or images failed."""
+def finished(run: Run, made: Made) -> dict[str, Any]:
+    """Finish an audit with the summaries of its parts, their failures and work added up; returns its summary."""
     totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
-    run.finish(**made, **totals)
-    return int(totals["failed"])
+    return run.finish(**made, **totals)
 
 
 def aimed(mitigation: Mitigation, detection: Detection, threshold: float, units: str | None = None) -> Mitigation:

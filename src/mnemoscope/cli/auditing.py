@@ -1,13 +1,18 @@
 """The commands that do everything at once."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
+from mnemoscope.cli.finetuning import AuditedPrompts, audit_finetune, finetune
+
+if TYPE_CHECKING:
+    from mnemoscope.features.alignment import Aligner
+    from mnemoscope.model.denoiser import Denoiser
 
 
 @command(app)
@@ -40,21 +45,18 @@ def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
     return found
 
 
-def _copying(references: str, captions: Path | None, descriptor: Any, alignment: str | None, model: Any) -> Any:
-    """What images are compared with; the bundled model's own alignment where none is given for it."""
-    from mnemoscope.audit.run import Copying
+def _aligner(alignment: str | None, model: "Denoiser", *, has_own_prompts: bool) -> "Aligner | None":
+    """What judges whether an image shows its prompt; for prompts of the bundled model its own where none is given."""
     from mnemoscope.features.alignment import CONCEPTS, aligner
 
-    name = alignment or (CONCEPTS if model.source == "demo" else None)
-    return Copying(
-        references, descriptor, captions=captions, aligner=aligner(name, str(model.device)) if name else None
-    )
+    name = alignment or (CONCEPTS if has_own_prompts and model.source == "demo" else None)
+    return aligner(name, str(model.device)) if name else None
 
 
 @command(app)
 def audit(
     model: opt.Model,
-    prompts: opt.TestedPrompts,
+    prompts: AuditedPrompts,
     sampling: opt.Sampling,
     features: opt.PixelFeatures,
     out: opt.Out,
@@ -73,8 +75,11 @@ def audit(
     batch_size: opt.Batch = "auto",
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report."""
-    from mnemoscope.audit.run import run_audit
+    """Detect, draw what is flagged beside its nearest training images, explain it, mitigate it; one report.
+
+    With --data, of a fine-tune: its training captions are drawn with it and with its base.
+    """
+    from mnemoscope.audit.run import Copying, Examination, run_audit
     from mnemoscope.cli.gating import held
     from mnemoscope.detection.run import Detection
     from mnemoscope.features.references import read_references
@@ -83,26 +88,30 @@ def audit(
     from mnemoscope.run.settings import parameters
 
     limits = read_policy(policy) if policy else None  # a mistake in it is told before the work
+    compared = prompts.compared_with(references)
+    column = prompts.column if prompts.data else None  # else it is that of the prompts
     drawing: dict[str, Any] = {"seed": sampling.seed, **sampling.settings}
     afterwards = _afterwards(explain, mitigate, **drawing)
-    loaded = model.load()
-    failed = run_audit(
-        loaded,
-        prompts.read(loaded, sampling.seed),
-        out,
+    models = finetune(model, prompts) if prompts.data else None
+    loaded = models.tuned if models else model.load()
+    descriptor = features.descriptor(model.device)
+    judge = _aligner(alignment, loaded, has_own_prompts=models is None) if compared else None
+    asked = Examination(
         Detection(method, parameters(param), seeds=seeds, **drawing),
         Generation(images=images, **drawing),
+        references=read_references(compared, captions=captions, column=column) if compared else None,
+        copying=Copying(compared, descriptor, captions=captions, column=column, aligner=judge) if compared else None,
         **afterwards,
-        negatives=prompts.read_negatives(loaded, sampling.seed),
-        references=read_references(references, captions=captions) if references else None,
-        copying=_copying(references, captions, features.descriptor(model.device), alignment, loaded)
-        if references
-        else None,
         most=most,
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
     )
+    negatives = prompts.read_negatives(loaded, sampling.seed)
+    if models:
+        failed = audit_finetune(models, prompts, captions, out, asked, negatives)
+    else:
+        failed = run_audit(loaded, prompts.read(loaded, sampling.seed), out, **vars(asked), negatives=negatives)
     code = held([out], limits)[1] if limits else 0  # first, as the report begins with the verdict
     opt.show(out, 0 if code else failed)
     if code:

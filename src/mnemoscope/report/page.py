@@ -23,6 +23,7 @@ from mnemoscope.run.writing import write_whole
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
 ORDER = (
+    "finetune.html",
     "neurons.html",
     "rewrites.html",
     "curves.html",

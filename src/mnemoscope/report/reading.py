@@ -10,7 +10,7 @@ from mnemoscope.report.text import counted
 from mnemoscope.run.reading import is_torn
 from mnemoscope.run.run import read_json, read_record, read_rows
 
-PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
+PARTS = ("finetune", "detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
 
 
 def parts(run: Path) -> list[Path]:

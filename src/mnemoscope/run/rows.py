@@ -179,6 +179,36 @@ class RecoverRow(PromptRow):
     attacked: Annotated[list[Number], "likeness under attack"]
 
 
+class FinetuneRow(PromptRow):
+    """A training picture, or a caption that was not trained on, and what each model gives of it."""
+
+    prompt_id: Annotated[str, "the id of the prompt, which several pictures may share"]
+    control: Annotated[bool, "whether the fine-tune has not seen it"]
+    scores: Annotated[dict[str, Number], "the score by `base`, `tuned` and `repaired`, as far as there are"]
+    flags: Annotated[dict[str, bool | None], "whether it passes the model's own threshold"]
+    similarities: Annotated[
+        dict[str, Number], "mean likeness of the images to the picture; of a control to the nearest training picture"
+    ]
+    best: NotRequired[Annotated[dict[str, Number], "the highest likeness to the picture"]]
+    copied: NotRequired[Annotated[dict[str, bool], "whether that passes the threshold of a copy"]]
+    best_files: NotRequired[Annotated[dict[str, str], "the image that it is of, a file of the audit"]]
+    like_base: Annotated[dict[str, Number], "mean likeness of the images to the base's from the same seeds"]
+    added: Annotated[Number | None, "what the fine-tune added: the likeness with `tuned` less that with `base`"]
+    reference: NotRequired[Annotated[str, FILE]]
+
+
+class RepairRow(AnyRow):
+    """A layer of a LoRA and the channels of its update."""
+
+    rank: Annotated[int, "how many channels there are"]
+    damped: Annotated[int, "how many of them leave the base weight's principal subspace"]
+    subspace: Annotated[int, "the dimension of that subspace"]
+    alignments: Annotated[list[Number], "of each channel, the largest one first: 1 lies within, 0 outside"]
+    values: Annotated[list[Number], "their singular values, before"]
+    norm_before: Annotated[Number, "Frobenius norm of the update"]
+    norm_after: Annotated[Number, "that norm afterwards"]
+
+
 class TrainRow(AnyRow):
     """A step of a training."""
 
@@ -242,6 +272,8 @@ KINDS: dict[str, type] = {
     "measure": MeasureRow,
     "search": SearchRow,
     "recover": RecoverRow,
+    "finetune": FinetuneRow,
+    "repair": RepairRow,
     "train": TrainRow,
     "experiment": ExperimentRow,
     "emm-train": EmmTrainRow,

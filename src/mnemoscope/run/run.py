@@ -30,7 +30,8 @@ OWN_FILES = """
     statistics.safetensors calibration.json table.csv seal.json
 """.split()
 OWN_FOLDERS = """
-    plots gate detect generate measure explain mitigate checkpoints trackers trainings snapshots pipeline pipelines lora
+    plots gate detect generate measure explain mitigate finetune base repaired extrapolated
+    checkpoints trackers trainings snapshots pipeline pipelines lora
     arrays features latents scenes previews references images
 """.split()
 

@@ -45,12 +45,13 @@ def extrapolated(
     and eps_base what the base model predicts at the same x_t: without a prompt ("uncond", as the authors' code), for
     the prompt ("cond"), or guided by the sampling's scale ("guided"). A weight of 1 without a correction is the
     fine-tuned model, bit for bit. The authors sample without guidance, at a weight of 3 and a correction of -0.02 for
-    a fine-tuned network, and 5 for a LoRA. Costs one evaluation of the base model a sample and step, two if guided.
+    a fine-tuned network, and 5 for a LoRA. Costs one evaluation of the base model a sample and step, two if guided,
+    which count as the fine-tuned model's too.
 
     Raises `UsageError` where the two models have other latents or noise levels, or the base model no such branch.
     Wu, Zhang and Wu (FineXtract), ICML 2025, arXiv:2410.03039.
     """
-    _require_alike(model, base)
+    require_alike(model, base)
     if base.family.unguided and reference != "cond":
         why = f"the base model has no unconditional branch ({base.family.unguided})"
         raise UsageError(f"The reference '{reference}' is not to be had: {why}; use cond.")
@@ -58,7 +59,7 @@ def extrapolated(
     def begin(start: Start) -> None:
         if weight != 1 or correction:
             there = partial(_base_prediction, base, _conditioned(base, start, reference), reference)
-            start.each_step(partial(_go_beyond, there, weight, correction))
+            start.each_step(partial(_go_beyond, model, base, there, weight, correction))
 
     with model.edit("start", begin):
         yield
@@ -89,7 +90,8 @@ def candidates(
             yield Candidate(prompt, seed, image)
 
 
-def _require_alike(model: Denoiser, base: Denoiser) -> None:
+def require_alike(model: Denoiser, base: Denoiser) -> None:
+    """Raise `UsageError` for a base model with other latents or other noise levels than the fine-tuned one."""
     if model.latent_shape != base.latent_shape:
         shapes = f"latents of {list(model.latent_shape)}, and the base model of {list(base.latent_shape)}"
         raise UsageError(f"The fine-tuned model has {shapes}; give the model that it was fine-tuned from.")
@@ -123,6 +125,10 @@ def _base_prediction(
     return (null + step.guidance_scale * (cond - null)).to(step.x_t.device)
 
 
-def _go_beyond(there: Any, weight: int | float, correction: int | float, step: Step) -> None:
+def _go_beyond(
+    model: Denoiser, base: Denoiser, there: Any, weight: int | float, correction: int | float, step: Step
+) -> None:
+    before = base.network_evaluations
     eps, eps_base = step.eps, there(step)
+    model.network_evaluations += base.network_evaluations - before
     step.eps = eps + (weight - 1) * (eps - eps_base) + correction * eps_base

@@ -1,0 +1,90 @@
+"""What models give of training pictures and of controls, and how much one adds to another: means with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mnemoscope.measuring.bootstrap import Share, estimates, mean
+from mnemoscope.run.rows import Row
+
+PAIRS = {"added": ("base", "tuned"), "removed": ("tuned", "repaired"), "beyond": ("tuned", "extrapolated")}
+THRESHOLDS = (
+    "The models differ, and with them the scale of the score: each model's flags are by its own threshold, set anew on "
+    "its own scores of the controls."
+)
+MADE = (
+    "No captions were given as --negatives: the controls were made of the training captions' words, word k of each "
+    "being word k of some training caption."
+)
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Counts, what each model gives, and each change: `NAME` and `NAME_interval`.
+
+    Keys end in the model's name. `score_`, `flagged_`, `similarity_`, `best_` and `copied_` are of training pictures,
+    `control_score_` and `control_similarity_` of controls, `like_base_` of all images. `added` is the change of the
+    similarity from the base to the fine-tune, `removed` from that to the repaired one, `beyond` to what was drawn
+    beyond; `copied_anew` the share of pictures that the fine-tune copies and the base does not. Intervals draw prompts
+    anew with all their pictures, so that changes are paired.
+    """
+    pictures, controls = ([row for row in rows if row["control"] is side] for side in (False, True))
+    found: dict[str, Any] = {"pictures": len(pictures), "captions": len({row["prompt_id"] for row in pictures})}
+    found |= {"drawn": sum(bool(row["similarities"]) for row in pictures), "controls": len(controls)}
+    found |= {"controls_drawn": sum(bool(row["similarities"]) for row in controls)}
+    names = list(dict.fromkeys(name for row in rows for key in ("scores", "similarities") for name in row[key]))
+    for name in names:
+        found |= _of_model(name, pictures, controls)
+    for change, (first, second) in PAIRS.items():
+        if second in names:
+            found |= _of_change(change, first, second, pictures, controls)
+    anew = [(r, float(r["copied"]["tuned"] and not r["copied"]["base"])) for r in pictures if _has(r, "copied")]
+    return found | _share("copied_anew", anew)
+
+
+def notes(*, made: bool) -> list[str]:
+    """What a reader has to know of thresholds and controls."""
+    return [THRESHOLDS, *([MADE] if made else [])]
+
+
+def _of_model(name: str, pictures: Sequence[Row], controls: Sequence[Row]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for prefix, rows in (("", pictures), ("control_", controls)):
+        found |= _mean(f"{prefix}score_{name}", _values(rows, "scores", name))
+        found |= _mean(f"{prefix}similarity_{name}", _values(rows, "similarities", name))
+        found |= _share(f"{prefix}flagged_{name}", _values(rows, "flags", name))
+        found |= _mean(f"{prefix}like_base_{name}", _values(rows, "like_base", name))
+    found |= _mean(f"best_{name}", _values(pictures, "best", name))
+    return found | _share(f"copied_{name}", _values(pictures, "copied", name))
+
+
+def _of_change(
+    change: str, first: str, second: str, pictures: Sequence[Row], controls: Sequence[Row]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for prefix, rows in (("", pictures), ("control_", controls)):
+        for name, column in (("", "similarities"), ("score_", "scores")):
+            both = [row for row in rows if {first, second} <= set(row[column])]
+            found |= _mean(f"{prefix}{name}{change}", [(r, r[column][second] - r[column][first]) for r in both])
+    return found
+
+
+def _has(row: Row, column: str) -> bool:
+    return {"base", "tuned"} <= set(row[column])
+
+
+def _values(rows: Sequence[Row], column: str, name: str) -> list[tuple[Row, float]]:
+    found: list[tuple[Row, Mapping[str, Any]]] = [(row, row.get(column) or {}) for row in rows]
+    return [(row, float(own[name])) for row, own in found if own.get(name) is not None]
+
+
+def _mean(name: str, values: Sequence[tuple[Row, float]]) -> dict[str, Any]:
+    if not values:
+        return {}
+    return estimates({name: mean}, np.array([v for _, v in values]), [row["prompt_id"] for row, _ in values])
+
+
+def _share(name: str, values: Sequence[tuple[Row, float]]) -> dict[str, Any]:
+    if not values:
+        return {}
+    return estimates({name: Share(0.5)}, np.array([v for _, v in values]), [row["prompt_id"] for row, _ in values])
