@@ -35,7 +35,10 @@ def detection(
         for k, score in enumerate(scores)
     ]
     rows.append({"id": "n-0", "prompt": "calm", "score": 9.0, "role": "negative", "flagged": True})
-    model = {"source": "demo", "weights": "0123456789abcdef", "scheduler": "DDIMScheduler"}
+    model: dict[str, Any] = {"source": "demo", "weights": "0123456789abcdef", "scheduler": "DDIMScheduler"}
+    if lora:
+        named = [(name, float(scale or 1)) for name, _, scale in (each.partition(":") for each in lora)]
+        model["parts"] = {"loras": [{"file": name, "scale": scale} for name, scale in named]}
     asked = {"command": "detect", "words": [], "parameters": {"unet": None, "lora": lora}, "how": {}}
     settings = {"method": method, "params": {}, "seeds": 1}
     return write_run(

@@ -1,10 +1,11 @@
 """The audit of a fine-tune: its training captions, and captions that it has not seen, with and without it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mnemoscope.audit.run import Examination, Made, Scored, examined, finished, thinned
 from mnemoscope.audit.side_by_side import BASE, EXTRAPOLATED, FINETUNE, REPAIRED, TUNED, compared
@@ -27,14 +28,15 @@ class Beyond:
     @classmethod
     def of(cls, text: str) -> "Beyond":
         """WEIGHT or WEIGHT:REFERENCE; raises `UsageError`."""
-        number, _, reference = text.partition(":")
+        number, _, name = text.partition(":")
+        reference = next((each for each in get_args(Reference) if each == (name or "guided")), None)
         try:
-            found = cls(float(number), reference or "guided")  # type: ignore[arg-type]
+            weight = float(number)
         except ValueError:
-            found = cls(1.0)
-        if not 1 < found.weight < float("inf") or found.reference not in ("guided", "uncond", "cond"):
+            weight = math.nan
+        if reference is None or not 1 < weight < math.inf:
             raise UsageError(f"--extrapolate {text} was given; give WEIGHT or WEIGHT:uncond, :cond or :guided, as 3.")
-        return found
+        return cls(weight, reference)
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,14 @@ def audit(
     afterwards = _afterwards(explain, mitigate, **drawing)
     models = finetune(model, prompts) if prompts.data else None
     loaded = models.tuned if models else model.load()
-    descriptor = features.descriptor(model.device)
     judge = _aligner(alignment, loaded, has_own_prompts=models is None) if compared else None
     asked = Examination(
         Detection(method, parameters(param), seeds=seeds, **drawing),
         Generation(images=images, **drawing),
         references=read_references(compared, captions=captions, column=column) if compared else None,
-        copying=Copying(compared, descriptor, captions=captions, column=column, aligner=judge) if compared else None,
+        copying=Copying(compared, features.descriptor(model.device), captions=captions, column=column, aligner=judge)
+        if compared
+        else None,
         **afterwards,
         most=most,
         fpr=fpr,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mnemoscope.prompts.prompt import Prompt
 
 OWN = ("base", "repaired", "extrapolate")  # options of the audit of a fine-tune alone
+Source = Annotated[str | None, opt.of(opt.INPUT, "As of detect; or give --data.")]
 PUT_IN = ("unet", "text_encoder", "lora", "embedding")
 
 
@@ -24,13 +25,7 @@ class AuditedPrompts(opt.TestedPrompts):
     """The prompts of an audit: given as such, or as the captions of what a fine-tune was trained on."""
 
     PANEL: ClassVar = opt.INPUT
-    prompts: Annotated[  # type: ignore[assignment]
-        str | None,
-        opt.of(
-            opt.INPUT,
-            "txt, csv, jsonl, json or parquet, captioned pictures, a run, hub:owner/name, random:N, or -.",
-        ),
-    ] = None
+    prompts: Source = None  # type: ignore[assignment]
     data: Annotated[
         str | None,
         opt.of(opt.INPUT, "What a fine-tune was trained on: captions are the prompts, pictures the references."),
@@ -99,6 +94,6 @@ def finetune(model: opt.Model, prompts: AuditedPrompts) -> "Finetune":
     return Finetune(tuned, base, repaired, beyond)
 
 
-def alike(model: opt.Model, tuned: "Denoiser", **parts: Any) -> "Denoiser":
-    """The model with other parts, drawing images of the fine-tuned one's size."""
-    return model.load(**parts, size="x".join(map(str, tuned.size)))
+def alike(asked: opt.Model, tuned: "Denoiser", **parts: Any) -> "Denoiser":
+    """The model that was asked for with other parts, drawing images of the fine-tuned one's size."""
+    return asked.load(**parts, size="x".join(map(str, tuned.size)))

@@ -1,6 +1,6 @@
 """What changed since an earlier detection: prompts newly flagged, cleared and still flagged, and by how much."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,11 +102,25 @@ def compared(pairs: Pairs, level: float = 0.95) -> dict[str, Any]:
 
 def model(part: Part) -> dict[str, Any]:
     """The model of a run as a comparison names it: with its U-Net, its LoRAs, its scheduler, and its threshold."""
-    own, asked = part.record.get("model"), parameters(part.record)
+    own = part.record.get("model")
     own = own if isinstance(own, dict) else {}
     told = {"source": own.get("source"), "weights": own.get("weights"), "scheduler": own.get("scheduler")}
-    told |= {name: asked.get(name) or None for name in ("unet", "lora")}
-    return {"run": str(part.root), **told, "threshold": part.threshold}
+    return {"run": str(part.root), **told, **_put_in(part, own), "threshold": part.threshold}
+
+
+def _put_in(part: Part, own: Mapping[str, Any]) -> dict[str, Any]:
+    """U-Net and LoRAs of a run's model, as it was loaded; what its command was given where no model is recorded.
+
+    The parts of one audit may be of several models, and its command names those of only one.
+    """
+    if "weights" not in own:
+        asked = parameters(part.record)
+        return {name: asked.get(name) or None for name in ("unet", "lora")}
+    held = own.get("parts")
+    held = held if isinstance(held, dict) else {}
+    loras = [each for each in held.get("loras") or () if isinstance(each, dict)]
+    names = [f"{each.get('file')}" + (f":{each['scale']:g}" if each.get("scale", 1.0) != 1.0 else "") for each in loras]
+    return {"unet": held.get("unet"), "lora": names or None}
 
 
 def _words(model: dict[str, Any]) -> str:

@@ -197,18 +197,6 @@ class FinetuneRow(PromptRow):
     reference: NotRequired[Annotated[str, FILE]]
 
 
-class RepairRow(AnyRow):
-    """A layer of a LoRA and the channels of its update."""
-
-    rank: Annotated[int, "how many channels there are"]
-    damped: Annotated[int, "how many of them leave the base weight's principal subspace"]
-    subspace: Annotated[int, "the dimension of that subspace"]
-    alignments: Annotated[list[Number], "of each channel, the largest one first: 1 lies within, 0 outside"]
-    values: Annotated[list[Number], "their singular values, before"]
-    norm_before: Annotated[Number, "Frobenius norm of the update"]
-    norm_after: Annotated[Number, "that norm afterwards"]
-
-
 class TrainRow(AnyRow):
     """A step of a training."""
 
@@ -273,7 +261,6 @@ KINDS: dict[str, type] = {
     "search": SearchRow,
     "recover": RecoverRow,
     "finetune": FinetuneRow,
-    "repair": RepairRow,
     "train": TrainRow,
     "experiment": ExperimentRow,
     "emm-train": EmmTrainRow,
