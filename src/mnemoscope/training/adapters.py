@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
+from torch import nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.lora_file import SIZE_MARK
@@ -17,7 +18,9 @@ PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def add(unet: Any, options: TrainOptions) -> None:
-    """Add an adapter to the attention's projections, its weights keyed by the seed; only these require gradients.
+    """Add an adapter to the attention's projections, or to all linear layers and convolutions, keyed by the seed.
+
+    Only its weights require gradients.
 
     Raises `UsageError` where peft is not installed.
     """
@@ -26,10 +29,15 @@ def add(unet: Any, options: TrainOptions) -> None:
     except ImportError as e:
         raise UsageError("A LoRA needs peft: pip install 'mnemoscope[lora]'.") from e
     alpha = options.lora_rank if options.lora_alpha is None else options.lora_alpha
-    config = LoraConfig(r=options.lora_rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=PROJECTIONS)
+    layers = PROJECTIONS if options.lora_layers == "attention" else _all_layers(unet)
+    config = LoraConfig(r=options.lora_rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=layers)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         unet.add_adapter(config)
+
+
+def _all_layers(unet: nn.Module) -> list[str]:
+    return [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
 
 
 def write(pipe: DiffusionPipeline, folder: Path) -> None:

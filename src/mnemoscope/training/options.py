@@ -12,6 +12,7 @@ TRAIN = ("unet", "unet+text", "lora", "scratch")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adamw", "adamw8bit")
+LORA_LAYERS = ("attention", "all")
 Mixup = Literal["batch", "sample"]
 Form = Literal["joint", "element"]
 DATA, OBJECTIVE, NETWORK = "Data", "Objective", "Network and optimizer"
@@ -92,6 +93,9 @@ class TrainOptions:
     compile: bool = option(False, "Compile the U-Net.", RUNNING, "--compile/--no-compile")
     lora_rank: int = option(4, "Rank of the LoRA.", NETWORK, above=0)
     lora_alpha: int | float | None = option(None, "Scale of the LoRA; its rank if not given.", NETWORK)
+    lora_layers: str = option(
+        "attention", "attention, or all: the convolutions and other projections too.", NETWORK, known=LORA_LAYERS
+    )
     unet_config: str | None = option(None, "JSON file of the U-Net from scratch.", NETWORK)
     seed: int = option(0, "Of all that is drawn at random.", RUNNING, least=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", RUNNING)
@@ -123,6 +127,8 @@ class TrainOptions:
             raise UsageError("--unet-config describes a new U-Net; give --train scratch with it.")
         if self.lora_alpha is not None and self.train != "lora":
             raise UsageError("--lora-alpha is a LoRA's; give --train lora with it.")
+        if self.lora_layers != "attention" and self.train != "lora":
+            raise UsageError("--lora-layers are a LoRA's; give --train lora with it.")
         if len(set(self.ema)) < len(self.ema):
             raise UsageError("--ema was given one decay twice; give each once.")
 
