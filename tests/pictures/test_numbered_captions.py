@@ -11,8 +11,6 @@ from mnemoscope.pictures.names import numbered
 from mnemoscope.run.run import read_json, read_rows
 
 TABLE = ';Caption;URL;type;Index\n0;"a; cat";http://x;VM;7\n1;a red bicycle;;TM;8\n2;a house;;TM;9\n'
-    "a; cat", '"a; cat"'
-)
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ class Prompts:
         str,
         of(
             INPUT,
-            "txt, csv, jsonl, json or parquet, captioned pictures, a run, hub:owner/name, random:N, or -.",
+            "txt, csv, jsonl, json, parquet, captioned pictures, a run, hub:owner/name, random:N, bundled:NAME, or -.",
         ),
     ]
     column: Column = None

@@ -1,6 +1,7 @@
 """Wen et al.: how strongly a score depends on each token's embedding."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.step import Step
 from mnemoscope.model.trajectory import Trajectory
-from mnemoscope.registry import Score, explainer, scoring, usual_steps
+from mnemoscope.registry import Score, about, explainer, fits, scoring, usual_steps
 
 Value = Literal["norm", "signed"]
 
@@ -22,7 +23,7 @@ def token_gradients(
     score: Score = "noise_norm",
     steps: int | float | str | list | None = None,
     value: Value = "norm",
-    compat: Literal["wen"] | None = None,
+    compat: Literal["wen", "layer6"] | None = None,
 ) -> Float[Tensor, "B L"]:
     """Length of a score's gradient with respect to each token's embedding, ||d score / d c_l||_2.
 
@@ -30,11 +31,13 @@ def token_gradients(
     units of the embedding, from 0 upwards; `value="signed"` gives the inner product of gradient and embedding instead.
     Values compare within one prompt and one score. The embedding is the text that cross-attention reads (SDXL: both
     encoders' side by side); the pooled embedding of SDXL is not covered, that of families known by a row comes after
-    the last token, as one position. The unconditional branch has no graph.
-    `compat="wen"` is the gradient of the joint norm of a score over all samples of the same prompt, divided by twice
-    their number; it sees and, at the chosen steps, follows the prediction that the released code takes for guided,
-    eps_cond + w (eps_uncond - eps_cond), in a sampling of its own if there are several steps. Raises `UsageError` for a
-    model without tokens and for a score that does not depend on the prompt.
+    the last token, as one position. The unconditional branch has no graph. `compat="wen"` is the gradient of the joint
+    norm of a score over all samples of the same prompt, divided by twice their number; it sees and, at the chosen
+    steps, follows the prediction that the released code takes for guided, eps_cond + w (eps_uncond - eps_cond), in a
+    sampling of its own if there are several steps. `compat="layer6"` is the same with the score's own `compat="layer6"`
+    where it has one: of `score_norm` without its division, of `flipd` with the opposite sign of the trace, which the
+    exchange of the branches turns; the default has neither fault. Raises `UsageError` for a model without tokens and
+    for a score that does not depend on the prompt.
     """
     return per_step(trajectory, score=score, steps=steps, value=value, compat=compat).mean(0)
 
@@ -45,12 +48,12 @@ def per_step(
     score: Score = "noise_norm",
     steps: int | float | str | list | None = None,
     value: Value = "norm",
-    compat: Literal["wen"] | None = None,
+    compat: Literal["wen", "layer6"] | None = None,
 ) -> Float[Tensor, "steps B L"]:
     """`token_gradients` at each of the chosen steps."""
     trajectory.model.family.tokens(trajectory.prompts[:1])  # refuses models without tokens
     function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
-    wen = compat == "wen"
+    function, wen = _released(function) if compat == "layer6" else function, compat is not None
     path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
     own = torch.arange(len(trajectory), device=trajectory.model.device)
     group = _same_prompt(trajectory).to(own) if wen else own
@@ -89,10 +92,17 @@ def _same_prompt(trajectory: Trajectory) -> Int[Tensor, " B"]:
     return torch.tensor([names[prompt] for prompt in trajectory.prompts])
 
 
+def _released(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A score as layer6's code has it, where that is another than its own."""
+    method = about(function)
+    own = method.parameters.get("compat") if method is not None else None
+    return partial(function, compat="layer6") if own is not None and fits("layer6", own.annotation) else function
+
+
 def _turn(step: Step) -> None:
     """Guide away from the prompt instead of towards it."""
-    if step.guided:
-        step.native = step.native_cond + step.guidance_scale * (step.native_uncond - step.native_cond)
+    step.swapped = True
+    step.__dict__.pop("native", None)
 
 
 def _turned_path(trajectory: Trajectory, targets: list[int]) -> Trajectory:

@@ -25,7 +25,8 @@ class Step:
     `x_t` is the network's input, so that one more forward pass at it recomputes attention, activations or gradients;
     `x_prev` is what the solver made of the step. `alpha` and `sigma` scale image and noise in x_t, as the solver's own
     table has them at `index`; `timesteps` and `levels` are those of the whole sampling, where the step is part of one;
-    `null` conditions the unconditional branch elsewhere, where it is not the model's own that does.
+    `null` conditions the unconditional branch elsewhere, where it is not the model's own that does. `swapped` says that
+    guidance takes each branch for the other, away from the prompt, as released attribution code does.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Step:
     timesteps: Tensor | None = None
     levels: Sequence[schedule.Level] | None = None
     null: Cond | None = None
+    swapped: bool = False
 
     @property
     def guided(self) -> bool:
@@ -59,6 +61,8 @@ class Step:
         """The prediction that the solver takes: guided, unless the guidance scale is 1 or less or guides nothing."""
         if not self.guided:
             return self.native_cond
+        if self.swapped:
+            return self.native_cond + self.guidance_scale * (self.native_uncond - self.native_cond)
         return self.model.family.combine(self.native_cond, self.native_uncond, self.guidance_scale)
 
     def _eps(self, native: Tensor) -> Tensor:
@@ -159,7 +163,9 @@ class Step:
         eps_uncond = self.model.predict_noise(x, t, own, level)
         if branch == "uncond":
             return eps_uncond
-        return eps_uncond + self.guidance_scale * (self.model.predict_noise(x, t, cond, level) - eps_uncond)
+        eps_cond = self.model.predict_noise(x, t, cond, level)
+        one, other = (eps_uncond, eps_cond) if not self.swapped else (eps_cond, eps_uncond)
+        return one + self.guidance_scale * (other - one)
 
     def select(self, index: Int[Tensor, " N"]) -> "Step":
         """The step of some of its samples."""

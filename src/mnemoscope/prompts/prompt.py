@@ -83,10 +83,11 @@ def read_prompts(
 
     `source` is a .txt, .csv, .tsv, .jsonl, .ndjson, .json or .parquet file, pictures with captions as `read_pictures`
     takes them (a folder, .zip, .tar), a folder saved by datasets, the folder of a run, of which `only` keeps some (see
-    `run_rows`), `hub:owner/name[:split]`, `-` (standard input, one prompt a line), or `random[:N]` (N times 0 to 76
-    distinct tokens of `tokenizer`, drawn with `seed`: Wen et al., arXiv:2407.21720). `column` names the captions where
-    no usual name does; a cell with a list of captions gives one prompt for each. A `type` or `kind` longer than 40
-    characters stays in `Prompt.source`. Captions without any text are left out and listed in `empty`. Anything
+    `run_rows`), `hub:owner/name[:split]`, `bundled:laion-copied` (twelve captions of LAION that Stable Diffusion 1.4
+    copies: Somepalli et al., arXiv:2305.20086), `-` (standard input, one prompt a line), or `random[:N]` (N times 0 to
+    76 distinct tokens of `tokenizer`, drawn with `seed`: Wen et al., arXiv:2407.21720). `column` names the captions
+    where no usual name does; a cell with a list of captions gives one prompt for each. A `type` or `kind` longer than
+    40 characters stays in `Prompt.source`. Captions without any text are left out and listed in `empty`. Anything
     unreadable raises `UsageError`.
     """
     if limit is not None and limit < 1:

@@ -25,6 +25,7 @@ from mnemoscope.pictures.rows import (
     text_rows,
     unreadable,
 )
+from mnemoscope.prompts.bundled import PREFIX, bundled_rows
 from mnemoscope.prompts.documents import document_rows
 from mnemoscope.prompts.runs import Only, is_run, run_rows
 
@@ -40,6 +41,8 @@ def read_rows(name: str, where: str, column: str | None = None, only: Only | Non
         raise unreadable(where, f"it is no run, and --only {only} is about one; leave it out")
     if name.startswith("hub:"):
         return _hub_rows(name)
+    if name.startswith(PREFIX):
+        return bundled_rows(name)
     if name == "-":
         if sys.stdin is None or sys.stdin.closed:
             raise unreadable(where, "standard input is closed; give a file, or pipe the prompts in")

@@ -39,9 +39,10 @@ def flipd(
     and is -D on average over what was drawn from the branch's own density, whatever that is. The trace is the mean over
     random probes, the same for every sample, or "exact" with one for each latent element. `derivative="central"` takes
     differences of h times sigma in place of the exact forward mode. `compat="layer6"` leaves D out, and takes guided
-    eps at x_t and the trace of guidance_scale (eps_cond - eps_uncond) by one Gaussian probe, as the released code does;
-    only `derivative` and `h` count then. Raises `UsageError` where the branch asked for does not exist and at
-    pure noise.
+    eps at x_t and the trace of guidance_scale (eps_cond - eps_uncond) by one Gaussian probe, as the released code does
+    in mitigation; only `derivative` and `h` count then. Its attribution takes each branch for the other, so that the
+    trace has the opposite sign beside the norm: `token_gradients` gives that by its own `compat="layer6"`. Raises
+    `UsageError` where the branch asked for does not exist and at pure noise.
     """
     step.require_image("flipd")
     if compat == "layer6":
@@ -62,8 +63,8 @@ def _released(step: Step, derivative: Derivative, h: int | float) -> Float[Tenso
 
     def push(x: Float[Tensor, "N C h w"], samples: Int[Tensor, " N"]) -> Float[Tensor, "N C h w"]:
         x = x.to(step.x_t.dtype)
-        eps_uncond = step.eps_at(x, branch="uncond", samples=samples)
-        return step.guidance_scale * (step.eps_at(x, samples=samples) - eps_uncond)
+        difference = step.eps_at(x, samples=samples) - step.eps_at(x, branch="uncond", samples=samples)
+        return step.guidance_scale * (-difference if step.swapped else difference)
 
     x_t = step.x_t.float()
     probe = torch.randn(x_t.shape[1:], generator=torch.Generator().manual_seed(42)).to(x_t.device).expand_as(x_t)
