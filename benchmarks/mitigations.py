@@ -1,6 +1,6 @@
 """Every mitigation over its strength on the bundled model: copying, alignment and cost, by kind of prompt.
 
-    python benchmarks/mitigations.py --out FOLDER [--seed 1000] [--steps 20] [--guard] [--seconds]
+    python benchmarks/mitigations.py --out FOLDER [--model demo-flow] [--seed 1000] [--steps 20] [--guard] [--seconds]
 
 Draws 10 memorized captions, 6 captions of templates and 10 ordinary ones under each mitigation, no threshold before it,
 the same seeds for each; goes on where it was. An image replicates if the pixel cosine with its own training image is at
@@ -47,15 +47,24 @@ STRENGTHS: dict[str, tuple[Any, ...]] = {
     "random_numbers": (1, 4, 16),
     "repeat_words": (4, 16),
 }
+FLOW: dict[str, tuple[Any, ...]] = {  # demo-flow: targets in x0, and timesteps of a flow
+    "embedding_descent": ("12:x0", "8:x0", "5:x0"),
+    "noise_descent": ("8:x0",),
+    "guidance_schedule": (900, 700, 500),
+    "embedding_noise": (0.5, 1.5),
+    "random_words": (4, 16),
+    "random_numbers": (4, 16),
+    "repeat_words": (4, 16),
+}
 FIXED: dict[str, dict[str, Any]] = {"noise_descent": {"iterations": 20}}
 
 
-def tried() -> list[Point]:
-    found = [Point()]
+def tried(model: str = "demo") -> list[Point]:
+    found, strengths = [Point()], STRENGTHS if model == "demo" else FLOW
     every = [*registry.names("mitigate"), *registry.names("caption")]
-    for name in [n for n in every if not registry.missing(registry.stopping(n), ())]:
+    for name in [n for n in every if not registry.missing(registry.stopping(n), ()) and (model == "demo" or n in FLOW)]:
         parameter = (registry.stopping(name).strength or (None,))[0]
-        for strength in STRENGTHS.get(name, (None,)):
+        for strength in strengths.get(name, (None,)):
             own = {} if parameter is None else {parameter: strength}
             found.append(Point(Mitigation(name, {**FIXED.get(name, {}), **own}), parameter, strength))
     return found
@@ -85,7 +94,7 @@ def table(model: mn.Denoiser, folder: Path) -> None:
     print("| kind | mitigation | strength | replicates | similarity | SSCD | alignment | evaluations | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for kind in ("verbatim", "template", "ordinary"):
-        for point in tried():
+        for point in tried(model.source):
             part = [r for r in rows if r["kind"] == kind]
             found = curve(part, point, REPLICATES)
             mine = [r for r in part if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
@@ -104,7 +113,7 @@ def table(model: mn.Denoiser, folder: Path) -> None:
             )
 
 
-def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: float, target: float, images: int = 4) -> None:
+def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: str, target: str, images: int = 4) -> None:
     """Replication of all memorized captions with and without a guard, and whether ordinary images stay as they are."""
     pipe, own = model.pipe, {r.caption: r.image().convert("RGB") for r in demo.references()}
     pipe.set_progress_bar_config(disable=True)
@@ -135,7 +144,7 @@ def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: float, target:
 def timed(model: mn.Denoiser, seed: int, steps: int) -> None:
     """CPU seconds and evaluations of an image under each mitigation at its first strength, beside none."""
     texts, seeds, plain = demo.prompts("verbatim")[:4], [seed] * 4, 0.0
-    for name, points in itertools.groupby(tried(), key=lambda p: p.method):
+    for name, points in itertools.groupby(tried(model.source), key=lambda p: p.method):
         point, times = next(points), []
         for _ in range(3):
             began, before = time.process_time(), model.network_evaluations
@@ -156,12 +165,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guard", action="store_true")
     parser.add_argument("--seconds", action="store_true")
-    parser.add_argument("--threshold", type=float, default=1.5)
-    parser.add_argument("--target", type=float, default=1.0)
+    parser.add_argument("--model", default="demo", help="demo or demo-flow")
+    parser.add_argument("--threshold", default="1.5", help="NUMBER[:eps|:x0]")
+    parser.add_argument("--target", default="1.0", help="NUMBER[:eps|:x0]")
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
-    model = mn.Denoiser.from_pretrained("demo")
+    model = mn.Denoiser.from_pretrained(args.model)
     if args.seconds:
         timed(model, args.seed, args.steps)
         return
@@ -170,7 +180,7 @@ def main() -> None:
         return
     drawn = Generation(1, args.seed, args.steps, 3.0)
     references = read_references(demo.HERE / "references")
-    run_sweep(model, prompts(), args.out, drawn, tried(), references, alignment=aligner("concepts"))
+    run_sweep(model, prompts(), args.out, drawn, tried(args.model), references, alignment=aligner("concepts"))
     table(model, args.out)
 
 

@@ -1,6 +1,6 @@
 """Is it gone? Edits of the bundled model, and what an adversarial embedding brings back from each.
 
-    python benchmarks/recover.py [--prompts 10] [--controls 10] [--out recover-runs] [--overlap]
+    python benchmarks/recover.py [--model demo-flow] [--prompts 10] [--controls 10] [--out recover-runs] [--overlap]
 
 For each edit: the share of memorized images that come out before it, after it and under attack (the best of two seeds
 has a pixel cosine above 0.8 with the training image), the same for controls, ordinary training images that were seen
@@ -31,7 +31,7 @@ from mnemoscope.model.ablation import ablated, union
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.loading import quiet
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.recovery.adversarial import KEY, adversarial_embedding, overlap
+from mnemoscope.recovery.adversarial import adversarial_embedding, overlap
 from mnemoscope.recovery.editing import edited_by
 from mnemoscope.recovery.run import STAGES, Recovery, Target, run_recovery
 
@@ -66,7 +66,7 @@ def table(model: mn.Denoiser, prompts: Sequence[str], controls: int, out: Path) 
         folder = out / name.replace(" ", "-").replace(",", "").replace("%", "percent")
         asked = {"edit": name}
         found = run_recovery(
-            model, targets(prompts, controls), folder, RECOVERY, descriptor("pixels"), edit=edit, asked=asked
+            model, targets(prompts, controls), folder, RECOVERY, descriptor("pixels"), edit=edit, told=asked
         )
         cells = [said(found, key) for key in (*STAGES, *(f"control_{stage}" for stage in STAGES))]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -91,17 +91,18 @@ def overlaps(model: mn.Denoiser, prompts: Sequence[str]) -> None:
     """How much the neurons of three triggers of one image share, in all and layer by layer at its best."""
     images = images_of(prompts)
     x0 = encode_images(model.pipe, [images[p] for p in prompts], model.latent_shape)
-    noise = torch.randn(model.encode([""])[KEY].shape, generator=torch.Generator().manual_seed(0))
+    key = model.family.texts[0]
+    noise = torch.randn(model.encode([""])[key].shape, generator=torch.Generator().manual_seed(0))
     sets: list[list[list[int]]] = [[] for _ in prompts]
     sizes = []
     for begin in BEGINS:
         texts = prompts if begin in ("prompt", "random") else [begin] * len(prompts)
         cond = dict(model.encode(texts))
-        cond[KEY] = noise.expand_as(cond[KEY]).to(cond[KEY]) if begin == "random" else cond[KEY]
+        cond[key] = noise.expand_as(cond[key]).to(cond[key]) if begin == "random" else cond[key]
         trigger, _ = adversarial_embedding(model, x0, cond)
         value, states = Look(references=images).at(model, prompts, range(2), range(2, 4))
         probe = Probe(model, prompts, states[0], value, guidance_scale=SAMPLING["guidance_scale"])
-        probe.cond = {**probe.cond, KEY: trigger}
+        probe.cond = {**probe.cond, key: trigger}
         before, without = (probe.values(g) for g in (probe.nothing, probe.everything))
         found = smallest(probe, probe.drops(4), before.tolist(), (without + 0.1 * (before - without)).tolist(), 472)
         for own, one in zip(sets, found, strict=True):
@@ -120,6 +121,7 @@ def overlaps(model: mn.Denoiser, prompts: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--controls", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("recover-runs"))
@@ -127,7 +129,7 @@ def main() -> None:
     args = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
-    model = mn.Denoiser.from_pretrained("demo", device="cpu")
+    model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     prompts = demo.prompts("verbatim")[: args.prompts]
     table(model, prompts, args.controls, args.out)
     if args.overlap:

@@ -8,6 +8,7 @@ import torch
 
 import mnemoscope as mn
 import tiny
+import tiny_families
 from mnemoscope import registry
 from mnemoscope.methods import contract
 from mnemoscope.model import ablation
@@ -19,7 +20,29 @@ METHODS = [pytest.param(kind, name, id=f"{kind}-{name}") for kind in KINDS for n
 LOCALIZERS = [pytest.param("localize", name, id=f"localize-{name}") for name in registry.names("localize")]
 SEEDS = [3, 4]
 GIVEN = {"masked_noise_norm": {"mask": torch.ones(16, 16)}}  # the planted network has no attention to take a mask from
+PROCESSES = ("vp", "zero-snr", "flow")  # of the planted model; the last two begin at pure noise
+ATTENTIVE = {  # methods that act on cross-attention or on padding, of which the planted network has none
+    "attention_attenuation",
+    "attention_rescaling",
+    "bright_ending",
+    "eot_mask",
+    "neuron_ablation",
+    "pad_fix",
+    "padding_mask",
+}
+SEARCHED = {
+    "neurons": {"threshold": 0.985, "pairwise_threshold": 0.0, "seeds": 2, "initial_theta": None, "initial_k": 4}
+}
+LAYERS = {"layers_per_block": 1, "block_out_channels": (8, 8), "norm_num_groups": 2}
 MAPS = registry.explainers("regions")
+
+
+def wide(model: mn.Denoiser) -> mn.Denoiser:
+    """Random values of the text that count."""
+    with torch.no_grad():
+        for layer in ablation.layers(model, "all").values():
+            layer.weight.mul_(30)
+    return model
 
 
 def values(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
@@ -28,9 +51,55 @@ def values(model: mn.Denoiser, prompts: list[str], name: str) -> torch.Tensor:
     return mn.detect(trajectory, name, **GIVEN.get(name, {}))
 
 
+@pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize(("kind", "name"), METHODS)
-def test_detectors_keep_the_contract_that_strangers_are_told_of(kind: str, name: str) -> None:
-    contract.check(name, kind, is_control=name in CONTROLS | SILENT, **GIVEN.get(name, {}))
+def test_detectors_keep_the_contract_that_strangers_are_told_of(kind: str, name: str, process) -> None:
+    contract.check(name, kind, is_control=name in CONTROLS | SILENT, process=process, **GIVEN.get(name, {}))
+
+
+EARLY = {name: {"steps": [1]} for name in ("curvature_map", "difference_map")}  # at the last step nothing is left
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("name", [n for n in registry.names("explain") if n not in ATTENTIVE])
+def test_explanations_keep_the_contract(name: str, process) -> None:
+    contract.check(name, "explain", process=process, **EARLY.get(name, {}))
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("name", [n for n in registry.names("mitigate") if n not in ATTENTIVE])
+def test_mitigations_keep_the_contract(name: str, process) -> None:
+    contract.check(name, "mitigate", process=process)
+
+
+@pytest.fixture(scope="module")
+def from_pure_noise() -> mn.Denoiser:
+    """Random weights with cross-attention and padding, of zero terminal SNR."""
+    pipe = tiny.stable_diffusion("v_prediction", network=tiny.unet(**LAYERS))
+    pipe.scheduler = tiny.scheduler("ddim", "v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    return wide(mn.Denoiser(pipe))
+
+
+@pytest.mark.parametrize("name", sorted(ATTENTIVE & set(registry.names("mitigate"))))
+def test_what_acts_on_attention_or_padding_acts_at_pure_noise(from_pure_noise: mn.Denoiser, name: str) -> None:
+    model, given = from_pure_noise, {}
+    if name == "neuron_ablation":
+        given = {"neurons": {next(iter(ablation.layers(model))): [0, 1]}}
+
+    def drawn() -> torch.Tensor:
+        steps = model.steps(["a cat", "two dogs"], SEEDS, num_inference_steps=3, guidance_scale=3.0)
+        return torch.stack([step.x_prev for step in steps])
+
+    before = drawn()
+    with mn.mitigate(model, name, **given):
+        inside = drawn()
+    assert inside.isfinite().all() and not torch.equal(inside, before) and torch.equal(drawn(), before)
+
+
+@pytest.mark.parametrize("name", registry.names("caption"))
+def test_captions_keep_the_contract(name: str) -> None:
+    given = {"tokenizer": tiny.tokenizer()} if "tokenizer" in registry.get("caption", name).parameters else {}
+    contract.check(name, "caption", **given)
 
 
 @pytest.mark.parametrize(("kind", "name"), METHODS)
@@ -82,23 +151,22 @@ def test_methods_say_what_they_are(kind: str, name: str) -> None:
 
 # Localizers, on random weights with cross-attention: the planted model has none
 
-SEARCHED = {
-    "neurons": {"threshold": 0.985, "pairwise_threshold": 0.0, "seeds": 2, "initial_theta": None, "initial_k": 4}
-}
-LAYERS = {"layers_per_block": 1, "block_out_channels": (8, 8), "norm_num_groups": 2}
-
 
 @pytest.fixture(scope="module")
 def attentive() -> mn.Denoiser:
-    model = mn.Denoiser(tiny.stable_diffusion("v_prediction", network=tiny.unet(**LAYERS)))
-    with torch.no_grad():
-        for layer in ablation.layers(model, "all").values():
-            layer.weight.mul_(30)
-    return model
+    return wide(mn.Denoiser(tiny.stable_diffusion("v_prediction", network=tiny.unet(**LAYERS))))
+
+
+@pytest.fixture(scope="module")
+def flowing() -> mn.Denoiser:
+    model = mn.Denoiser(tiny_families.sd3(), size=(16, 16), call={"max_sequence_length": 32})
+    return wide(model)
 
 
 @pytest.mark.parametrize("name", registry.names("localize"))
-def test_neurons_are_those_of_the_model_and_the_same_in_any_batch(attentive: mn.Denoiser, name: str) -> None:
+@pytest.mark.parametrize("of", ["attentive", "from_pure_noise", "flowing"])
+def test_neurons_are_those_of_the_model_and_the_same_in_any_batch(of: str, name: str, request) -> None:
+    attentive: mn.Denoiser = request.getfixturevalue(of)
     prompts, before = ["a cat", "a red bicycle"], attentive.network_evaluations
     whole = mn.localize(attentive, prompts, name, **SEARCHED.get(name, {}))
     assert sum(each.evaluations for each in whole) == attentive.network_evaluations - before

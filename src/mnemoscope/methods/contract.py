@@ -1,6 +1,7 @@
 """The contract of each kind of method, as a function that the author of a method calls in a test of their own."""
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,30 +18,49 @@ from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.registry import Method
 
 SEEDS = [3, 4]
-STEPS = 20  # of a sampling of the planted model
+STEPS = {"vp": 20, "zero-snr": 20, "flow": 40}  # of a sampling of the planted model
+PROCESS = "(process)"  # no parameter can have this name
 
 
-def check(method: registry.Name, kind: str, *, is_control: bool = False, **given: Any) -> None:
+def check(
+    method: registry.Name, kind: str, *, is_control: bool = False, process: planted.Process = "vp", **given: Any
+) -> None:
     """Raise `AssertionError` with what is wrong if a method breaks the contract of its kind; takes a few seconds.
 
     `kind` is score, detect, explain, mitigate, caption, localize or measure. Scores, detectors, explanations and
-    mitigations are tried on the planted model; `is_control` exempts a detector from telling memorized prompts from
-    ordinary ones. A localizer needs `model=`, a measure `comparison=`. Other keywords are the method's parameters.
+    mitigations are tried on the planted model, under one of its noise `process`es: where that begins at pure noise
+    ("zero-snr", "flow") a method that refuses its own step there in one sentence is tried at the one after it.
+    `is_control` exempts a detector from telling memorized prompts from ordinary ones. A localizer needs `model=`, a
+    measure `comparison=`. Other keywords are the method's parameters.
     """
     if kind not in CHECKS:
         raise UsageError(f"There is no contract for '{kind}'; there is one for {', '.join(CHECKS)}.")
     found = registry.detection(method) if kind in ("score", "detect") else registry.get(kind, method)
     assert found.summary or found.origin, f"{found.name} says nothing of itself; give it a docstring"
-    CHECKS[kind](method, found, is_control, given)
+    CHECKS[kind](method, found, is_control, {**given, PROCESS: process})
 
 
 def _sampled(method: registry.Name, prompts: Sequence[str], given: Mapping[str, Any]) -> Tensor:
-    texts = [p for p in prompts for _ in SEEDS]
-    trajectory = Trajectory(planted.model(), texts, SEEDS * len(prompts), num_inference_steps=STEPS)
-    return by_name.detect(trajectory, method, **given)
+    own, texts = dict(given), [p for p in prompts for _ in SEEDS]
+    process = own.pop(PROCESS)
+    seeds, steps = SEEDS * len(prompts), STEPS[process]
+    trajectory = Trajectory(planted.model(process), texts, seeds, num_inference_steps=steps)
+    return by_name.detect(trajectory, method, **own)
+
+
+def _defined(values: Callable[[Mapping[str, Any]], Tensor], found: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters under which a method is defined: its own, or the step after pure noise where it refuses that."""
+    try:
+        values(given)
+    except UsageError as e:
+        is_refusal = given[PROCESS] != "vp" and "steps" not in given and "pure noise" in str(e)
+        assert is_refusal and "\n" not in str(e), f"{found.name} refuses its own step: {e}"
+        return {**given, "steps": [1]}
+    return dict(given)
 
 
 def _detects(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    given = _defined(lambda own: _sampled(method, ["memorized 0"], own), found, given)
     prompts = ["memorized 0", "ordinary 1", "memorized 2", "a photo"]
     whole = _sampled(method, prompts, given)
     assert whole.shape == (len(prompts) * len(SEEDS),), f"{found.name} gives {tuple(whole.shape)}, not one a sample"
@@ -68,26 +88,34 @@ def _same(found: Method, one: Tensor, other: Tensor, how: str) -> None:
 
 
 def _explains(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    def values(prompts: list[str]) -> Tensor:
-        return by_name.explain(Trajectory(planted.model(), prompts, SEEDS[0], num_inference_steps=3), method, **given)
+    def values(prompts: list[str], given: Mapping[str, Any]) -> Tensor:
+        own = dict(given)
+        process = own.pop(PROCESS)
+        trajectory = Trajectory(planted.model(process), prompts, SEEDS[0], num_inference_steps=STEPS[process])
+        return by_name.explain(trajectory, method, **own)
 
     prompts = ["memorized 0", "a photo of ordinary 1"]
-    whole = values(prompts)
+    given = _defined(lambda own: values(prompts, own), found, given)
+    whole = values(prompts, given)
     dimensions = 2 if found.gives == "tokens" else 3
     assert whole.ndim == dimensions and len(whole) == 2, f"{found.name} gives {tuple(whole.shape)}"
     assert bool(whole.isfinite().all()), f"{found.name} is not finite everywhere"
-    _same(found, whole, torch.cat([values([p]) for p in prompts]), "depends on the batch")
+    assert is_control or whole[0].unique().numel() > 1, (
+        f"{found.name} gives the same everywhere: {whole[0].flatten()[:4].tolist()}"
+    )
+    _same(found, whole, torch.cat([values([p], given) for p in prompts]), "depends on the batch")
 
 
 def _mitigates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    model = planted.model()
+    own = dict(given)
+    model = planted.model(own.pop(PROCESS))
 
     def drawn() -> Tensor:
         steps = list(model.steps(["memorized 0", "ordinary 1"], SEEDS, num_inference_steps=5, guidance_scale=3.0))
         return torch.stack([step.x_t for step in steps])
 
     weights, before = _weights(model), drawn()
-    with by_name.mitigate(model, method, **given):
+    with by_name.mitigate(model, method, **own):
         inside = drawn()
     assert bool(inside.isfinite().all()), f"{found.name} gives samples that are not finite"
     assert not torch.equal(inside, before), f"{found.name} changes no sample"
@@ -102,13 +130,14 @@ def _weights(model: Denoiser) -> str:
 
 def _transforms(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
     caption = "a red fox in front of two blue doors"
-    one, again = (found.function(caption, np.random.default_rng(0), **given) for _ in range(2))
+    own = {k: v for k, v in given.items() if k != PROCESS}
+    one, again = (found.function(caption, random.Random(0), **own) for _ in range(2))
     assert isinstance(one, str), f"{found.name} gives {type(one).__name__}, not a text"
     assert one == again, f"{found.name} is not the same for the same generator"
 
 
 def _locates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    own = dict(given)
+    own = {k: v for k, v in given.items() if k != PROCESS}
     model = own.pop("model")
     prompts = ["a cat", "a red bicycle"]
     whole = by_name.localize(model, prompts, method, **own)
@@ -120,7 +149,7 @@ def _locates(method: registry.Name, found: Method, is_control: bool, given: Mapp
 
 
 def _measures(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    own = dict(given)
+    own = {k: v for k, v in given.items() if k != PROCESS}
     comparison = own.pop("comparison")
     one, again = (found.function(comparison, **own) for _ in range(2))
     for name, values in one.columns.items():
