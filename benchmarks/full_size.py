@@ -33,6 +33,7 @@ import mnemoscope as mn
 from mnemoscope.demo import MODEL
 from mnemoscope.model.device import pick_device
 from mnemoscope.model.loading import quiet
+from mnemoscope.model.memory import save_memory
 
 PROMPT = "a photograph of a red bicycle in front of an old brick wall"
 GIB = 2**30
@@ -282,8 +283,11 @@ def one(name: str, job: str, args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     shape = tiny(SHAPES[name]) if args.tiny else SHAPES[name]
     device = pick_device(args.device)
-    model = mn.Denoiser(pipeline(shape).to(device))
-    model.pipe.set_progress_bar_config(disable=True)
+    pipe = pipeline(shape)
+    pipe.set_progress_bar_config(disable=True)
+    if args.low_memory:
+        save_memory(pipe, device)
+    model = mn.Denoiser(pipe if args.low_memory else pipe.to(device))
     meter = Meter(model)
     JOBS[job](model, args.steps)
     dtype = str(shape.dtype).removeprefix("torch.")

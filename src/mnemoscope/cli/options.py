@@ -91,6 +91,7 @@ class Model:
     scheduler: Annotated[str, of(MODEL, "own, ddim, ddpm, dpm++, euler, pndm or unipc.")] = "own"
     device: Device = "auto"
     dtype: Annotated[str, of(MODEL, "auto, float32, float16 or bfloat16.")] = "auto"
+    low_memory: Annotated[bool, of(RUN, "Take less memory and more time; same numbers.", "--low-memory")] = False
     negative_prompt: Annotated[str | None, of(SAMPLING, "Text of the unconditional branch in place of none.")] = None
 
     def load(self, **other: Any) -> "Denoiser":
@@ -121,9 +122,7 @@ class Prompts:
         ),
     ]
     column: Column = None
-    only: Annotated[
-        Only | None, of(INPUT, "Of a run as --prompts: what it flagged or not; before a rewriting, or both.")
-    ] = None
+    only: Annotated[Only | None, of(INPUT, "Of a run: what it flagged or not; before a rewriting, or both.")] = None
     start: Annotated[int, of(INPUT, "Leave out so many prompts at the beginning.", min=0)] = 0
     limit: Annotated[int | None, of(INPUT, "Read only so many prompts.")] = None
 

@@ -1,7 +1,7 @@
 """Cross-attention with its logits in the open: changed by a sample's conditioning, or by a function inside a block."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import BIAS, GAIN, LOGITS, NEURONS, SPIKES, STEERING, Cond
-from mnemoscope.model.hooks import CROSS, JOINT, scale_values, value_layers
+from mnemoscope.model.hooks import CROSS, JOINT, scale_values, value_layers, whole
 
 Change = Callable[[Tensor, str], Tensor]
 Look = Callable[[Tensor, str], None]
@@ -66,7 +66,8 @@ def attenuate(cond: Cond, alpha: int | float, tau: int | float, layers: Literal[
 def steered(network: nn.Module, predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
     """A prediction under the steering in the conditioning; what is not steered is computed as without any."""
     rest = {k: v for k, v in cond.items() if k not in STEERING}
-    with scale_values(network, cond.get(NEURONS)):
+    tangents = torch._C._functorch.is_functorch_wrapped_tensor(x_t)  # forward-mode derivatives are not computed twice
+    with whole(network) if tangents else nullcontext(), scale_values(network, cond.get(NEURONS)):
         return _with_logits(network, predict, x_t, t, rest, {k: cond[k] for k in LOGITS if k in cond})
 
 
@@ -168,7 +169,8 @@ def _installed(
     try:
         for module, processor in zip(modules, ours, strict=True):
             module.processor = processor
-        yield
+        with whole(network):
+            yield
     finally:
         for module, processor in zip(modules, before, strict=True):
             module.processor = processor

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.device import working_on
 
 ONE_WAY = (  # autoencoders that are only decoded by: no posterior, a batch norm, frames
     "AutoencoderDC",
@@ -35,9 +36,9 @@ def encode_images(
     factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
     size = (latent_shape[2] * factor, latent_shape[1] * factor)
     fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
-    pixels = VaeImageProcessor(do_resize=False).preprocess(fitted).to(pipe.device)
+    pixels = VaeImageProcessor(do_resize=False).preprocess(fitted)
     if vae is None:
-        return pixels
+        return pixels.to(pipe.device)
     return scaled(vae, posterior(vae, pixels)[0])
 
 
@@ -47,7 +48,7 @@ def posterior(vae: Any, pixels: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor,
     dtype = vae.dtype
     if dtype == torch.float16 and vae.config.get("force_upcast"):
         vae.to(torch.float32)
-    found = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    found = vae.encode(pixels.to(working_on(vae), vae.dtype)).latent_dist
     mean, deviation = found.mean.float(), found.std.float()
     vae.to(dtype)
     return mean, deviation
@@ -55,11 +56,12 @@ def posterior(vae: Any, pixels: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor,
 
 def scaled(vae: Any, latents: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
     """Latents of an autoencoder in the units of its network, shifted and scaled as its configuration says."""
-    shifted = (latents - _row(vae, "latents_mean", 0)) / _row(vae, "latents_std", 1)
+    mean, deviation = _row(vae, "latents_mean", 0), _row(vae, "latents_std", 1)
+    shifted = (latents - mean.to(latents)) / deviation.to(latents)
     return (shifted - (vae.config.get("shift_factor") or 0)) * vae.config.scaling_factor
 
 
 def _row(vae: Any, name: str, otherwise: int) -> Float[Tensor, "1 _ 1 1"]:
     """A statistic of each latent channel, where the autoencoder's configuration has it."""
     values = vae.config.get(name)
-    return torch.tensor([otherwise] if values is None else values, device=vae.device).float().view(1, -1, 1, 1)
+    return torch.tensor([otherwise] if values is None else values).float().view(1, -1, 1, 1)

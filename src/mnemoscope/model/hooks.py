@@ -97,6 +97,22 @@ def edit_output(network: nn.Module, changes: Mapping[str, Callable[[Tensor], Ten
 
 
 @contextmanager
+def whole(network: nn.Module) -> Iterator[None]:
+    """Keep every activation for the backward pass while the block is open, where some would be computed again.
+
+    A block that is computed again after hooks are gone would be computed without them.
+    """
+    modules = [m for m in network.modules() if getattr(m, "gradient_checkpointing", False)]
+    for module in modules:
+        module.gradient_checkpointing = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.gradient_checkpointing = True  # type: ignore[assignment]
+
+
+@contextmanager
 def _hooked(network: nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]:
     modules = dict(network.named_modules())
     for name in hooks:
@@ -104,7 +120,8 @@ def _hooked(network: nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]
             raise UsageError(f"{type(network).__name__} has no module '{name}'.")
     handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
     try:
-        yield
+        with whole(network):
+            yield
     finally:
         for handle in handles:
             handle.remove()

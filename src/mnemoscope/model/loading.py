@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
 from mnemoscope.model.device import pick_device as pick_device
+from mnemoscope.model.memory import save_memory
 from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
 from mnemoscope.model.weights.folders import read_folder, read_hub
@@ -57,14 +58,15 @@ def open_model(
     scheduler: str = "own",
     device: str = "auto",
     dtype: str = "auto",
+    low_memory: bool = False,
 ) -> Opened:
     """A diffusers pipeline, without its safety checker, on a device and in one dtype, all its weights from files.
 
     "auto" is the first accelerator, in float16, or else the CPU, in float32. `unet` replaces the U-Net by the one in a
     folder, with the text encoder that a training's checkpoint has beside it; `text_encoder` replaces that; each `lora`,
     "FILE" or "FILE:scale", is merged; each `embedding` adds tokens; `variant` names the files to read, as "fp16";
-    `size` is height x width in pixels; `scheduler` replaces the solver. Raises `UsageError` for what cannot be loaded
-    whole.
+    `size` is height x width in pixels; `scheduler` replaces the solver; `low_memory` is of `mnemoscope.model.memory`.
+    Raises `UsageError` for what cannot be loaded whole.
     """
     place = pick_device(device)
     number = pick_dtype(dtype, place)
@@ -79,6 +81,8 @@ def open_model(
             pipe.register_modules(scheduler=swapped(scheduler, pipe.scheduler))
         parts |= {name: done for name, done in (("embeddings", added), ("loras", merged)) if done}
         drawn = _drawn_at(pipe, asked, _trained_at(merged) or marked, said)
+    if low_memory:
+        return Opened(pipe, drawn, parts, (save_memory(pipe, place), *said))
     return Opened(pipe.to(place), drawn, parts, tuple(said))
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.device import working_on
 from mnemoscope.model.inversion import encoded_texts
 from mnemoscope.model.start import Start
 
@@ -61,4 +62,4 @@ def encode_padded(model: "Predictor", prompts: Sequence[str], token: str) -> Flo
     ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     ends = torch.tensor(model.family.ends(prompts))[:, None]
     padded = ids.input_ids.masked_fill(torch.arange(length) > ends, tokenizer.convert_tokens_to_ids(token))
-    return encoder(padded.to(encoder.device))[0]
+    return encoder(padded.to(working_on(encoder)))[0]
