@@ -153,7 +153,8 @@ def test_every_command_that_opens_a_model_has_the_same_options() -> None:
     drawing += [commands["localize"].commands[n] for n in ("statistics", "threshold")]
     for command in drawing:
         names = {name for parameter in command.params for name in parameter.opts}
-        assert {"--unet", "--text-encoder", "--lora", "--embedding", "--variant", "--size", "--low-memory"} <= names, command.name
+        wanted = {"--unet", "--text-encoder", "--lora", "--embedding", "--variant", "--size", "--low-memory"}
+        assert wanted <= names, command.name
 
 
 @pytest.fixture(scope="module")
