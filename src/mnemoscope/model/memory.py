@@ -3,6 +3,7 @@
 import math
 import mmap
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class _Filed:
         self.used = False
 
 
-def _written(parameters: list[Tensor], sizes: list[int]) -> mmap.mmap:
+def _written(parameters: Sequence[Tensor], sizes: Sequence[int]) -> mmap.mmap:
     """Weights in a file that is gone when nothing reads it any more, whatever ends this process."""
     try:
         with tempfile.TemporaryFile(prefix="mnemoscope-") as file:
