@@ -35,12 +35,15 @@ if TYPE_CHECKING:
     from mnemoscope.report.opened import open_run as open
     from mnemoscope.run.run import Run
     from mnemoscope.sweep.run import run_sweep
+    from mnemoscope.training.watching.following import run_watch
+    from mnemoscope.training.watching.probe import Probe
 
 _HOMES = {
     "Denoiser": "model.denoiser",
     "Family": "model.families",
     "Guard": "mitigation.guard",
     "Picture": "pictures",
+    "Probe": "training.watching.probe",
     "Prompt": "prompts.prompt",
     "Run": "run.run",
     "Start": "model.start",
@@ -66,6 +69,7 @@ _HOMES = {
     "run_measurement": "measuring.measurement",
     "run_recovery": "recovery.run",
     "run_sweep": "sweep.run",
+    "run_watch": "training.watching.following",
     "series": "methods.by_name",
 }
 _HIDING = {"open": "open_run"}  # public names that would hide one of Python's own where they are defined
@@ -126,6 +130,7 @@ __all__ = [
     "Guard",
     "OpenRun",
     "Picture",
+    "Probe",
     "Prompt",
     "Run",
     "Start",
@@ -150,5 +155,6 @@ __all__ = [
     "run_measurement",
     "run_recovery",
     "run_sweep",
+    "run_watch",
     "series",
 ]

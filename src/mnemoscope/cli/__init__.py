@@ -24,6 +24,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     showing,
     sweeping,
     training,
+    watching,
 )
 from mnemoscope.cli.application import app
 from mnemoscope.errors import UsageError, nearest, plain

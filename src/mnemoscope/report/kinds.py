@@ -23,6 +23,7 @@ from mnemoscope.report import (
     search,
     sweep,
     train,
+    watch,
 )
 from mnemoscope.report.record import Card, Drawings, Record, Row, Section
 
@@ -68,6 +69,7 @@ KINDS: dict[str, Kind] = {
     "recover": recover,
     "finetune": finetune,
     "train": train,
+    "watch": watch,
     "experiment": experiment,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,

@@ -30,6 +30,7 @@ ORDER = (
     "experiment.html",
     "emm_sweep.html",
     "emm_train.html",
+    "watched.html",
     "previews.html",
     "sheets.html",
     "recovered.html",

@@ -204,6 +204,24 @@ class TrainRow(AnyRow):
     loss: Annotated[Number | None, "its loss; null where every sample was filtered out"]
 
 
+class WatchRow(AnyRow):
+    """A look at a training picture's caption by one detector, at one checkpoint."""
+
+    checkpoint: Annotated[str, "name of the checkpoint; `base` for the untrained model"]
+    step: NotRequired[Annotated[int | None, "the number in that name"]]
+    sha256: Annotated[str, "hash of its weights"]
+    probe: Annotated[int, "place of the caption among those looked at"]
+    prompt: Annotated[str, "the caption"]
+    group: Annotated[str, "the group that its picture belongs to"]
+    picture: Annotated[str | None, "its picture, in the data"]
+    detector: Annotated[str | None, "what computed the score"]
+    score: Annotated[Number | None, "higher is more memorized"]
+    own_similarity: Annotated[Number | None, "likeness of what is drawn to the picture; null where nothing is drawn"]
+    returning: Annotated[bool | None, "whether the picture comes back"]
+    file: NotRequired[RunFile]
+    reference: NotRequired[RunFile]
+
+
 class ExperimentRow(AnyRow):
     """An image of an arm of an experiment."""
 
@@ -262,6 +280,7 @@ KINDS: dict[str, type] = {
     "recover": RecoverRow,
     "finetune": FinetuneRow,
     "train": TrainRow,
+    "watch": WatchRow,
     "experiment": ExperimentRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,

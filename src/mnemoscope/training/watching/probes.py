@@ -27,7 +27,7 @@ from mnemoscope.run.rows import Row
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.rows import image_of
 from mnemoscope.training.watching.observing import observed
-from mnemoscope.training.watching.options import ProbeOptions
+from mnemoscope.training.watching.options import LookOptions, ProbeOptions
 from mnemoscope.training.watching.warning import warning
 
 GIVEN = "given"  # group of a prompt that is no caption of the training data
@@ -47,9 +47,10 @@ class Probe:
     prompt: str
     group: str
     images: tuple[Image.Image, ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def probes_of(found: TrainingSet, options: ProbeOptions) -> list[Probe]:
+def probes_of(found: TrainingSet, options: LookOptions) -> list[Probe]:
     """The probes that the options ask for: the prompts of a file, or a random sample of each group of the data."""
     if options.probe_prompts is not None:
         return [_given(p.text, found) for p in read_prompts(options.probe_prompts)]
@@ -58,14 +59,15 @@ def probes_of(found: TrainingSet, options: ProbeOptions) -> list[Probe]:
         members = [k for k, row in enumerate(found.rows) if row.group == group]
         rng = random.Random(f"probes|{options.probe_seed}|{group}")
         drawn = sorted(rng.sample(members, min(options.probe_count, len(members))))
-        probes += [Probe(found.possible(k)[0], group, _pictures(found, k)) for k in drawn]
+        probes += [Probe(found.possible(k)[0], group, _pictures(found, k), (found.rows[k].file,)) for k in drawn]
     return probes
 
 
 def _given(text: str, found: TrainingSet) -> Probe:
     own = [k for k in range(len(found)) if text in found.possible(k)]
     images = [image for k in own for image in _pictures(found, k)]
-    return Probe(text, found.rows[own[0]].group if own else GIVEN, tuple(images))
+    files = tuple(found.rows[k].file for k in own)
+    return Probe(text, found.rows[own[0]].group if own else GIVEN, tuple(images), files)
 
 
 def _pictures(found: TrainingSet, index: int) -> tuple[Image.Image, ...]:
@@ -74,40 +76,33 @@ def _pictures(found: TrainingSet, index: int) -> tuple[Image.Image, ...]:
     return (image, ImageOps.mirror(image)) if found.framing.random_flip else (image,)
 
 
-class Probes:
-    """Called with (step, pipe, run) while training: looks every N steps, and says why training should stop, or None.
+class Look:
+    """Probes that are scored, and drawn and compared with their own pictures, by any model.
 
-    The same seeds are used at every step, so that what changes from step to step is the model alone. Rows go to
-    `probes.jsonl` of the run; those of this step and later ones, of an earlier session, are replaced. The training is
-    not changed by being looked at.
+    The same seeds are used at every look, so that what changes from look to look is the model alone. `images` has what
+    was drawn last, by the place of the probe.
     """
 
-    def __init__(self, probes: Sequence[Probe], options: ProbeOptions) -> None:
+    def __init__(self, probes: Sequence[Probe], options: LookOptions) -> None:
         if not probes:
             raise UsageError("There is no probe; give prompts, or data to take them from.")
         self.probes, self.options, self.network_evaluations = list(probes), options, 0
         self.features: Descriptor | None = None
+        self.images: dict[int, list[Image.Image]] = {}
         if options.probe_images and any(p.images for p in probes):
             self.features = descriptor(options.probe_features)
             if not self.features.unit:
                 raise UsageError(f"--probe-features {options.probe_features} have no similarity; use another.")
             self.own = [self.features(p.images) if p.images else None for p in self.probes]
 
-    def __call__(self, step: int, pipe: DiffusionPipeline, run: Folder) -> str | None:
-        every = self.options.probe_every
-        if not every or step % every:
-            return None
-        with observed(pipe) as model:
-            rows = self.look(model, step)
-            self.network_evaluations += model.network_evaluations
-        write_probes(run.folder, step, rows)
-        return warning(rows, self.options)
-
     def look(self, model: Denoiser, step: int) -> list[Row]:
         """A row for each probe and detector."""
+        before = model.network_evaluations
         seeds = seeds_of(self.options.probe_seed, max(1, self.options.probe_images))
         size = per_batch(batch_size(model, "auto"), len(seeds))
-        return [row for part in chunks(range(len(self.probes)), size) for row in self._rows(model, step, part, seeds)]
+        rows = [row for part in chunks(range(len(self.probes)), size) for row in self._rows(model, step, part, seeds)]
+        self.network_evaluations += model.network_evaluations - before
+        return rows
 
     def _rows(self, model: Denoiser, step: int, part: Sequence[int], seeds: Sequence[int]) -> list[Row]:
         asked = self.options
@@ -132,13 +127,34 @@ class Probes:
         if self.features is None:
             return [None] * len(part)
         try:
-            vectors = self.features(_drawn(trajectory)).reshape(len(part), seeds, -1)
+            images = _drawn(trajectory)
+            vectors = self.features(images).reshape(len(part), seeds, -1)
         except ValueError:  # images without numbers, of a training that went wrong
             return [None] * len(part)
+        self.images |= {k: images[place * seeds : (place + 1) * seeds] for place, k in enumerate(part)}
         owns = [self.own[k] for k in part]
         return [
             None if own is None else float((v @ own.T).max(axis=1).mean()) for v, own in zip(vectors, owns, strict=True)
         ]
+
+
+class Probes(Look):
+    """Called with (step, pipe, run) while training: looks every N steps, and says why training should stop, or None.
+
+    Rows go to `probes.jsonl` of the run; those of this step and later ones, of an earlier session, are replaced. The
+    training is not changed by being looked at.
+    """
+
+    options: ProbeOptions
+
+    def __call__(self, step: int, pipe: DiffusionPipeline, run: Folder) -> str | None:
+        every = self.options.probe_every
+        if not every or step % every:
+            return None
+        with observed(pipe) as model:
+            rows = self.look(model, step)
+        write_probes(run.folder, step, rows)
+        return warning(rows, self.options)
 
 
 def _scores(trajectory: Trajectory, name: str, seeds: int) -> list[float | None]:

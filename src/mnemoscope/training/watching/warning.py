@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnemoscope.run.probe_rows import values_of
-from mnemoscope.training.watching.options import ProbeOptions
+from mnemoscope.training.watching.options import LookOptions
 
 
-def warning(rows: Sequence[Mapping[str, Any]], options: ProbeOptions) -> str | None:
+def warning(rows: Sequence[Mapping[str, Any]], options: LookOptions) -> str | None:
     """Why training should stop after these rows of one step, in a sentence; None if it may go on."""
     for name, limit in options.limits.items():
         for group in dict.fromkeys(row["group"] for row in rows):
