@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 import mnemoscope as mn
 import tiny
+import training_data
 from mnemoscope import planted
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
@@ -287,3 +288,27 @@ def test_the_page_shows_each_picture_beside_what_is_drawn(tmp_path: Path, data: 
     assert "2 of 4 captions gave their picture back in 2 checkpoints." in page
     assert page.count('alt="training picture"') == 2 and page.count("drawn by the checkpoint") == 2
     assert (tmp_path / "run" / "plots" / "watched_own_similarity.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_training_in_another_process_is_followed_as_it_saves(
+    tmp_path: Path, mnemoscope: Callable[..., tuple[int, str, str]]
+) -> None:
+    tiny.stable_diffusion().save_pretrained(tmp_path / "base")
+    data = training_data.pictures(tmp_path / "data", count=3)
+    words = ["train", tmp_path / "base", "--data", data, "--out", tmp_path / "t", "--steps", 6, "--save-every", 2]
+    words += ["--batch-size", 1, "--device", "cpu", "--resolution", training_data.SIDE]
+    env = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    (tmp_path / "t" / "pipelines").mkdir(parents=True)
+    command = [sys.executable, "-m", "mnemoscope.cli", *map(str, words)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as training:
+        look = ["watch", tmp_path / "t" / "pipelines", "--data", data, "--model", tmp_path / "base", "--wait", 60]
+        look += ["--poll", 0.2, "--probe-inference-steps", 2, "--dtype", "float32", "--out", tmp_path / "w"]
+        code, out, err = mnemoscope(*look)
+        assert training.wait() == 0, training.stderr.read()
+    assert code == 0, (out, err)
+    assert [name for name in ("step-000002", "step-000004", "step-000006") if f"{name}: 0 of 3" in out] == [
+        "step-000002",
+        "step-000004",
+        "step-000006",
+    ]

@@ -12,6 +12,7 @@ from mnemoscope.run.probe_rows import OWN, probed
 
 SHOWN = 24  # pictures that come back, on a page
 BASE = "base"
+GROUP = {"memorized": "training pictures"}  # what a training calls its data, where there is no second set
 HINTS = {OWN: "Similarity of what is drawn for a caption to its own picture: 1 is a copy."}
 SCORE = "Mean over the captions of a group: higher is more likely memorized."
 CAVEATS = [
@@ -52,7 +53,7 @@ def cards(record: Record) -> list[Card]:
         return []
     made: list[Card] = [("Came back", str(len(summary.get("came_back") or [])), "pictures")]
     if kept := summary.get("last_without_copies"):
-        made.append(("Last without copies", str(kept), "checkpoint"))
+        made.append(("Last without copies", dict(_checkpoints(record)).get(kept, kept), str(kept)))
     if known := number(summary.get("returned_by_base")):
         made.append(("Before the training", f"{known:.0f}", "pictures that the untrained model gives back"))
     return made
@@ -62,7 +63,10 @@ def drawings(record: Record) -> Drawings:
     """A curve for the similarity and one for each detector, over the checkpoints in their order."""
     names = _checkpoints(record)
     places = {name: place for place, (name, _) in enumerate(names)}
-    rows = [{**row, "step": places[row["checkpoint"]]} for row in record.done]
+    rows = [
+        {**row, "step": places[row["checkpoint"]], "group": GROUP.get(row["group"], row["group"])}
+        for row in record.done
+    ]
     ticks = {place: label for place, (_, label) in enumerate(names)}
     for value in [OWN, *dict.fromkeys(str(row["detector"]) for row in rows if row.get("detector"))]:
         if probed(rows, value):
