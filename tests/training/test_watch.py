@@ -299,7 +299,6 @@ def test_a_training_in_another_process_is_followed_as_it_saves(
     words = ["train", tmp_path / "base", "--data", data, "--out", tmp_path / "t", "--steps", 6, "--save-every", 2]
     words += ["--batch-size", 1, "--device", "cpu", "--resolution", training_data.SIDE]
     env = os.environ | {"PYTHONPATH": str(PACKAGE)}
-    (tmp_path / "t" / "pipelines").mkdir(parents=True)
     command = [sys.executable, "-m", "mnemoscope.cli", *map(str, words)]
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as training:
         look = ["watch", tmp_path / "t" / "pipelines", "--data", data, "--model", tmp_path / "base", "--wait", 60]

@@ -85,12 +85,12 @@ def run_watch(
     """Look at every checkpoint that comes into a folder until one is reason to stop; returns the summary.
 
     `model` is what the training began from, `data` what it is trained on. `load` opens a model by name with what is put
-    into it, `told` is called with the run and its new rows after each look. A run goes on where it was: a checkpoint is
-    known by its name and the hash of its weights. Raises `UsageError` for a folder that is not there, data without a
+    into it, `told` is called with the run and its new rows after each look. The folder need not be there yet. A run goes on where it was: a checkpoint is
+    known by its name and the hash of its weights. Raises `UsageError` for a folder that does not come, data without a
     usable picture, and a base that cannot be opened; a checkpoint that cannot is a failed row, counted in the summary.
     """
     options, folder = options or WatchOptions(), Path(checkpoints)
-    saved_in(folder)
+    _there(folder, options)
     base = load(model)
     look = Look(probes_of(training_set(base.pipe, data), options), options)
     settings = {k: v for k, v in asdict(options).items() if k not in FREE}
@@ -119,6 +119,14 @@ def _looked_at(watching: Watching, saved: Saved, model: str, load: Open) -> list
         failed = {"id": f"{saved.name}@{sha256}", "status": "failed", "error": str(error)}
         watching.run.append([{**failed, "checkpoint": saved.name, "step": saved.step, "sha256": sha256}])
         return []
+
+
+def _there(folder: Path, options: WatchOptions) -> None:
+    """Wait for the folder, which a trainer makes with its first checkpoint; raises `UsageError` if it does not come."""
+    until = time.monotonic() + options.wait
+    while not folder.is_dir() and time.monotonic() < until:
+        time.sleep(min(options.poll, max(0.0, until - time.monotonic())))
+    saved_in(folder)
 
 
 def _coming(folder: Path, options: WatchOptions, is_known: Callable[[Saved], bool]) -> Iterator[Saved]:
