@@ -84,10 +84,11 @@ def run_watch(
 ) -> dict[str, Any]:
     """Look at every checkpoint that comes into a folder until one is reason to stop; returns the summary.
 
-    `model` is what the training began from, `data` what it is trained on. `load` opens a model by name with what is put
-    into it, `told` is called with the run and its new rows after each look. The folder need not be
-    there yet. A run goes on where it was: a checkpoint is known by its name and the hash of its weights. Raises `UsageError` for a folder that does not come, data without a
-    usable picture, and a base that cannot be opened; a checkpoint that cannot is a failed row, counted in the summary.
+    `model` is what the training began from, `data` what it is trained on. `load` opens a model by name with what is
+    put into it, `told` is called with the run and its new rows after each look. The folder need not be there yet. A
+    run goes on where it was: a checkpoint is known by its name and the hash of its weights. Raises `UsageError` for
+    a folder that does not come, data without a usable picture, and a base that cannot be opened; a checkpoint that
+    cannot is a failed row, counted in the summary.
     """
     options, folder = options or WatchOptions(), Path(checkpoints)
     _there(folder, options)
