@@ -53,7 +53,7 @@ def cards(record: Record) -> list[Card]:
         return []
     made: list[Card] = [("Came back", str(len(summary.get("came_back") or [])), "pictures")]
     if kept := summary.get("last_without_copies"):
-        made.append(("Last without copies", dict(_checkpoints(record)).get(kept, kept), str(kept)))
+        made.append(("Last without copies", dict(_checkpoints(record)).get(kept) or str(kept), str(kept)))
     if known := number(summary.get("returned_by_base")):
         made.append(("Before the training", f"{known:.0f}", "pictures that the untrained model gives back"))
     return made
