@@ -6,7 +6,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from mnemoscope.run.rows import KINDS, AnyRow
+from mnemoscope.run.row_kinds import KINDS
+from mnemoscope.run.rows import AnyRow
 from mnemoscope.run.writing import write_whole
 
 BEGIN, END = "<!-- rows: made from the types -->\n", "<!-- end of rows -->\n"

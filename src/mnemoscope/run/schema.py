@@ -5,7 +5,8 @@ from types import UnionType
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from mnemoscope.run.reading import is_number
-from mnemoscope.run.rows import FILE, KINDS, AnyRow, PromptRow, Row
+from mnemoscope.run.row_kinds import KINDS
+from mnemoscope.run.rows import FILE, AnyRow, PromptRow, Row
 
 VERSION = 1  # of the files of a run; raised where an older program would misread them
 
