@@ -382,7 +382,7 @@ def test_missing_weights_are_not_filled_up_at_random(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     del weights["layernorm.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UsageError, match="lacks 1 of DINOv2's weights, layernorm.weight among them"):
+    with pytest.raises(UsageError, match="lacks 1 of DINO or DINOv2's weights, layernorm.weight among them"):
         descriptor("dino", weights=tmp_path)
 
 

@@ -168,12 +168,16 @@ class Features:
     features: Annotated[str, of(COMPARISON, "What images are compared by: sscd, clip, dino, pixels.")] = "sscd"
     preset: Preset = None
     weights: Weights = None
+    layer: Annotated[int | None, of(COMPARISON, "Of dino: which block from the last, which is 1.", min=1)] = None
+    multiscale: Annotated[bool, of(COMPARISON, "Mean over three scales of each image.", "--multiscale")] = False
 
     def descriptor(self, device: str = "auto") -> "Descriptor":
         """The function from images to vectors."""
         from mnemoscope.features import descriptor
+        from mnemoscope.features.variants import varied
 
-        return descriptor(self.features, preset=self.preset, weights=self.weights, device=device)
+        preset = varied(self.features, self.preset, self.layer, self.multiscale)
+        return descriptor(self.features, preset=preset, weights=self.weights, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mnemoscope.errors import UsageError
-from mnemoscope.features.descriptors import Descriptor, by_shape, chosen, side_by_side, unit_length
+from mnemoscope.features.descriptors import Descriptor, by_shape, side_by_side, unit_length
 from mnemoscope.features.geometry import HALF, IMAGENET, Geometry, Statistics, normalised, remapped
 from mnemoscope.features.identity import Identity, weights_of
 from mnemoscope.features.onnx import onnxruntime
+from mnemoscope.features.variants import Variant
 
 COPY = 0.5  # of 28,441 pairs of different photographs the highest has 0.263; edited copies have 0.6 to 0.95
 BATCH = 4  # more images at a time are not faster
@@ -39,12 +40,16 @@ PRESETS = {
 
 def make(preset: str | None, weights: str | Path | None, device: str) -> Descriptor:
     """SSCD with packaged weights ("mixup", "distilled") or those of an official TorchScript file."""
-    name = chosen("sscd", preset, list(PRESETS))
+    variant = Variant.of("sscd", preset, list(PRESETS))
+    if variant.layer > 1:
+        raise UsageError("--layer is of the features dino; leave it out.")
     if weights is None or str(weights) in PACKAGED:
         if device not in ("auto", "cpu"):
             raise UsageError(f"The packaged SSCD runs on the CPU, not on {device}; give an official TorchScript file.")
-        return Packaged(name, str(weights or "mixup"))
-    return Official(name, Path(weights), device)
+        if variant.multiscale:
+            raise UsageError("The packaged SSCD takes whole grey levels alone; give --multiscale an official file.")
+        return Packaged(variant.preset, str(weights or "mixup"))
+    return Official(variant, Path(weights), device)
 
 
 class Packaged(Descriptor):
@@ -81,16 +86,17 @@ class Packaged(Descriptor):
 class Official(Descriptor):
     """A TorchScript file that SSCD's authors published: disc_mixup (512 dimensions), disc_large (1024) and others."""
 
-    def __init__(self, preset: str, file: Path, device: str) -> None:
-        from mnemoscope.features.torch_networks import dimension_of, load_script
+    def __init__(self, variant: Variant, file: Path, device: str) -> None:
+        from mnemoscope.features.torch_networks import dimension_of, load_script, multiscaled
         from mnemoscope.model.device import pick_device
 
         self.device = pick_device(device)
-        self.network = load_script(file, self.device)
-        self.statistics = PRESETS[preset].statistics
-        dimension = dimension_of(self.network, 224, self.device, file)
-        identity = Identity("sscd", preset, weights_of([file]), dimension)
-        super().__init__(identity, PRESETS[preset].geometry, threshold=COPY)
+        network, preset = load_script(file, self.device), PRESETS[variant.preset]
+        self.network = multiscaled(network) if variant.multiscale else network
+        self.statistics = preset.statistics
+        dimension = dimension_of(network, 224, self.device, file)
+        identity = Identity("sscd", str(variant), weights_of([file]), dimension)
+        super().__init__(identity, preset.geometry, threshold=None if variant.multiscale else COPY)
 
     def _vectors(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         from mnemoscope.features.torch_networks import evaluated

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import by_shape
 
 BATCH = 32  # on an accelerator; on the CPU one at a time, where more are hardly faster
+
+SCALES = (0.5**0.5, 0.5)  # of an image beside itself
 
 Network = Callable[[Tensor], Tensor]
 
@@ -34,6 +37,19 @@ def evaluated(
             out = network(torch.from_numpy(np.stack([arrays[k] for k in filled])).to(device)).float().cpu().numpy()
             found |= dict(zip(some, out, strict=False))
     return np.stack([found[k] for k in range(len(arrays))])
+
+
+def multiscaled(network: Network) -> Network:
+    """The mean of what a network gives for images at scales 1, 1/sqrt(2) and 1/2, bilinear, before unit length.
+
+    As in DINO's retrieval code (arXiv:2104.14294), which Somepalli et al. (arXiv:2305.20086) take over.
+    """
+
+    def mean(batch: Tensor) -> Tensor:
+        small = [functional.interpolate(batch, scale_factor=s, mode="bilinear", align_corners=False) for s in SCALES]
+        return torch.stack([network(each) for each in (batch, *small)]).mean(0)
+
+    return mean
 
 
 def load_script(file: Path, device: torch.device) -> Any:

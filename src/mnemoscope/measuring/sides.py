@@ -183,11 +183,11 @@ def _tokens(
     descriptor: Descriptor, vectors: Float[np.ndarray, "N D"], corpus: Corpus
 ) -> tuple[Float[np.ndarray, "N T E"], Float[np.ndarray, "M T E"]] | None:
     """Patch tokens of both sides, for a descriptor whose vectors hold them."""
-    if descriptor.identity.preset != "dino-patch":
+    if descriptor.identity.features != "dino":
         return None
     from mnemoscope.features.dino import Dino  # only now, as it brings torch
 
-    if not isinstance(descriptor, Dino):
+    if not isinstance(descriptor, Dino) or not descriptor.has_patches:
         return None
     return descriptor.split(vectors), descriptor.split(np.concatenate(list(corpus.blocks())))
 
