@@ -1,5 +1,6 @@
 """DINO's own networks, earlier layers and three scales, against transformers' models called by hand."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,9 @@ class Pooled(torch.nn.Module):
 
 
 def test_an_official_file_at_three_scales(photos: list[Image.Image], tmp_path: Path) -> None:
-    torch.jit.script(Pooled()).save(str(tmp_path / "n.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # published weights have no other format
+        torch.jit.script(Pooled()).save(str(tmp_path / "n.pt"))
     found = descriptor("sscd", preset="crop-224+multiscale", weights=tmp_path / "n.pt", device="cpu")
     batch = pixels(photos, "bilinear")
     scaled = [

@@ -1,4 +1,4 @@
-"""Vectors of DINO (arXiv:2104.14294) and DINOv2 (arXiv:2304.07193), from the folder or hub id of a transformers model."""
+"""Vectors of DINO (arXiv:2104.14294) and DINOv2 (arXiv:2304.07193), from a folder or hub id of transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
