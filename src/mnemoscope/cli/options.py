@@ -197,7 +197,8 @@ class OwnFeatures:
 
     def like(self, identity: Any) -> Features:
         """The features with what was not given taken from these."""
-        own = {"features": self.features or identity.features, "preset": self.preset or identity.preset}
+        own: dict[str, Any] = {"features": self.features or identity.features}
+        own |= {"preset": self.preset or identity.preset}
         return Features(**own, weights=self.weights)
 
 
