@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from mnemoscope import registry
+from mnemoscope.cli.comparing import Features as Features
+from mnemoscope.cli.comparing import OwnFeatures as OwnFeatures
+from mnemoscope.cli.comparing import PixelFeatures as PixelFeatures
+from mnemoscope.cli.comparing import Preset as Preset
+from mnemoscope.cli.comparing import Weights as Weights
+from mnemoscope.cli.panels import COMPARISON, INPUT, METHOD, MODEL, RUN, SAMPLING, of
 from mnemoscope.cli.settings_file import PAIRS
 from mnemoscope.prompts.only import Only
 
 if TYPE_CHECKING:
-    from mnemoscope.features.descriptors import Descriptor
     from mnemoscope.model.denoiser import Denoiser
     from mnemoscope.prompts.prompt import Prompt
-
-INPUT, MODEL, METHOD, SAMPLING, COMPARISON, RUN = "Input", "Model", "Method", "Sampling", "Comparison", "Run"
-
-
-def of(panel: str, text: str, *names: str, **how: Any) -> Any:
-    """An option of a subject."""
-    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
 def methods(*kinds: str) -> Any:  # what a shell offers where a method is to be named
@@ -67,8 +65,6 @@ Fpr = Annotated[float, of(METHOD, "Share of ordinary prompts that may be flagged
 Steps = Annotated[int, of(SAMPLING, "Sampling steps from noise to image.", min=1)]
 Seed = Annotated[int, of(SAMPLING, "Seed of the first image; the next ones follow.", min=0)]
 Batch = Annotated[str, of(RUN, "Samples in one forward pass, or auto.")]
-Preset = Annotated[str | None, of(COMPARISON, "Geometry and normalisation by name; the usual one if none.")]
-Weights = Annotated[str | None, of(COMPARISON, "Its weights, where they are not packaged: a file or folder.")]
 Runner = Annotated[str, of(RUN, "local, or ray for the machines of a Ray cluster.")]
 Gpus = Annotated[float, of(RUN, "Share of a GPU for each worker of Ray.", min=0.0)]
 Gallery = Annotated[int, of(RUN, "Images shown beside their nearest references.", min=0)]
@@ -158,48 +154,6 @@ class Sampling:
     def settings(self) -> dict[str, Any]:
         """The settings by the names that a sampling takes."""
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """What images are compared by."""
-
-    PANEL: ClassVar = COMPARISON
-    features: Annotated[str, of(COMPARISON, "What images are compared by: sscd, clip, dino, pixels.")] = "sscd"
-    preset: Preset = None
-    weights: Weights = None
-    layer: Annotated[int | None, of(COMPARISON, "Of dino: which block from the last, which is 1.", min=1)] = None
-    multiscale: Annotated[bool, of(COMPARISON, "Mean over three scales of each image.", "--multiscale")] = False
-
-    def descriptor(self, device: str = "auto") -> "Descriptor":
-        """The function from images to vectors."""
-        from mnemoscope.features import descriptor
-        from mnemoscope.features.variants import varied
-
-        preset = varied(self.features, self.preset, self.layer, self.multiscale)
-        return descriptor(self.features, preset=preset, weights=self.weights, device=device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelFeatures(Features):
-    """What images are compared by, pixels unless told otherwise."""
-
-    features: Annotated[str, of(COMPARISON, "What images are compared by: sscd, clip, dino, pixels.")] = "pixels"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnFeatures:
-    """What images are compared by, where something says it already."""
-
-    features: Annotated[str | None, of(COMPARISON, "What images are compared by; the index's own if none.")] = None
-    preset: Preset = None
-    weights: Weights = None
-
-    def like(self, identity: Any) -> Features:
-        """The features with what was not given taken from these."""
-        own: dict[str, Any] = {"features": self.features or identity.features}
-        own |= {"preset": self.preset or identity.preset}
-        return Features(**own, weights=self.weights)
 
 
 def prepare() -> None:
