@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.detection.run import Detection, run_detection
+from mnemoscope.detection.run import run_detection
+from mnemoscope.detection.scoring import Detection
 from mnemoscope.explanation.run import Explanation, run_explanation
 from mnemoscope.features import Descriptor
 from mnemoscope.features.alignment import Aligner

@@ -5,7 +5,7 @@ from typing import Any
 
 from mnemoscope import demo
 from mnemoscope.audit.run import Copying, run_audit
-from mnemoscope.detection.run import Detection
+from mnemoscope.detection.scoring import Detection
 from mnemoscope.explanation.run import Explanation
 from mnemoscope.features import descriptor
 from mnemoscope.features.alignment import CONCEPTS, aligner

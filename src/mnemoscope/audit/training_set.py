@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.detection.run import apart
+from mnemoscope.detection.concluding import apart
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Picture, open_source
 from mnemoscope.pictures.columns import folded

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.cli.settings_file import is_pairs, merged
+from mnemoscope.cli.settings_file import is_names, is_pairs, merged
 from mnemoscope.run.yaml_values import yaml_value
 
 GIVEN = ("COMMANDLINE", "DEFAULT_MAP", "ENVIRONMENT")
@@ -51,11 +51,16 @@ class Asked:
         Those under `how` change no row, and may be others when the run goes on.
         """
         panels = {p.name: getattr(p, "rich_help_panel", None) for p in self.context.command.params}
-        values = {name: _plain(value) for name, value in self.values.items() if name not in RUNNING}
+        values = {name: self._plain(name) for name in self.values if name not in RUNNING}
         how = {name: value for name, value in values.items() if panels[name] in HOW}
         what = {name: value for name, value in values.items() if name not in how}
         words = [*self.command.split(), *self.words()]
         return {"command": self.command, "words": words, "parameters": what, "how": how}
+
+    def _plain(self, name: str) -> Any:
+        """A parameter's value as JSON has it; of one that may be several names the one where there is one."""
+        value, named = _plain(self.values[name]), [p.name for p in self.context.command.params if is_names(p)]
+        return value[0] if name in named and len(value) == 1 else value
 
     def settings(self) -> str:
         """Every parameter's value as a settings file, with a mark at those that nobody gave."""
@@ -63,7 +68,7 @@ class Asked:
         for parameter in self.context.command.params:
             value = self.values.get(parameter.name)
             if value is not None and parameter.name not in ("config", "dry_run", "as_json", "quiet"):
-                shown = _mapping(value) if is_pairs(parameter) else _plain(value)
+                shown = _mapping(value) if is_pairs(parameter) else self._plain(parameter.name)
                 mark = "" if parameter.name in self.given else "  # default"
                 lines.append(f"{parameter.name}: {json.dumps(shown, ensure_ascii=False)}{mark}")
         return "\n".join(lines)

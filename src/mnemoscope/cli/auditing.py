@@ -8,6 +8,7 @@ import typer
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
+from mnemoscope.cli.detecting import NOISE_NORM, Detectors, one_method
 from mnemoscope.cli.finetuning import AuditedPrompts, audit_finetune, finetune
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def audit(
     out: opt.Out,
     references: opt.References = None,
     captions: opt.ReferenceCaptions = None,
-    method: opt.Detector = "noise_norm",
+    method: Detectors = NOISE_NORM,
     param: opt.Param = None,
     seeds: opt.Seeds = 4,
     images: Annotated[int, opt.of(opt.SAMPLING, "Images drawn for each prompt shown.", min=1)] = 4,
@@ -81,12 +82,13 @@ def audit(
     """
     from mnemoscope.audit.run import Copying, Examination, run_audit
     from mnemoscope.cli.gating import held
-    from mnemoscope.detection.run import Detection
+    from mnemoscope.detection.scoring import Detection
     from mnemoscope.features.references import read_references
     from mnemoscope.gate.policy import read_policy
     from mnemoscope.generation.run import Generation
     from mnemoscope.run.settings import parameters
 
+    flagging = one_method(method)
     limits = read_policy(policy) if policy else None  # a mistake in it is told before the work
     compared = prompts.compared_with(references)
     column = prompts.column if prompts.data else None  # else it is that of the prompts
@@ -96,7 +98,7 @@ def audit(
     loaded = models.tuned if models else model.load()
     judge = _aligner(alignment, loaded, has_own_prompts=models is None) if compared else None
     asked = Examination(
-        Detection(method, parameters(param), seeds=seeds, **drawing),
+        Detection(flagging, parameters(param), seeds=seeds, **drawing),
         Generation(images=images, **drawing),
         references=read_references(compared, captions=captions, column=column) if compared else None,
         copying=Copying(compared, features.descriptor(model.device), captions=captions, column=column, aligner=judge)

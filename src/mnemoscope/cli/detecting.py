@@ -1,14 +1,34 @@
 """The commands that score prompts."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
+from mnemoscope.cli.settings_file import NAMES
 from mnemoscope.errors import UsageError
+
+Detectors = Annotated[
+    list[str],
+    opt.of(
+        opt.METHOD,
+        "Detection method; see mnemoscope list detect. Repeat it for several in one pass.",
+        autocompletion=opt.methods("score", "detect"),
+        metavar=NAMES,
+    ),
+]
+NOISE_NORM = ["noise_norm"]
+
+
+def one_method(methods: list[str]) -> str:
+    """The method of a command that takes a single one; raises `UsageError` for several."""
+    if len(methods) > 1:
+        given = " and ".join(methods)
+        raise UsageError(f"An audit flags by one method, and {given} were given; give one, and detect by all of them.")
+    return methods[0]
 
 
 @command(app)
@@ -17,7 +37,7 @@ def detect(
     prompts: opt.TestedPrompts,
     sampling: opt.Sampling,
     out: opt.Out,
-    method: opt.Detector = "noise_norm",
+    method: Detectors = NOISE_NORM,
     param: opt.Param = None,
     seeds: opt.Seeds = 1,
     threshold: Annotated[
@@ -28,21 +48,23 @@ def detect(
     format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Score prompts by how much the model seems to have memorized of them."""
+    """Score prompts by how much the model seems to have memorized of them, by one method or by several in one pass."""
     from mnemoscope.detection.formats import export_wen
-    from mnemoscope.detection.run import Detection, run_detection
+    from mnemoscope.detection.run import run_detection
+    from mnemoscope.detection.scoring import detections
     from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
-    if format == "wen" and method != "noise_norm":
-        raise UsageError(f"--format wen holds noise_norm; leave out --method {method} or the format.")
+    if format == "wen" and method != ["noise_norm"]:
+        raise UsageError(f"--format wen holds noise_norm; leave out --method {' and '.join(method)} or the format.")
+    drawn: dict[str, Any] = {"seed": sampling.seed, "seeds": seeds, **sampling.settings}
+    asked = detections(method, parameters(param), **drawn, companions=("uncond_norm",) if format == "wen" else ())
     loaded = model.load()
-    companions = ("uncond_norm",) if format == "wen" else ()
     summary = run_detection(
         loaded,
         prompts.read(loaded, sampling.seed),
         out,
-        Detection(method, parameters(param), sampling.seed, seeds, companions=companions, **sampling.settings),
+        asked,
         negatives=prompts.read_negatives(loaded, sampling.seed),
         fpr=fpr,
         threshold=threshold,

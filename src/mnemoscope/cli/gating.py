@@ -38,10 +38,10 @@ def held(
     runs: list[Path], policy: "Policy", baseline: Path | None = None, out: Path | None = None
 ) -> tuple[dict[str, Any], int]:
     """Write and print the verdict; returns it with the exit code that it asks for."""
-    from mnemoscope.gate.run import EXIT_CODES, run_gate
+    from mnemoscope.gate.run import EXIT_CODES, default_folder, run_gate
 
     verdict = run_gate(runs, policy, before=baseline, out=out)
-    show(verdict, out or runs[0] / "gate")
+    show(verdict, out or default_folder(runs))
     return verdict, EXIT_CODES[verdict["verdict"]]
 
 

@@ -33,9 +33,6 @@ Unet = Annotated[Path | None, of(MODEL, "Folder of a U-Net, or of a training's c
 TextEncoder = Annotated[Path | None, of(MODEL, "Folder of a text encoder to put in.")]
 Variant = Annotated[str | None, of(MODEL, "Which weights of the folder, as fp16.")]
 Device = Annotated[str, of(RUN, "auto, cpu, cuda, cuda:1, mps.")]
-Detector = Annotated[
-    str, of(METHOD, "Detection method; see mnemoscope list detect.", autocompletion=methods("score", "detect"))
-]
 Param = Annotated[
     list[str] | None,
     of(METHOD, "A parameter of the method; of one of several: METHOD.NAME=VALUE. Repeat it.", metavar=PAIRS),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 PAIRS = "NAME=VALUE"  # what the value of an option is called that is merged pair by pair
+NAMES = "METHOD"  # and that of an option that is one name, or several
 UNFILED = ("config", "dry_run", "as_json")  # what a settings file does not say
 
 
@@ -29,6 +30,11 @@ def configured(context: Any, file: Path | None) -> Path | None:  # typer gives a
 def is_pairs(parameter: Any) -> bool:
     """Whether an option is given as name=value pairs."""
     return getattr(parameter, "multiple", False) and parameter.metavar == PAIRS
+
+
+def is_names(parameter: Any) -> bool:
+    """Whether an option is one name, or several where it is given several times."""
+    return getattr(parameter, "multiple", False) and parameter.metavar == NAMES
 
 
 def merged(context: Any, parameter: Any, value: Sequence[str] | None) -> list[str] | None:

@@ -3,9 +3,10 @@
 from mnemoscope import lazily
 
 _HOMES = {
-    "Detection": "detection.run",
+    "Detection": "detection.scoring",
     "run_detection": "detection.run",
-    "detect_rows": "detection.run",
+    "detect_rows": "detection.scoring",
+    "detections": "detection.scoring",
     "import_detection": "detection.run",
     "local_dimension": "detection.dimension",
 }

@@ -1,63 +1,31 @@
 """Detection over a list of prompts: rows, calibration on negatives, summary."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mnemoscope import registry
+from mnemoscope.detection.concluding import Asked, concluded
 from mnemoscope.detection.formats import read_wen
-from mnemoscope.detection.precision import dtype_error, measurable, told
-from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
-from mnemoscope.methods import by_name as api
-from mnemoscope.methods.thresholds import calibrate, conditions, fixed_threshold, units_of
+from mnemoscope.detection.scoring import Detection, detect_rows
+from mnemoscope.detection.several import named, run_detections
+from mnemoscope.job.batching import Batch, Pass, prompt_run, seeds_of
+from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.model.tokens import cut_off, cut_off_summary
-from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.stats import tpr_at_fpr
 
 
-@dataclass(frozen=True)
-class Detection:
-    """What to compute for each prompt: a method with its parameters, seeds, and the sampling it looks at."""
-
-    method: str = "noise_norm"
-    params: Mapping[str, Any] | None = None
-    seed: int = 0
-    seeds: int = 1
-    num_inference_steps: int = 50
-    guidance_scale: float | None = None  # the pipeline's own if None
-    companions: tuple[str, ...] = ()  # scores recorded beside it from the same steps, at no further evaluation
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(self.params or {})
-
-    def conditions(self, model: Denoiser) -> dict[str, Any]:
-        """What a threshold of this detection depends on."""
-        return conditions(
-            model,
-            self.method,
-            self.parameters,
-            seeds=self.seeds,
-            num_inference_steps=self.num_inference_steps,
-            guidance_scale=model.family.guidance(self.guidance_scale),
-        )
-
-
 def run_detection(
     model: Denoiser,
     prompts: Sequence[Prompt],
     out: Path | str,
-    detection: Detection,
+    detection: Detection | Sequence[Detection],
     *,
     negatives: Sequence[Prompt] = (),
     fpr: float = 0.01,
@@ -69,102 +37,56 @@ def run_detection(
 
     Negatives, or labels, calibrate the score: AUC, TPR at fixed FPR, and a threshold at `fpr` false alarms; `threshold`
     takes that of an earlier run's summary instead and refuses one made under other conditions, or NUMBER[:UNIT].
+    Several detections share the sampling: each method has its rows and, under `methods`, its summary, and the network
+    is evaluated as often as the most demanding of them needs, and where one looks beside the sampling.
     """
-    detection = replace(detection, guidance_scale=model.family.guidance(detection.guidance_scale))
-    found = registry.detection(detection.method)
-    registry.checked(found, detection.parameters, extra=("steps",))
+    listed = [detection] if isinstance(detection, Detection) else list(detection)
+    settled = [replace(d, guidance_scale=model.family.guidance(d.guidance_scale)) for d in listed]
+    by_name, asked = named(settled), Asked(prompts, negatives)
+    how: dict[str, Any] = {"fpr": fpr, "threshold": threshold, "batch": batch, "overwrite": overwrite}
+    if len(by_name) > 1:
+        return run_detections(model, asked, out, by_name, **how)
+    return _run_one(model, asked, out, settled[0], **how)
+
+
+def _run_one(
+    model: Denoiser,
+    asked: Asked,
+    out: Path | str,
+    detection: Detection,
+    *,
+    fpr: float,
+    threshold: str | Path | int | float | None,
+    batch: int | str,
+    overwrite: bool,
+) -> dict[str, Any]:
+    found = detection.checked()
     calibrate([], fpr=fpr)  # an impossible rate is refused before the work, not after it
     seeds_of(detection.seed, detection.seeds)
-    roles = [(p, "prompt") for p in prompts] + [(apart(p), "negative") for p in negatives]
     settings = {
         **{k: v for k, v in vars(detection).items() if k != "params"},
         "params": detection.parameters,
         "fpr": fpr,
         "threshold": None if threshold is None else str(threshold),
-        "content": content_hash([p.id for p, _ in roles]),
+        "content": asked.content,
     }
-    where = detection.conditions(model)
+    where, known = detection.conditions(model), asked.known
     fixed = None if threshold is None else fixed_threshold(threshold, where)
-    known = {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in roles}
+    by_id = {p.id: p for p in asked.all}
 
     def work(some: list[Prompt]) -> list[Row]:
         return [{**row, **known[row["id"]]} for row in detect_rows(model, some, detection)]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        result = calibrate([{**r, **known[r["id"]]} for r in rows], fpr=fpr, threshold=fixed)
-        unit, cut = {"units": where["units"]} if "units" in where else {}, cut_off_summary(result.rows)
-        notes = [*result.summary["notes"], *cut.pop("notes", [])]
-        said = {**result.summary, **unit, **cut, "notes": notes, "conditions": where}
-        if measurable(model) and any(r["status"] == "ok" for r in result.rows):
-            by_id = {p.id: p for p, _ in roles}
-            error = dtype_error(lambda some: work([by_id[r["id"]] for r in some]), model, result.rows)
-            said |= {"dtype_error": error, "notes": [*said["notes"], told(error, where["dtype"])]}
-        return result.rows, said
+        def again(some: list[Row]) -> list[Row]:
+            return work([by_id[r["id"]] for r in some])
 
-    size, whom = Batch.of(model, batch, detection.seeds), [p for p, _ in roles]
-    plan = [Pass("detect", work)]
-    return prompt_run(
-        out, "detect", settings, [model], whom, size, lambda run: plan, finish, overwrite=overwrite, method=found.about
-    )
+        own = [{**r, **known[r["id"]]} for r in rows]
+        return concluded(model, own, where, again, fpr=fpr, threshold=fixed)
 
-
-def apart(negative: Prompt) -> Prompt:
-    """A negative under an id of its own, should the same text stand among the prompts."""
-    return replace(negative, id=f"n-{negative.id}", label=False)
-
-
-def detect_rows(model: Denoiser, prompts: Sequence[Prompt], detection: Detection) -> list[Row]:
-    """One row for each prompt of a batch."""
-    seeds = seeds_of(detection.seed, detection.seeds)
-    trajectory = Trajectory(
-        model,
-        [p.text for p in prompts for _ in seeds],
-        seeds * len(prompts),
-        num_inference_steps=detection.num_inference_steps,
-        guidance_scale=detection.guidance_scale,
-    )
-    found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
-    values, timesteps = _values(trajectory, detection, found.kind)
-    extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
-    rows, cut = [], cut_off(model, [p.text for p in prompts])
-    for k, prompt in enumerate(prompts):
-        own = slice(k * len(seeds), (k + 1) * len(seeds))
-        per_seed = values[:, own].mean(0).tolist()
-        score = max(per_seed) if found.over_seeds == "max" else math.fsum(per_seed) / len(per_seed)
-        if not all(map(math.isfinite, per_seed)):
-            raise ValueError(f"the score is {score}, from {per_seed}")
-        row = {
-            "id": prompt.id,
-            "prompt": prompt.text,
-            "seeds": seeds,
-            "method": found.name,
-            "params": detection.parameters,
-            "score": score,
-            "per_seed": per_seed,
-            **({"units": units} if units else {}),
-            "label": prompt.label,
-            "kind": prompt.kind,
-            "cut_off": cut[k],
-            "status": "ok",
-        }
-        if timesteps:
-            row |= {"timesteps": timesteps, "series": values[:, own].T.tolist()}
-            row |= {"companions": {n: v[:, own].T.tolist() for n, v in extra.items()}} if extra else {}
-        rows.append(row)
-    return rows
-
-
-def _steps(detection: Detection) -> Any:
-    return detection.parameters.get("steps", registry.detection(detection.method).steps)
-
-
-def _values(trajectory: Trajectory, detection: Detection, kind: str) -> tuple[Tensor, list[float]]:
-    """Values of each step and sample with their timesteps; a detector has one value a sample and no timesteps."""
-    if kind != "score":
-        return api.detect(trajectory, detection.method, **detection.parameters).double()[None], []
-    values = api.series(trajectory, detection.method, **detection.parameters)
-    steps = trajectory.chosen(_steps(detection))
-    return values.to("cpu", torch.float64), [float(s.t) for s in steps]
+    size, plan = Batch.of(model, batch, detection.seeds), [Pass("detect", work)]
+    about: dict[str, Any] = {"overwrite": overwrite, "method": found.about}
+    return prompt_run(out, "detect", settings, [model], asked.all, size, lambda run: plan, finish, **about)
 
 
 def import_detection(

@@ -37,7 +37,7 @@ class Decision:
             numbers = {"value": found.value, "interval": ends, "samples": found.samples, "prompts": found.prompts}
         made: dict[str, Any] = {"run": None, "run_threshold": None, "run_preset": None, "failed_rows": 0}
         if part is not None:
-            made = {"run": str(part.folder), "run_threshold": part.threshold}
+            made = {"run": part.name, "run_threshold": part.threshold}
             made |= {"run_preset": part.preset if self.check.about.has_preset else None, "failed_rows": part.failed}
         more = {"further_samples": self.more, "further_prompts": self.more_prompts, "skipped": self.skipped}
         return {**asdict(self.check), "outcome": self.outcome, "why": self.why, **numbers, **made, **more}

@@ -8,6 +8,7 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.gate.policy import Check
+from mnemoscope.run import several
 from mnemoscope.run.reading import is_number, read_json
 from mnemoscope.run.records import read_record, read_rows
 from mnemoscope.run.rows import Row
@@ -17,22 +18,34 @@ PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # the folders 
 
 @dataclass(frozen=True)
 class Part:
-    """A run as a gate reads it; `root` is the folder that was given, the audit's where the run is a part of one."""
+    """A run as a gate reads it; `root` is the folder that was given, the audit's where the run is a part of one.
+
+    Of a run of several methods it is the part of one `method`, as if that had been alone.
+    """
 
     folder: Path
     root: Path
+    method: str | None = None
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        return read_record(self.folder)
+        record = read_record(self.folder)
+        return record if self.method is None else several.record_of(record, self.method)
 
     @cached_property
     def rows(self) -> list[Row]:
-        return read_rows(self.folder)
+        rows = read_rows(self.folder)
+        return rows if self.method is None else several.rows_of(rows, self.method)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        return read_json(self.folder / "summary.json")
+        summary = read_json(self.folder / "summary.json")
+        return summary if self.method is None else several.summary_of(summary, self.method)
+
+    @property
+    def name(self) -> str:
+        """The run as it was given."""
+        return f"{self.folder}:{self.method}" if self.method else str(self.folder)
 
     @property
     def command(self) -> str:
@@ -72,16 +85,22 @@ class Evidence:
 
 
 def parts_of(runs: Sequence[Path]) -> list[Part]:
-    """The finished runs behind the folders, those of an audit each on its own.
+    """The finished runs behind the folders, those of an audit each on its own, and of RUN:METHOD that method alone.
 
-    Raises `UsageError` for a folder that holds no run, or one that was not finished.
+    Raises `UsageError` for a folder that holds no run, or one that was not finished, and for one of several methods of
+    which none is named.
     """
     found = []
-    for run in runs:
+    for given in runs:
+        run, method = several.split(given)
         if not (run / "run.json").is_file():
             raise UsageError(f"{run} holds no run; give the folder of a finished one.")
+        record = read_record(run)
+        if several.is_several(record):
+            found.append(Part(run, run, several.one(run, record["methods"], method)))
+            continue
         inner = [run / name for name in PARTS if (run / name / "rows.jsonl").is_file()]
-        found += [Part(each, run) for each in (inner if read_record(run)["command"] == "audit" else [run])]
+        found += [Part(each, run) for each in (inner if record["command"] == "audit" else [run])]
     for part in found:
         if not (part.folder / "summary.json").is_file():
             raise UsageError(f"{part.folder} has no summary.json and was not finished; give its command again first.")
@@ -113,7 +132,7 @@ def chosen(check: Check, parts: Iterable[Part]) -> Part | None:
     able = [part for part in parts if part.command == check.about.command]
     fitting = [part for part in able if not misfit(check, part)]
     if len(fitting) > 1:
-        two = " and ".join(str(part.folder) for part in fitting[:2])
+        two = " and ".join(part.name for part in fitting[:2])
         raise UsageError(f"{two} both answer the check {check.name!r}; give one of them, or gate them one by one.")
     if able and not fitting:
         raise UsageError(

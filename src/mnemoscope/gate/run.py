@@ -16,6 +16,7 @@ from mnemoscope.gate.model_card import model_card
 from mnemoscope.gate.policy import Policy
 from mnemoscope.gate.sarif import sarif
 from mnemoscope.gate.sealing import SEAL, verify
+from mnemoscope.run import several
 from mnemoscope.run.run import write_json
 from mnemoscope.run.writing import sha256_of, write_whole
 
@@ -32,11 +33,11 @@ def run_gate(
     """
     if not runs:
         raise UsageError("No run was given; give the folder of at least one.")
-    given = [*runs, *([before] if before else [])]
+    given = [several.split(run)[0] for run in (*runs, *([before] if before else []))]
     seals = {str(run): _seal(run) for run in given}
-    if out is None and seals[str(runs[0])]:
+    if out is None and seals[str(given[0])]:
         raise UsageError(
-            f"{runs[0]} is sealed, and a verdict in it would break the seal; give another folder as --out."
+            f"{given[0]} is sealed, and a verdict in it would break the seal; give another folder as --out."
         )
     parts, wants = parts_of(runs), any(check.about.needs_baseline for check in policy.checks)
     there = parts_of([before]) if before else []
@@ -53,8 +54,13 @@ def run_gate(
         "baseline": baseline.compared(pairs, policy.level) if pairs else None,
         "leaks": len(found),
     }
-    _write(out or runs[0] / "gate", verdict, found, parts)
+    _write(out or default_folder(runs), verdict, found, parts)
     return verdict
+
+
+def default_folder(runs: Sequence[Path]) -> Path:
+    """Where a verdict goes that was not told: `gate` in the first run."""
+    return several.split(runs[0])[0] / "gate"
 
 
 def _seal(run: Path) -> str | None:
@@ -68,7 +74,7 @@ def _seal(run: Path) -> str | None:
 
 
 def _about(part: Part, seals: dict[str, str | None]) -> dict[str, Any]:
-    told = {"run": str(part.folder), "command": part.command, "rows": len(part.rows), "failed": part.failed}
+    told = {"run": part.name, "command": part.command, "rows": len(part.rows), "failed": part.failed}
     return {**told, "model": baseline.model(part), "seal": seals[str(part.root)]}
 
 

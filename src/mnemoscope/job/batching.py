@@ -122,14 +122,14 @@ def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int,
         for batch in chunks(prompts, size):
             if not all(i in run.done for p in batch for i in each.ids(p)):
                 began, before = time.perf_counter(), model.network_evaluations
-                rows = [row if is_finite(row) else unfinished(row) for row in _attempt(model, batch, each)]
+                rows = [row if is_finite(row) else unfinished(row) for row in attempted(model, batch, each)]
                 spent = model.network_evaluations - before
                 run.append(rows, evaluations=spent, seconds=time.perf_counter() - began)
             bar.advance(task, len(batch))
 
 
-def _attempt(model: Denoiser, batch: list[Prompt], each: Pass) -> list[Row]:
-    """Rows of a batch; a failed one for each that a prompt should have given."""
+def attempted(model: Denoiser, batch: list[Prompt], each: Pass) -> list[Row]:
+    """Rows of a batch; a failed one for each that a prompt should have given, after it was tried by itself."""
     try:
         return each.work(batch)
     except (UsageError, OSError):  # what the user has to mend first, such as a full disk
@@ -142,10 +142,10 @@ def _attempt(model: Denoiser, batch: list[Prompt], each: Pass) -> list[Row]:
     if len(batch) > 1:
         half = len(batch) // 2
         halves = [batch[:half], batch[half:]] if out_of_memory else [[p] for p in batch]
-        return [row for part in halves for row in _attempt(model, part, each)]
+        return [row for part in halves for row in attempted(model, part, each)]
     if out_of_memory and (model.at_once or 2) > 1:
         with model.bounded((model.at_once or 2) // 2):
-            return _attempt(model, batch, each)
+            return attempted(model, batch, each)
     (prompt,) = batch
     return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in each.ids(prompt)]
 

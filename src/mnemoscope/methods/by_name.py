@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
@@ -18,21 +18,47 @@ from mnemoscope.model.start import Start
 from mnemoscope.model.trajectory import Steps, Trajectory
 
 
+@overload
 def detect(
     trajectory: Trajectory, method: registry.Name, *, steps: Steps | None = None, **parameters: Any
-) -> Float[Tensor, " B"]:
+) -> Float[Tensor, " B"]: ...
+@overload
+def detect(
+    trajectory: Trajectory, method: Sequence[registry.Name], *, steps: Steps | None = None, **parameters: Any
+) -> dict[str, Float[Tensor, " B"]]: ...
+def detect(
+    trajectory: Trajectory,
+    method: registry.Name | Sequence[registry.Name],
+    *,
+    steps: Steps | None = None,
+    **parameters: Any,
+) -> Float[Tensor, " B"] | dict[str, Float[Tensor, " B"]]:
     """Score of each sample by a method's name, higher = more memorized; a score is averaged over the chosen steps.
 
     `steps` is a number n for the first n sampling steps, a share below 1 for the one there, "all", "last", or a list of
-    indices; without it the score's own choice. The other parameters are the method's own. Raises `UsageError` for a
-    method, a parameter or a step that there is not.
+    indices; without it the score's own choice. The other parameters are the method's own. Several methods give one
+    entry each, by name, and share the trajectory's steps; `**{"method.name": value}` is a parameter of one of them.
+    Raises `UsageError` for a method, a parameter or a step that there is not.
     """
+    if not isinstance(method, str) and isinstance(method, Sequence):
+        return _detect_each(trajectory, method, parameters if steps is None else {**parameters, "steps": steps})
     found = registry.detection(method)
     if found.kind == "score":
         return series(trajectory, method, steps=steps, **parameters).mean(dim=0)
     if steps is not None:
         raise UsageError(f"detect method '{found.name}' chooses its steps itself; leave out steps.")
     return found.function(trajectory, **registry.checked(found, parameters))
+
+
+def _detect_each(
+    trajectory: Trajectory, methods: Sequence[registry.Name], parameters: dict[str, Any]
+) -> dict[str, Float[Tensor, " B"]]:
+    listed = [registry.detection(method) for method in methods]
+    own = registry.parted(listed, parameters)
+    every = list(zip(listed, methods, own, strict=True))
+    every.sort(key=lambda each: each[0].kind != "score")  # a detector may take steps with a graph, whose digits differ
+    values = {found.name: detect(trajectory, method, **given) for found, method, given in every}
+    return {found.name: values[found.name] for found in listed}
 
 
 def series(

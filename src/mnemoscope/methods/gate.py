@@ -13,12 +13,11 @@ from torch import Tensor
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.methods.amounts import Amount, is_number
-from mnemoscope.methods.thresholds import conditions, stored_threshold
+from mnemoscope.methods.thresholds import conditions, detection_summary, stored_threshold
 from mnemoscope.model.schedule import Units
 from mnemoscope.model.start import Start
 from mnemoscope.model.tokens import cut_off
 from mnemoscope.registry import Method
-from mnemoscope.run.run import read_json
 from mnemoscope.run.schema import misfit_fields
 
 
@@ -58,7 +57,7 @@ class Gate:
             raise UsageError(f"units={units} was given for {threshold}, which knows its own; leave out the units.")
         file = Path(str(threshold))
         file = file / "summary.json" if file.is_dir() else file
-        known = read_json(file).get("conditions")
+        known = detection_summary(Path(str(threshold))).get("conditions")
         if not isinstance(known, dict) or misfit_fields(known, Conditions):
             raise UsageError(f"{file} is no summary of a detection: it has no conditions that its threshold holds for.")
         params = dict(known.get("params") or {})
@@ -78,7 +77,7 @@ class Gate:
         here = (solver.num_inference_steps, solver.guidance_scale, tuple(start.x_t.shape[1:]))
         if self.file is None or here in self.agreed:
             return
-        known = read_json(self.file)["conditions"]
+        known = detection_summary(self.file)["conditions"]
         now = conditions(
             model,
             self.method,

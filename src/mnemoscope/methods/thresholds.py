@@ -14,6 +14,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.methods.amounts import Amount, is_number
 from mnemoscope.model.predictor import Predictor
 from mnemoscope.model.schedule import Units
+from mnemoscope.run import several
 from mnemoscope.run.run import differing, read_json
 
 MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
@@ -77,7 +78,7 @@ def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> flo
 
 def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
-    summary = read_json(file / "summary.json" if file.is_dir() else file)
+    summary = detection_summary(file, now["method"])
     threshold = summary.get("threshold")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")
@@ -87,6 +88,25 @@ def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     if changed := differing(known, now):
         raise UsageError(f"The threshold of {file} holds for other conditions ({changed}); calibrate again.")
     return float(threshold)
+
+
+def detection_summary(source: Path, asked_for: str | None = None) -> dict[str, Any]:
+    """The summary of a detection from its run or its file; of several methods RUN:METHOD's, or the one's asked for.
+
+    Raises `UsageError` where there are several and none of these says which.
+    """
+    place, method = several.split(source)
+    summary = read_json(place / "summary.json" if place.is_dir() else place)
+    methods = summary.get("methods")
+    if not isinstance(methods, dict):
+        return summary
+    fitting = (name for name in methods if asked_for and _asked(several.summary_of(summary, name)) == asked_for)
+    return several.summary_of(summary, several.one(place, methods, method or next(fitting, asked_for)))
+
+
+def _asked(summary: Mapping[str, Any]) -> Any:
+    known = summary.get("conditions")
+    return known.get("method") if isinstance(known, dict) else None
 
 
 def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | None = None) -> Calibration:

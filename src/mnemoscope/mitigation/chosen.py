@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.errors import UsageError
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.gate import Gate
 from mnemoscope.model.denoiser import Denoiser
@@ -43,22 +42,10 @@ def mitigated(
 def chosen(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Mitigation]:
     """Mitigations by name with their parameters among all that were given, as `name=value` or `mitigation.name=value`.
 
-    Raises `UsageError` for a parameter that none of them takes, or that several take and that names none of them.
+    Raises `UsageError` as `registry.parted` does, and for a parameter that cannot be as it is given.
     """
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    if len(own) < len(names):
-        raise UsageError(f"A mitigation was given twice ({', '.join(names)}); give each once.")
-    for key, value in parameters.items():
-        owner, _, rest = key.partition(".")
-        if owner in own and rest:
-            own[owner][rest] = value
-            continue
-        takers = [name for name in names if key.partition(".")[0] in registry.stopping(name).parameters]
-        if len(takers) != 1:
-            said = f"{' and '.join(takers)} take it: write {takers[0]}.{key}=" if takers else "none of them takes it"
-            raise UsageError(f"--param {key} was given for {', '.join(names) or 'no mitigation'}, and {said}.")
-        own[takers[0]][key] = value
-    found = [Mitigation(name, params) for name, params in own.items()]
+    own = registry.parted([registry.stopping(name) for name in names], parameters, "--param ")
+    found = [Mitigation(name, params) for name, params in zip(names, own, strict=True)]
     for each in found:
         each.check()
     return found

@@ -1,7 +1,7 @@
 """Prompts of a run: what one command found is what the next one is about."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,34 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
 from mnemoscope.pictures.rows import Row
 from mnemoscope.prompts.only import Only
+from mnemoscope.run import several
 from mnemoscope.run.records import read_record, read_rows
 
 REFERENCE = "reference_caption"  # the caption whose pictures are a prompt's own, where that is not its text
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return os.path.isfile(path / "run.json")
+    """Whether a folder is that of a run; RUN:METHOD stands for one of the methods of a run."""
+    return os.path.isfile(several.split(path)[0] / "run.json")
 
 
 def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
     """Each prompt of a run once, with its label, kind and score: of a rewriting its rewrites, of a training its texts.
 
     A rewrite keeps the caption that it stands for as its `reference_caption`, so that it is compared with the same
-    pictures. `only` keeps what a detection flagged or did not; of a rewriting it gives the prompts before it, or both.
+    pictures. `only` keeps what a detection flagged or did not, of several methods the one that RUN:METHOD names; of a
+    rewriting it gives the prompts before it, or both.
     Raises `UsageError` for a run that has none of these.
     """
-    command = read_record(folder)["command"]
-    if command == "audit":
-        folder, command = folder / "detect", "detect"
-    found = _trained(folder) if command == "train" else _listed(folder, command, only)
+    place, method = several.split(folder)
+    record = read_record(place)
+    command = record["command"]
     by_flag = only in ("flagged", "unflagged")
+    if several.is_several(record) and (method or by_flag):
+        method = several.one(place, record["methods"], method)
+    if command == "audit":
+        place, command = place / "detect", "detect"
+    found = _trained(place) if command == "train" else _listed(place, command, only, method)
     kept = [row for row in found if not by_flag or _flag(folder, row) == (only == "flagged")]
     if not kept:
         raise UsageError(f"{folder} has no {only or 'usable'} prompts; give another run, or another --only.")
@@ -41,20 +47,22 @@ def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
         yield f"{folder}, prompt {number}", row
 
 
-def _listed(folder: Path, command: str, only: Only | None) -> Iterator[dict[str, Any]]:
+def _listed(folder: Path, command: str, only: Only | None, method: str | None) -> Iterator[dict[str, Any]]:
     seen: set[tuple[str, str]] = set()
-    for row in read_rows(folder):
+    every = read_rows(folder)
+    scored = () if command == several.COMMAND and method is None else ("score", "flagged")  # whose, nobody says
+    for row in every if method is None else several.rows_of(every, method):
         if row["status"] != "ok" or row.get("role") == "negative" or not isinstance(row.get("prompt"), str):
             continue
-        for made in _rewriting(row, only) if command == "rewrite" else [_plain(row)]:
+        for made in _rewriting(row, only) if command == "rewrite" else [_plain(row, scored)]:
             key = (made["caption"], str(row.get("prompt_id", row["id"])) if command != "rewrite" else "")
             if key not in seen:
                 seen.add(key)
                 yield made
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", "score", "flagged", REFERENCE)}}
+def _plain(row: dict[str, Any], scored: Sequence[str]) -> dict[str, Any]:
+    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}}
 
 
 def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any]]:

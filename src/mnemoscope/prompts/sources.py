@@ -35,7 +35,7 @@ ARCHIVES = (".zip", ".tar")
 
 def read_rows(name: str, where: str, column: str | None = None, only: Only | None = None) -> Iterator[Row]:
     """Rows of a source; of pictures with their captions in the column, or in `caption`; of a run its prompts."""
-    if os.path.isdir(name) and is_run(Path(name)):
+    if is_run(Path(name)):
         return run_rows(Path(name), only)
     if only is not None:
         raise unreadable(where, f"it is no run, and --only {only} is about one; leave it out")

@@ -28,7 +28,7 @@ from mnemoscope.registry.method import (
     mitigation,
     score,
 )
-from mnemoscope.registry.parameters import checked, fits, missing, with_score
+from mnemoscope.registry.parameters import checked, fits, missing, parted, takes, with_score
 
 __all__ = [
     "OWNER",
@@ -54,9 +54,11 @@ __all__ = [
     "mitigation",
     "names",
     "package",
+    "parted",
     "score",
     "scoring",
     "stopping",
+    "takes",
     "usual_steps",
     "with_score",
 ]

@@ -1,7 +1,7 @@
 """Parameters of methods: names, kinds of value, and those of a score inside another method."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,6 +20,38 @@ def with_score(found: Method, parameters: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name := rest.get("score", usual), str):
         raise UsageError(f"score.{next(iter(own))} was given, and {found.name} has no score by name; add score=NAME.")
     return rest | {"score": partial(get("score", name).function, **checked(get("score", name), own))}
+
+
+def parted(methods: Sequence[Method], parameters: Mapping[str, Any], said: str = "") -> list[dict[str, Any]]:
+    """Each method's own of all parameters, which are given as `name=value` or as `method.name=value`.
+
+    Raises `UsageError` for a parameter that none of them takes, or that several take and that names none of them, and
+    for a method that is given twice; `said` stands before the parameter's name there.
+    """
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise UsageError(f"A {_kind(methods)} was given twice ({', '.join(names)}); give each once.")
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in parameters.items():
+        owner, _, rest = key.partition(".")
+        if owner in own and rest:
+            own[owner][rest] = value
+            continue
+        takers = [method.name for method in methods if owner in takes(method)]
+        if len(takers) != 1:
+            which = f"{' and '.join(takers)} take it: write {takers[0]}.{key}=" if takers else "none of them takes it"
+            raise UsageError(f"{said}{key} was given for {', '.join(names) or 'no ' + _kind(methods)}, and {which}.")
+        own[takers[0]][key] = value
+    return list(own.values())
+
+
+def takes(method: Method) -> list[str]:
+    """The names of a method's parameters; of a score also which steps it looks at."""
+    return [*method.parameters, *(["steps"] if method.kind == "score" else [])]
+
+
+def _kind(methods: Sequence[Method]) -> str:
+    return "method" if any(method.kind in ("score", "detect") for method in methods) else "mitigation"
 
 
 def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:

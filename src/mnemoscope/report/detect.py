@@ -93,10 +93,10 @@ def drawings(record: Record) -> Drawings:
         groups = (memorized, ordinary, threshold)
         figure = plots.density_plot(*groups, unlabelled=unlabelled, label=_axis(record), names=names)
         yield "scores", "Scores", "The less the classes overlap, the better the score tells them apart.", figure
-    if curve := _curve(record):
+    if scored := curve(record):
         hint = "What matters is the curve near 1 %, where few ordinary prompts are accused."
         title = f"{'Found' if memorized.size else 'Flagged'} against false alarms"
-        yield "roc", title, hint, plots.roc_plot({record.method: curve})
+        yield "roc", title, hint, plots.roc_plot({record.method: scored})
     rows = record.done
     if by_step := not any(row["timesteps"] for row in rows):  # of a code that keeps none
         rows = [row | {"timesteps": _numbers(row["series"])} for row in rows]
@@ -109,12 +109,17 @@ def drawings(record: Record) -> Drawings:
 def sections(record: Record) -> list[Section]:
     """The prompts under test, and the ordinary ones that set the threshold, both cut to what a page can carry."""
     titles = {"Prompts by score": record.ranked, "Ordinary prompts that set the threshold": record.negatives}
+    shared = scale(record) | {"method": record.method}
+    contents = [shared | {"title": t, "total": len(r), "rows": r[:TABLE_ROWS]} for t, r in titles.items() if r]
+    return [Section("scores.html", content) for content in contents]
+
+
+def scale(record: Record) -> Row:
+    """Where the bars of the scores begin, how far they reach, and in percent where the threshold lies between."""
     threshold, scores = number(record.summary.get("threshold")), [0.0, *(row["score"] for row in record.done)]
     low, span = min(scores), (max(scores) - min(scores)) or 1.0
     tick = None if threshold is None else float(np.clip(100 * (threshold - low) / span, 0, 100))
-    shared = {"low": low, "span": span, "tick": tick, "method": record.method}
-    contents = [shared | {"title": t, "total": len(r), "rows": r[:TABLE_ROWS]} for t, r in titles.items() if r]
-    return [Section("scores.html", content) for content in contents]
+    return {"low": low, "span": span, "tick": tick}
 
 
 def caveats(record: Record) -> list[str]:
@@ -131,7 +136,7 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
 
 def compare(folder: Path, found: Sequence[tuple[str, Record]], names: Sequence[str]) -> Section:
     """Several detect runs side by side: one table, one picture of all ROC curves."""
-    curves = {name: pair for name, (_, record) in zip(names, found, strict=True) if (pair := _curve(record))}
+    curves = {name: pair for name, (_, record) in zip(names, found, strict=True) if (pair := curve(record))}
     data = plots.kept(plots.roc_plot(curves), folder / "plots" / "comparison.png") if curves else None
     scored = {frozenset((row["prompt"], row.get("role")) for row in record.done) for _, record in found}
     plot = data and data_uri(data, "png")
@@ -164,7 +169,7 @@ def _classes(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return memorized, ordinary, unlabelled
 
 
-def _curve(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
+def curve(record: Record) -> tuple[np.ndarray, np.ndarray] | None:
     """The two groups of the summary's AUC: labelled prompts or else all under test, against ordinary ones."""
     memorized, ordinary, unlabelled = _classes(record)
     positive = memorized if memorized.size else unlabelled

@@ -6,6 +6,7 @@ from rich.console import Console, RenderableType
 
 from mnemoscope.report import (
     detect,
+    detections,
     emm_generate,
     emm_optimum,
     emm_ratio,
@@ -58,6 +59,7 @@ class Kind(Protocol):
 
 KINDS: dict[str, Kind] = {
     "detect": detect,
+    "detections": detections,
     "generate": generate,
     "explain": explain,
     "regions": regions,

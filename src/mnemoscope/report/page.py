@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from mnemoscope import plots
 from mnemoscope.errors import UsageError
-from mnemoscope.report import detect, explain
+from mnemoscope.report import detect, detections, explain
 from mnemoscope.report.command import command_lines
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.pictures import data_uri
@@ -24,6 +24,7 @@ from mnemoscope.run.writing import write_whole
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
 ORDER = (
     "finetune.html",
+    "methods.html",
     "neurons.html",
     "rewrites.html",
     "curves.html",
@@ -42,6 +43,7 @@ ORDER = (
     "gallery.html",
     "words.html",
     "scores.html",
+    "scores_compared.html",
 )
 # of runs without a model: its name, the setting with it
 SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"), ("Images", "data"))
@@ -111,6 +113,7 @@ def _under(records: list[Record]) -> list[str]:
     name, key = next((each for each in SUBJECTS if each[1] in settings and not model), ("Model", ""))
     said = [f"{name} {model or settings.get(key) or 'not recorded'}"]
     said += [f"method {record.method}" for record in records if record.part("method")]
+    said += [f"methods {', '.join(record.part('methods'))}" for record in records if record.part("methods")]
     if steps := settings.get("num_inference_steps"):
         said.append(f"{steps} sampling steps")
     if settings.get("guidance_scale") is not None:
@@ -140,13 +143,20 @@ def _plots(record: Record) -> list[Row]:
 def _comparisons(folder: Path, groups: Groups) -> list[Section]:
     """What runs of one kind say side by side, for each kind that there are two of or more."""
     made = []
+    named = [(name, record) for name, records in groups.items() for record in records]
+    every = [(f"{name}, {m}" if m else name, one) for name, record in named for m, one in _each_method(record).items()]
     for command, compare in COMPARED.items():
-        found = [(name, record) for name, records in groups.items() for record in records if record.command == command]
+        found = [(name, record) for name, record in every if record.command == command and len(named) > 1]
         methods = [record.method for _, record in found]
         names = methods if len(set(methods)) == len(found) else [name for name, _ in found]
         if len(found) > 1:
             made.append(compare(folder, found, names))
     return made
+
+
+def _each_method(record: Record) -> dict[str, Record]:
+    """A run as it is; one of several methods as one of each."""
+    return detections.split(record) if record.command == "detections" else {"": record}
 
 
 def _page(**content: Any) -> str:

@@ -59,6 +59,14 @@ class Record:
         return part(self.info, key) or part(self.summary, key)
 
     @property
+    def conditions(self) -> dict[str, Row]:
+        """What the threshold holds for, that of each method where there are several, under a title."""
+        title, whole = "Conditions of the threshold", {"conditions": self.part("conditions")}
+        own = {"": whole, **part(self.summary, "methods")}
+        named = {f"{title} of {name}" if name else title: each for name, each in own.items()}
+        return {said: part(each, "conditions") for said, each in named.items() if isinstance(each, dict)}
+
+    @property
     def remaining(self) -> Row:
         """What run.json says outside its objects, such as the device."""
         return {key: value for key, value in self.info.items() if not isinstance(value, dict)}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.detection.run import Detection, detect_rows
+from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.job.batching import Batch, chunks
 from mnemoscope.methods.thresholds import stored_threshold
 from mnemoscope.model.denoiser import Denoiser

@@ -17,7 +17,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / "run.json")
     if not (isinstance(record.get("command"), str) and isinstance(record.get("settings", {}), dict)):
         raise UsageError(f"{folder / 'run.json'} is no record of a run; {ADVICE}")
-    version = record.get("schema", schema.VERSION)
+    version = record.get("schema", 1)
     if not isinstance(version, int) or version > schema.VERSION:
         raise UsageError(f"{folder} was written by a newer mnemoscope (schema {version}); install that to read it.")
     return record

@@ -1,6 +1,7 @@
 """The type of the rows of each command's runs."""
 
 from mnemoscope.run.rows import (
+    DetectionsRow,
     DetectRow,
     ExplainRow,
     FinetuneRow,
@@ -26,6 +27,7 @@ from mnemoscope.run.training_rows import (
 
 KINDS: dict[str, type] = {
     "detect": DetectRow,
+    "detections": DetectionsRow,
     "explain": ExplainRow,
     "regions": RegionRow,
     "localize": LocalizeRow,

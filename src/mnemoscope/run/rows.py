@@ -63,11 +63,10 @@ class ImageRow(PromptRow):
     file: Annotated[str, FILE]
 
 
-class DetectRow(PromptRow):
-    """A prompt and how memorized it looks."""
+class ScoredRow(PromptRow):
+    """A prompt with a score."""
 
     score: Annotated[Number, "higher is more memorized"]
-    method: NotRequired[Annotated[str, "what computed the score"]]
     params: NotRequired[Annotated[dict[str, Any], "its parameters"]]
     seeds: NotRequired[Annotated[list[int], "the seeds that the score is a mean over"]]
     per_seed: NotRequired[Annotated[list[Number], "the score of each seed"]]
@@ -77,6 +76,19 @@ class DetectRow(PromptRow):
     timesteps: NotRequired[Annotated[list[Number], "the timesteps of the series"]]
     series: NotRequired[Annotated[list[list[Number]], "the score of each seed at each step"]]
     companions: NotRequired[Annotated[dict[str, Any], "series of other scores of the same steps"]]
+
+
+class DetectRow(ScoredRow):
+    """A prompt and how memorized it looks."""
+
+    method: NotRequired[Annotated[str, "what computed the score"]]
+
+
+class DetectionsRow(ScoredRow):
+    """A prompt and how memorized it looks to one of several methods."""
+
+    method: Annotated[str, "the method"]
+    prompt_id: Annotated[str, "the id of the prompt, which its rows of all methods share"]
 
 
 class ExplainRow(PromptRow):

@@ -80,7 +80,8 @@ class Run:
         else:
             asked = asked_of(self.folder)
             refuse_infinite(asked)
-            write_json(self.folder / "run.json", {**self.record, "schema": schema.VERSION, **asked, **environment()})
+            version = schema.version_of(self.record["command"])
+            write_json(self.folder / "run.json", {**self.record, "schema": version, **asked, **environment()})
         rows = rows_of(self.folder, self.record["command"])
         kept = [r for r in rows if r["status"] == "ok" and self._has_files(r)]
         self._replace_rows(kept)

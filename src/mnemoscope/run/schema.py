@@ -8,7 +8,13 @@ from mnemoscope.run.reading import is_number
 from mnemoscope.run.row_kinds import KINDS
 from mnemoscope.run.rows import FILE, AnyRow, PromptRow, Row
 
-VERSION = 1  # of the files of a run; raised where an older program would misread them
+VERSION = 2  # of the files of a run, the newest that is read; raised where an older program would misread them
+SINCE = {"detections": 2}  # kinds of run that older versions did not know
+
+
+def version_of(command: str) -> int:
+    """The version of the files of a command's runs: the first one that reads them."""
+    return SINCE.get(command, 1)
 
 
 def row_type(command: str) -> type:

@@ -1,0 +1,122 @@
+"""One row for each prompt: what a detection computes, on the sampling of a batch of prompts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnemoscope import registry
+from mnemoscope.job.batching import seeds_of
+from mnemoscope.methods import by_name as api
+from mnemoscope.methods.thresholds import conditions, units_of
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.tokens import cut_off
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.rows import Row
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What to compute for each prompt: a method with its parameters, seeds, and the sampling it looks at."""
+
+    method: str = "noise_norm"
+    params: Mapping[str, Any] | None = None
+    seed: int = 0
+    seeds: int = 1
+    num_inference_steps: int = 50
+    guidance_scale: float | None = None  # the pipeline's own if None
+    companions: tuple[str, ...] = ()  # scores recorded beside it from the same steps, at no further evaluation
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.params or {})
+
+    def checked(self) -> registry.Method:
+        """The method; raises `UsageError` where there is none, or it does not take the parameters."""
+        method = registry.detection(self.method)
+        registry.checked(method, self.parameters, extra=("steps",))
+        return method
+
+    def conditions(self, model: Denoiser) -> dict[str, Any]:
+        """What a threshold of this detection depends on."""
+        return conditions(
+            model,
+            self.method,
+            self.parameters,
+            seeds=self.seeds,
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=model.family.guidance(self.guidance_scale),
+        )
+
+    def sampled(self, model: Denoiser, prompts: Sequence[Prompt]) -> Trajectory:
+        """The samplings that it looks at, all seeds of a prompt side by side; nothing is computed yet."""
+        seeds = seeds_of(self.seed, self.seeds)
+        return Trajectory(
+            model,
+            [p.text for p in prompts for _ in seeds],
+            seeds * len(prompts),
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+        )
+
+
+def detections(methods: Sequence[str], parameters: Mapping[str, Any], **sampling: Any) -> list[Detection]:
+    """Detections of one sampling, each with its own of all parameters; see `registry.parted`."""
+    if len(methods) == 1:
+        return [Detection(methods[0], parameters, **sampling)]
+    own = registry.parted([registry.detection(name) for name in methods], parameters, "--param ")
+    return [Detection(name, params, **sampling) for name, params in zip(methods, own, strict=True)]
+
+
+def detect_rows(
+    model: Denoiser, prompts: Sequence[Prompt], detection: Detection, trajectory: Trajectory | None = None
+) -> list[Row]:
+    """One row for each prompt of a batch; a `trajectory` is of these prompts and of the detection's own sampling."""
+    seeds = seeds_of(detection.seed, detection.seeds)
+    trajectory = detection.sampled(model, prompts) if trajectory is None else trajectory
+    found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
+    values, timesteps = _values(trajectory, detection, found.kind)
+    extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
+    rows, cut = [], cut_off(model, [p.text for p in prompts])
+    for k, prompt in enumerate(prompts):
+        own = slice(k * len(seeds), (k + 1) * len(seeds))
+        per_seed = values[:, own].mean(0).tolist()
+        score = max(per_seed) if found.over_seeds == "max" else math.fsum(per_seed) / len(per_seed)
+        if not all(map(math.isfinite, per_seed)):
+            raise ValueError(f"the score is {score}, from {per_seed}")
+        row = {
+            "id": prompt.id,
+            "prompt": prompt.text,
+            "seeds": seeds,
+            "method": found.name,
+            "params": detection.parameters,
+            "score": score,
+            "per_seed": per_seed,
+            **({"units": units} if units else {}),
+            "label": prompt.label,
+            "kind": prompt.kind,
+            "cut_off": cut[k],
+            "status": "ok",
+        }
+        if timesteps:
+            row |= {"timesteps": timesteps, "series": values[:, own].T.tolist()}
+            row |= {"companions": {n: v[:, own].T.tolist() for n, v in extra.items()}} if extra else {}
+        rows.append(row)
+    return rows
+
+
+def _steps(detection: Detection) -> Any:
+    return detection.parameters.get("steps", registry.detection(detection.method).steps)
+
+
+def _values(trajectory: Trajectory, detection: Detection, kind: str) -> tuple[Tensor, list[float]]:
+    """Values of each step and sample with their timesteps; a detector has one value a sample and no timesteps."""
+    if kind != "score":
+        return api.detect(trajectory, detection.method, **detection.parameters).double()[None], []
+    values = api.series(trajectory, detection.method, **detection.parameters)
+    steps = trajectory.chosen(_steps(detection))
+    return values.to("cpu", torch.float64), [float(s.t) for s in steps]

@@ -1,0 +1,138 @@
+"""Several detections of the same prompts in one pass: each step of the sampling is computed once for all of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mnemoscope import registry
+from mnemoscope.detection.concluding import Asked, concluded
+from mnemoscope.detection.scoring import Detection, detect_rows
+from mnemoscope.errors import UsageError
+from mnemoscope.job.batching import Batch, Pass, attempted, prompt_run, seeds_of
+from mnemoscope.methods.amounts import is_number
+from mnemoscope.methods.thresholds import calibrate, fixed_threshold
+from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.rows import Row
+from mnemoscope.run.run import Run
+from mnemoscope.run.several import COMMAND
+
+SAMPLING = ("seed", "seeds", "num_inference_steps", "guidance_scale")
+
+
+def run_detections(
+    model: Denoiser,
+    asked: Asked,
+    out: Path | str,
+    detections: Mapping[str, Detection],
+    *,
+    fpr: float = 0.01,
+    threshold: str | Path | int | float | None = None,
+    batch: int | str = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Score all prompts by each of the methods, one row for each of both, and return the summary with one of each."""
+    first = next(iter(detections.values()))
+    found = {name: each.checked() for name, each in detections.items()}
+    calibrate([], fpr=fpr)
+    seeds_of(first.seed, first.seeds)
+    where = {name: each.conditions(model) for name, each in detections.items()}
+    fixed = {name: _threshold(threshold, where[name]) for name in detections}
+    settings = {
+        **{key: getattr(first, key) for key in SAMPLING},
+        "methods": {name: each.method for name, each in detections.items()},
+        "params": {f"{name}.{k}": v for name, each in detections.items() for k, v in each.parameters.items()},
+        "fpr": fpr,
+        "threshold": None if threshold is None else str(threshold),
+        "content": asked.content,
+    }
+    prompts = {p.id: p for p in asked.all}
+    known = {
+        row_id(name, i): {"method": name, "prompt_id": i, **told} for i, told in asked.known.items() for name in found
+    }
+
+    def work(some: list[Prompt]) -> list[Row]:
+        return [{**row, **known[row["id"]]} for row in method_rows(model, some, detections)]
+
+    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        rows, said = [{**r, **known[r["id"]]} for r in rows], {}
+        flagged: dict[str, Row] = {}
+        for name, detection in detections.items():
+
+            def again(some: list[Row], detection: Detection = detection) -> list[Row]:
+                return detect_rows(model, [prompts[r["prompt_id"]] for r in some], detection)
+
+            own = [r for r in rows if r["method"] == name]
+            own, summary = concluded(model, own, where[name], again, fpr=fpr, threshold=fixed[name])
+            flagged |= {r["id"]: r for r in own}
+            said[name] = {"failed": sum(r["status"] != "ok" for r in own), **summary}
+        return [flagged[r["id"]] for r in rows], {"prompts": len(asked.prompts), "methods": said}
+
+    size, whom = Batch.of(model, batch, first.seeds), list(prompts.values())
+    plan = [Pass("detect", work, lambda prompt: [row_id(name, prompt.id) for name in detections])]
+    about: dict[str, Any] = {"overwrite": overwrite, "methods": {name: method.about for name, method in found.items()}}
+    return prompt_run(out, COMMAND, settings, [model], whom, size, lambda run: plan, finish, **about)
+
+
+def row_id(method: str, prompt: str) -> str:
+    """The id of the row that a method gives of a prompt."""
+    return f"{method}-{prompt}"
+
+
+def named(detections: Sequence[Detection]) -> dict[str, Detection]:
+    """Detections by the names of their methods; raises `UsageError` for none, for two of a name or of two samplings."""
+    if not detections:
+        raise UsageError("No detection was given; give at least one.")
+    own: dict[str, Detection] = {}
+    for each in detections:
+        name = registry.detection(each.method).name
+        if name in own:
+            raise UsageError(f"The method {name} was given twice; give each once, or make a run of each.")
+        own[name] = each
+        for key in SAMPLING:
+            here, there = getattr(each, key), getattr(detections[0], key)
+            if here != there:
+                raise UsageError(f"Methods of one run share its sampling, and {key} was {there} and {here}; give one.")
+    return own
+
+
+def method_rows(model: Denoiser, prompts: list[Prompt], detections: Mapping[str, Detection]) -> list[Row]:
+    """Rows of a batch of prompts by each method. What one of them cannot score is lost to no other one."""
+    shared, rows = _Shared(model), []
+    for name, detection in sorted(detections.items(), key=lambda pair: pair[1].checked().kind != "score"):
+
+        def work(some: list[Prompt], detection: Detection = detection) -> list[Row]:
+            with shared.sampling(detection, some) as trajectory:
+                return detect_rows(model, some, detection, trajectory)
+
+        rows += [{**row, "id": row_id(name, row["id"])} for row in attempted(model, prompts, Pass(name, work))]
+    return rows
+
+
+class _Shared:
+    """The sampling of the prompts that were looked at last, as far as it was computed."""
+
+    def __init__(self, model: Denoiser) -> None:
+        self._model = model
+        self._ids: list[str] = []
+        self._trajectory: Trajectory | None = None
+
+    @contextmanager
+    def sampling(self, detection: Detection, prompts: Sequence[Prompt]) -> Iterator[Trajectory]:
+        """That of these prompts, the same one as long as no other prompts are asked for and nothing fails in it."""
+        ids = [p.id for p in prompts]
+        if self._trajectory is None or self._ids != ids:
+            self._ids, self._trajectory = ids, detection.sampled(self._model, prompts)
+        try:
+            yield self._trajectory
+        except BaseException:
+            self._trajectory = None  # it may be broken, and a smaller batch may need its memory
+            raise
+
+
+def _threshold(given: str | Path | int | float | None, where: dict[str, Any]) -> float | None:
+    if isinstance(given, int | float) or isinstance(given, str) and is_number(given):
+        raise UsageError(f"The threshold {given} is one method's, and several were given; give a run of all of them.")
+    return None if given is None else fixed_threshold(given, where)
