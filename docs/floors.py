@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 GROUPS = {
     "what a person meets": ("cli", "report", "app"),
     "jobs": (
-        "audit gate bench sweep recovery experiments emm rewriting explanation generation detection extract membership"
-        " training localization measuring mitigation"
+        "audit gate bench repair sweep recovery experiments emm rewriting explanation generation detection extract"
+        " membership training localization measuring mitigation"
     ).split(),
     "methods, one a file": "scores detectors explainers localizers mitigations captions measures".split(),
     "what jobs and methods share": "methods search features demo plots planted job pictures run".split(),

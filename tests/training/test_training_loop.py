@@ -200,8 +200,11 @@ def test_the_prediction_type_is_saved_with_the_model(found, tmp_path, kind):
     assert exported.prediction_type == kind
 
 
-def test_a_lora_is_read_by_the_option_of_that_name(found, tmp_path):
-    pipe, summary = trained(found, tmp_path / "run", train="lora", lora_rank=2, lora_alpha=8, steps=3)
+@pytest.mark.parametrize("layers", ["attention", "all"])
+def test_a_lora_is_read_by_the_option_of_that_name(found, tmp_path, layers):
+    options = {"lora_rank": 2, "lora_alpha": 8, "lora_layers": layers}
+    pipe, summary = trained(found, tmp_path / "run", train="lora", steps=3, **options)
+    assert any("conv1" in name for name, _ in pipe.unet.named_parameters() if "lora" in name) is (layers == "all")
     assert summary["export"] == "lora"
     lora = tmp_path / "run" / "lora"
     tiny.stable_diffusion().save_pretrained(tmp_path / "base")
@@ -325,6 +328,7 @@ REFUSED = [
         "--warmup 9 leaves none of 9 steps; give fewer, or more --steps.",
     ),
     ({"unet_config": "a.json"}, "--unet-config describes a new U-Net; give --train scratch with it."),
+    ({"lora_layers": "all"}, "--lora-layers are a LoRA's; give --train lora with it."),
     ({"lora_alpha": 2}, "--lora-alpha is a LoRA's; give --train lora with it."),
     ({"mixed_precision": "fp8"}, "--mixed-precision fp8 is not known; give no, fp16 or bf16."),
 ]

@@ -20,6 +20,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     localizing,
     measuring,
     recovering,
+    repairing,
     rewriting,
     showing,
     sweeping,

@@ -1,7 +1,7 @@
 """The command that asks whether an edit removed anything."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
@@ -21,6 +21,9 @@ def recover(
         list[str] | None, opt.of(opt.METHOD, "neuron_ablation, weight_pruning or another mitigation.")
     ] = None,
     param: opt.Param = None,
+    edited_lora: Annotated[
+        list[str] | None, opt.of(opt.MODEL, "LoRA in the place of --lora, as repair writes one; repeat it for several.")
+    ] = None,
     edited_unet: Annotated[Path | None, opt.of(opt.MODEL, "Folder of a U-Net that was edited elsewhere.")] = None,
     controls: Annotated[str | None, opt.of(opt.COMPARISON, "Captioned images that were never memorized.")] = None,
     threshold: Annotated[float, opt.of(opt.COMPARISON, "Similarity above which the image is back.")] = 0.7,
@@ -41,6 +44,8 @@ def recover(
     loaded = model.load()
     listed, neutral = prompts.read(loaded, sampling.seed), prompts.read_negatives(loaded, sampling.seed)
     found, told = targets_of(listed, references, controls, captions)
+    given = {"unet": edited_unet, "lora": edited_lora}
+    parts: dict[str, Any] = {name: value for name, value in given.items() if value}
     recovery = Recovery(
         images=images,
         seed=sampling.seed,
@@ -58,7 +63,7 @@ def recover(
         recovery,
         features.descriptor(model.device),
         edit=edited_by(loaded, edit or [], parameters(param), [p.text for p in listed], [p.text for p in neutral]),
-        edited=model.load(unet=edited_unet) if edited_unet else None,
+        edited=model.load(**parts) if parts else None,
         batch=batch_size,
         overwrite=overwrite,
         told=told,

@@ -25,6 +25,7 @@ COMPARED = {"detect": detect.compare, "explain": explain.compare}
 ORDER = (
     "finetune.html",
     "methods.html",
+    "repair.html",
     "neurons.html",
     "rewrites.html",
     "curves.html",

@@ -207,3 +207,15 @@ class FinetuneRow(PromptRow):
     like_base: Annotated[dict[str, Number], "mean likeness of the images to the base's from the same seeds"]
     added: Annotated[Number | None, "what the fine-tune added: the likeness with `tuned` less that with `base`"]
     reference: NotRequired[Annotated[str, FILE]]
+
+
+class RepairRow(AnyRow):
+    """A layer of a LoRA and the channels of its update."""
+
+    rank: Annotated[int, "how many channels there are"]
+    damped: Annotated[int, "how many of them leave the base weight's principal subspace"]
+    subspace: Annotated[int, "the dimension of that subspace"]
+    alignments: Annotated[list[Number], "of each channel, the largest one first: 1 lies within, 0 outside"]
+    values: Annotated[list[Number], "their singular values, before"]
+    norm_before: Annotated[Number, "Frobenius norm of the update"]
+    norm_after: Annotated[Number, "that norm afterwards"]

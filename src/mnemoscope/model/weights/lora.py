@@ -75,6 +75,17 @@ def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, A
 
 
 def _changes(layers: Layers, lora: LoraFile, scale: float) -> list[_Change]:
+    found: list[_Change] = []
+    for update, component, layer, module in placed(layers, lora):
+        found += _of(update, module, f"{component}.{layer}", scale, lora.scaling(update, component, layer))
+    return found
+
+
+def placed(layers: Layers, lora: LoraFile) -> list[tuple[Update, str, str, Any]]:
+    """Each update of a file with the component, the name and the module of the layer that it is of.
+
+    Raises `UsageError` unless every key of the file is of a layer of this model and fits it.
+    """
     unread = {u.kind for u in lora.updates} - {"lora", "loha", "lokr", "diff"}
     if unread:
         count = sum(u.kind in unread for u in lora.updates)
@@ -82,15 +93,14 @@ def _changes(layers: Layers, lora: LoraFile, scale: float) -> list[_Change]:
             f"{lora.file} was not loaded: the updates of {count} of its {len(lora.updates)} layers are "
             f"{sorted(unread)[0]}, which is not read."
         )
-    found: list[_Change] = []
+    found: list[tuple[Update, str, str, Any]] = []
     lost = list(lora.strange)
     misfits: list[str] = []
     for update in lora.updates:
         places = layers.find(update.stem, lora.component)
         fitting = [(component, layer, module) for component, layer, module in places if _fits(update, module)]
         if len(fitting) == 1:
-            component, layer, module = fitting[0]
-            found += _of(update, module, f"{component}.{layer}", scale, lora.scaling(update, component, layer))
+            found.append((update, *fitting[0]))
         elif fitting:
             raise UsageError(f"{lora.file} does not say which of the text encoders its {update.stem} is of.")
         elif places:

@@ -52,6 +52,10 @@ class Update:
             return "diff"
         return "DoRA" if "dora" in roles else f"incomplete ({', '.join(sorted(roles)) or 'alpha'} alone)"
 
+    def key(self, role: str) -> str:
+        """The key that the tensor of a role has in the file."""
+        return dict(zip(self.tensors, self.keys, strict=True))[role]
+
     @property
     def rank(self) -> int | None:
         """The rank of a low-rank update, where it has one."""
