@@ -15,7 +15,7 @@ from PIL import Image
 
 import tiny
 from mnemoscope import planted as planted_model
-from mnemoscope.audit.changes import summary
+from mnemoscope.audit.changes import notes, summary
 from mnemoscope.audit.finetune import Beyond, Finetune, run_finetune_audit
 from mnemoscope.audit.run import Copying, Examination, thinned
 from mnemoscope.audit.training_set import controls_of, recombined, training_pictures
@@ -124,7 +124,7 @@ def test_what_the_fine_tune_added_is_its_own_likeness_less_the_bases(tmp_path: P
     assert found["added_interval"][0] <= found["added"] <= found["added_interval"][1]
     for name, folder in (("base", out / "base"), ("tuned", out)):
         assert found[f"threshold_{name}"] == read_json(folder / "detect" / "summary.json")["threshold"] > 0
-    assert "set anew" in found["notes"][0] and len(found["notes"]) == 1
+    assert "set anew" in found["notes"][0] and len(found["notes"]) == 1 and found["control_copied_tuned"] == 0
     assert read_json(out / "base" / "run.json")["command"] == "audit"
     assert read_json(out / "summary.json")["finetune"]["drawn"] == 3
 
@@ -239,3 +239,9 @@ def test_options_that_do_not_go_together_are_refused(mnemoscope, tmp_path: Path,
 
 def test_prompts_are_thinned_alike_for_training_captions_and_controls() -> None:
     assert [p.text for p in thinned(as_prompts(["a", "b", "c", "d"]), 2)] == ["a", "c"]
+
+
+def test_controls_that_give_a_training_picture_back_are_told() -> None:
+    found = {"control_copied_tuned": 0.25, "controls_drawn": 8}
+    assert "2 of 8 controls" in notes(found, made=False)[1] and "too high" in notes(found, made=False)[1]
+    assert len(notes({"control_copied_tuned": 0.0, "controls_drawn": 8}, made=True)) == 2

@@ -18,15 +18,21 @@ MADE = (
     "being word k of some training caption."
 )
 
+SPOILT = (
+    "{} of {} controls that were drawn give a training picture back with the fine-tune, under captions that it has "
+    "not seen. To it they are no ordinary prompts: a threshold set on them is too high, and few captions pass it. Give "
+    "captions without the training captions' words as --negatives."
+)
+
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Counts, what each model gives, and each change: `NAME` and `NAME_interval`.
 
-    Keys end in the model's name. `score_`, `flagged_`, `similarity_`, `best_` and `copied_` are of training pictures,
-    `control_score_` and `control_similarity_` of controls, `like_base_` of all images. `added` is the change of the
-    similarity from the base to the fine-tune, `removed` from that to the repaired one, `beyond` to what was drawn
-    beyond; `copied_anew` the share of pictures that the fine-tune copies and the base does not. Intervals draw prompts
-    anew with all their pictures, so that changes are paired.
+    Keys end in the model's name. `score_`, `flagged_`, `similarity_`, `best_`, `copied_` and `like_base_` are of
+    training pictures, and with `control_` before them of controls, whose images are compared with all training
+    pictures. `added` is the change of the similarity from the base to the fine-tune, `removed` from that to the
+    repaired one, `beyond` to what was drawn beyond; `copied_anew` the share of pictures that the fine-tune copies and
+    the base does not. Intervals draw prompts anew with all their pictures, so that changes are paired.
     """
     pictures, controls = ([row for row in rows if row["control"] is side] for side in (False, True))
     found: dict[str, Any] = {"pictures": len(pictures), "captions": len({row["prompt_id"] for row in pictures})}
@@ -42,9 +48,12 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return found | _share("copied_anew", anew)
 
 
-def notes(*, made: bool) -> list[str]:
+def notes(found: Mapping[str, Any], *, made: bool) -> list[str]:
     """What a reader has to know of thresholds and controls."""
-    return [THRESHOLDS, *([MADE] if made else [])]
+    said = [THRESHOLDS, *([MADE] if made else [])]
+    if share := found.get("control_copied_tuned"):
+        said.append(SPOILT.format(round(share * found["controls_drawn"]), found["controls_drawn"]))
+    return said
 
 
 def _of_model(name: str, pictures: Sequence[Row], controls: Sequence[Row]) -> dict[str, Any]:
@@ -54,8 +63,9 @@ def _of_model(name: str, pictures: Sequence[Row], controls: Sequence[Row]) -> di
         found |= _mean(f"{prefix}similarity_{name}", _values(rows, "similarities", name))
         found |= _share(f"{prefix}flagged_{name}", _values(rows, "flags", name))
         found |= _mean(f"{prefix}like_base_{name}", _values(rows, "like_base", name))
-    found |= _mean(f"best_{name}", _values(pictures, "best", name))
-    return found | _share(f"copied_{name}", _values(pictures, "copied", name))
+        found |= _mean(f"{prefix}best_{name}", _values(rows, "best", name))
+        found |= _share(f"{prefix}copied_{name}", _values(rows, "copied", name))
+    return found
 
 
 def _of_change(

@@ -54,13 +54,13 @@ class Arm:
         return found
 
     @cached_property
-    def nearest(self) -> dict[str, float]:
-        """Mean likeness of a prompt's images to whichever training picture is nearest to each."""
+    def nearest(self) -> dict[str, list[float]]:
+        """Likeness of each of a prompt's images to whichever training picture is nearest to it."""
         found: dict[str, list[float]] = {}
         for row in self._rows("measure"):
             if row["status"] == "ok" and row.get("score") is not None:
                 found.setdefault(row["prompt_id"], []).append(row["score"])
-        return {prompt: float(np.mean(values)) for prompt, values in found.items()}
+        return found
 
     def _rows(self, part: str) -> list[Row]:
         folder = self.folder / part
@@ -84,12 +84,12 @@ def compared(
     settings = {"arms": list(arms), "controls_made": controls.made, "most": asked.most, "data": data.source}
     with Run(out, FINETUNE, settings, overwrite=asked.overwrite, features=identity, model=tuned.describe()) as run:
         limit = float(measured["threshold"])
-        rows = [*picture_rows(arms, data, cache, limit, out), *(control_row(arms, p) for p in controls.drawn)]
+        rows = [*picture_rows(arms, data, cache, limit, out), *(control_row(arms, p, limit) for p in controls.drawn)]
         run.replace_rows(rows)
         told: dict[str, Any] = {"threshold": limit, "controls_made": controls.made, "picture_captions": data.counts}
         told |= {f"threshold_{name}": arm.threshold for name, arm in arms.items()}
         found = summary([row for row in rows if row["status"] == "ok"])
-        return run.finish(**told, **found, notes=notes(made=controls.made), **identity)
+        return run.finish(**told, **found, notes=notes(found, made=controls.made), **identity)
 
 
 def picture_rows(
@@ -110,11 +110,14 @@ def picture_rows(
         yield row | {"added": added(row), "status": "ok"}
 
 
-def control_row(arms: Mapping[str, Arm], prompt: Prompt) -> Row:
+def control_row(arms: Mapping[str, Arm], prompt: Prompt, limit: float) -> Row:
     """The row of a caption that the fine-tune has not seen: its images are compared with all training pictures."""
-    found = {name: arm.nearest[prompt.id] for name, arm in arms.items() if prompt.id in arm.nearest}
+    near = {name: arm.nearest[prompt.id] for name, arm in arms.items() if prompt.id in arm.nearest}
+    best = {name: max(values) for name, values in near.items()}
     row: Row = {"id": prompt.id, "prompt": prompt.text, "prompt_id": prompt.id, "kind": CONTROL, "control": True}
-    row |= {**scored(arms, prompt.id), "similarities": found, "like_base": like_base(arms, prompt.id)}
+    row |= {"similarities": {name: float(np.mean(values)) for name, values in near.items()}, "best": best}
+    row |= {"copied": {name: value > limit for name, value in best.items()}}
+    row |= {**scored(arms, prompt.id), "like_base": like_base(arms, prompt.id)}
     return row | {"added": added(row), "status": "ok"}
 
 

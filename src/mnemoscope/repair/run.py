@@ -20,7 +20,6 @@ from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import whole
 
-
 NOTHING_KEPT = "Every channel was damped: of the fine-tune only what the factor leaves is left."
 
 

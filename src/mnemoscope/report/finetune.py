@@ -17,8 +17,8 @@ SHOWN = 200  # pictures on a page
 CAVEATS = [
     "A picture that does not come back for its own caption, at this guidance and from these seeds, can still be in the "
     "weights: another caption, more seeds, or a search for embeddings (recover) may bring it back.",
-    "The controls share words with the training captions, so that what they gain is what the fine-tune learnt in "
-    "general; what the training captions gain beyond that is memory of their pictures.",
+    "Controls that were made share words with the training captions. Where they give training pictures back too, the "
+    "fine-tune has bound these to single words, or gives them for anything: see the column of controls.",
 ]
 
 
@@ -60,13 +60,14 @@ def cards(record: Record) -> list[Card]:
         ("copied_anew", "Back by the fine-tune alone", "share of training pictures"),
         ("added", "Likeness added, training pictures", "mean change"),
         ("control_added", "Likeness added, captions not seen", "mean change, to the nearest training picture"),
+        ("control_copied_tuned", "Back under captions not seen", "share of controls, with the fine-tune"),
         ("removed", "Likeness that the repair changed", "mean change, training pictures"),
         ("like_base_tuned", "Fine-tune's images against the base's", "mean likeness, same seeds"),
         ("like_base_repaired", "Repaired images against the base's", "at 1 the fine-tune is undone"),
     )
     for key, label, what in cards:
         if (value := number(summary.get(key))) is not None:
-            rate = key.startswith("copied")
+            rate = "copied" in key
             ends = interval(percent(summary.get(f"{key}_interval")), "{:.0f}", " %") if rate else ""
             ends = ends or interval(summary.get(f"{key}_interval"))
             made.append((label, f"{100 * value:.0f} %" if rate else f"{value:.2f}", f"{what}; {ends}"))

@@ -201,7 +201,7 @@ class FinetuneRow(PromptRow):
     similarities: Annotated[
         dict[str, Number], "mean likeness of the images to the picture; of a control to the nearest training picture"
     ]
-    best: NotRequired[Annotated[dict[str, Number], "the highest likeness to the picture"]]
+    best: NotRequired[Annotated[dict[str, Number], "the highest of these likenesses"]]
     copied: NotRequired[Annotated[dict[str, bool], "whether that passes the threshold of a copy"]]
     best_files: NotRequired[Annotated[dict[str, str], "the image that it is of, a file of the audit"]]
     like_base: Annotated[dict[str, Number], "mean likeness of the images to the base's from the same seeds"]
