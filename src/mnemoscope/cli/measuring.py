@@ -41,6 +41,10 @@ def measure(
     limit: opt.Limit = None,
     seed: Annotated[int, opt.of(opt.METHOD, "Seed of the bootstrap and of all that is drawn at random.", min=0)] = 0,
     device: opt.Device = "auto",
+    trackers: Annotated[
+        list[str] | None, opt.of(opt.RUN, "Trackers that the numbers go to as well: tensorboard, wandb; repeat it.")
+    ] = None,
+    project: Annotated[str, opt.of(opt.RUN, "Name of the project in the trackers.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compare generated images with training images: copies, variety, alignment, quality, with a gallery."""
@@ -68,7 +72,7 @@ def measure(
         found,
         out,
         features.descriptor(device),
-        Measurement(names, parameters(param), threshold, top_k, seed, gallery),
+        Measurement(names, parameters(param), threshold, top_k, seed, gallery, tuple(trackers or ()), project),
         sources,
         cache=cache,
         overwrite=overwrite,

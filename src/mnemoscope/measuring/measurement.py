@@ -18,8 +18,10 @@ from mnemoscope.measuring.sides import Listed, Sides, Sources, compared, listed
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.content import content_hash
 from mnemoscope.run.run import Run
+from mnemoscope.run.trackers import require, track
 from mnemoscope.run.writing import whole
 
+TRACKING = ("trackers", "project")
 HEADLINES = ("replication_rate", "similarity_mean", "similarity_p95")
 
 
@@ -28,7 +30,8 @@ class Measurement:
     """What to measure: the measures by name (all that can be, if none is named), their parameters, and how.
 
     `threshold` is the similarity above which an image counts as a copy, the descriptor's own if it is None; `top` is
-    how many references are kept for each image, `gallery` how many images a report shows.
+    how many references are kept for each image, `gallery` how many images a report shows. Every number goes to the
+    `trackers` as well, under `measure/NUMBER` in the `project`.
     """
 
     metrics: tuple[registry.Name, ...] = ()
@@ -37,6 +40,8 @@ class Measurement:
     top: int = 10
     seed: int = 0
     gallery: int = 200
+    trackers: tuple[str, ...] = ()
+    project: str = "mnemoscope"
 
 
 def run_measurement(
@@ -52,7 +57,9 @@ def run_measurement(
     """Measure all images into a run and return its summary; an image that cannot be read is a failed row."""
     given = parameters(measurement)
     origins = {name: dict(method.origin) for name, method in methods(measurement).items() if method.origin}
-    settings = {**asdict(measurement), "content": content_hash(g.picture.key for g in generated)}
+    require(measurement.trackers)
+    asked = {k: v for k, v in asdict(measurement).items() if k not in TRACKING}
+    settings = {**asked, "content": content_hash(g.picture.key for g in generated)}
     settings |= {"metrics": [m if isinstance(m, str) else m.__name__ for m in measurement.metrics]}
     settings |= {"origins": origins} if origins else {}
     identity = asdict(descriptor.identity)
@@ -74,7 +81,23 @@ def run_measurement(
         rows |= {key: {"id": key, "file": key, "status": "failed", "error": why} for key, why in sides.unread.items()}
         run.append([], seconds=time.perf_counter() - began)
         run.replace_rows(rows[g.picture.key] for g in generated)
-        return run.finish(**summarised(sides, said), **caption_summary(generated, there, sides), **identity)
+        summary = {**summarised(sides, said), **caption_summary(generated, there, sides), **identity}
+        track(measurement.trackers, run.folder, measurement.project, numbers(summary), {**identity, **asked})
+        return run.finish(**summary)
+
+
+def numbers(summary: Mapping[str, Any]) -> dict[str, int | float]:
+    """Every number of a summary by its name, those of a measure as `measure/number`, ends of intervals as low, high."""
+    found: dict[str, int | float] = {}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            own = value.items() if key == "measures" else [(key, value)]
+            found |= {f"{name}/{k}": v for name, part in own for k, v in numbers(dict(part)).items()}
+        elif key.endswith("_interval") and value is not None:
+            found |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[key] = value
+    return found
 
 
 def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:

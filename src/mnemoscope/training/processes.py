@@ -11,12 +11,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.tracking import get_available_trackers
+from accelerate.state import PartialState
 from accelerate.utils import ProjectConfiguration
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
+from mnemoscope.run.trackers import FOLDER, released, require
 
 
 @runtime_checkable
@@ -40,10 +40,7 @@ def accelerated(options: Placed, folder: Path) -> Iterator[Accelerator]:
     The processes are those that `accelerate launch` or `torchrun` started, or this one. Raises `UsageError` for a
     device or a tracker that is not to be had.
     """
-    there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
-    if missing := [name for name in options.trackers if name not in there]:
-        has = ", ".join(sorted(there)) or "none"
-        raise UsageError(f"The tracker {missing[0]} is not installed or not known; installed: {has}.")
+    require(options.trackers)
     place = pick_device(options.device)
     if place.type == "cpu" and options.mixed_precision == "fp16":
         raise UsageError("fp16 needs an accelerator, and this trains on the CPU; use --mixed-precision no or bf16.")
@@ -60,7 +57,7 @@ def accelerated(options: Placed, folder: Path) -> Iterator[Accelerator]:
                 mixed_precision=options.mixed_precision,
                 cpu=place.type == "cpu",
                 log_with=list(options.trackers) or None,
-                project_config=ProjectConfiguration(str(folder), str(folder / "trackers")),
+                project_config=ProjectConfiguration(str(folder), str(folder / FOLDER)),
             )
         finally:
             torch.set_rng_state(state)
@@ -69,19 +66,6 @@ def accelerated(options: Placed, folder: Path) -> Iterator[Accelerator]:
 def is_launched() -> bool:
     """Whether this is one of several processes that a launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-@contextmanager
-def released() -> Iterator[None]:
-    """Accelerate's state, if it was made in the block, is gone behind it."""
-    is_ours = not PartialState._shared_state
-    try:
-        yield
-    finally:
-        if is_ours:
-            PartialState().destroy_process_group()
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
 
 
 def agreed(accelerator: Accelerator, *own: bool) -> list[bool]:

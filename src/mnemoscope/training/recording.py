@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from mnemoscope.run.run import Run, read_json, write_json
+from mnemoscope.run.trackers import plain
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions
@@ -52,8 +53,7 @@ def opened(
     with Run(folder, command, settings, overwrite=overwrite, **record) as run:
         write_json(folder / "run.json", read_json(folder / "run.json") | {"free": dict(free)})
         if free["trackers"]:
-            plain = {k: v for k, v in {**settings, **free}.items() if isinstance(v, bool | int | float | str)}
-            accelerator.init_trackers(str(free["project"]), plain)
+            accelerator.init_trackers(str(free["project"]), plain({**settings, **free}))
         accelerator.wait_for_everyone()
         yield run
         accelerator.wait_for_everyone()  # the end of the first process would cut the others off

@@ -76,7 +76,8 @@ def whole(shares: Sequence[Share | None], count: int) -> Share:
 @contextmanager
 def crew(draw: Callable[[str], Draw], device: str) -> Iterator[Crew]:
     """The processes that `torchrun` or `accelerate launch` started, or this one alone; `draw` is made for a device."""
-    from mnemoscope.training.processes import is_launched, released
+    from mnemoscope.run.trackers import released
+    from mnemoscope.training.processes import is_launched
 
     if not is_launched():
         yield Crew(draw(device))
