@@ -340,3 +340,45 @@ def point(
     found |= {"similarity_interval": [similarity - 0.04, similarity + 0.03], "alignment_mean": alignment}
     found |= {"alignment_interval": [alignment - 0.03, alignment + 0.03], "unchanged": 0.9 if strength else 1.0}
     return found | {"evaluations_per_image": 50.0 + 10 * bool(strength), "seconds_per_image": 0.8}
+
+
+def make_measure(folder: Path, drawn: Path, threshold: float = 0.8, kept: Path | None = None) -> Path:
+    """A measurement of the images of a generate run, by their similarities, with the training pictures kept in it.
+
+    In images of the run `kept`, where it is given, the similarity is halved and no image shows its prompt.
+    """
+    rows = []
+    for row in rows_of(drawn):
+        score = row["similarity"] * (0.5 if kept else 1)
+        name = f"references/{Path(row['match']).name}"
+        (folder / "references").mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn / row["match"], folder / name)
+        near = {"match": Path(row["match"]).name, "score": score, "caption": row["match_caption"], "is_own": True}
+        rows.append(
+            {"id": row["file"], "file": row["file"], "mitigation": row["mitigation"], "status": "ok", "score": score}
+            | {key: row[key] for key in ("prompt", "prompt_id", "seed", "kind", "label", "match_caption")}
+            | {"match": near["match"], "own_score": score, "neighbours": [near | {"picture": name}]}
+            | {"alignment": 0.0 if kept else 1.0, "alignment_chance": 0.05}
+        )
+    record = info("measure") | {"features": {"features": "pixels", "preset": "rgb16", "weights": "none"}}
+    found = [row["score"] > threshold for row in rows]
+    summary = {
+        "images": len(rows),
+        "threshold": threshold,
+        "references": 12,
+        "replication_rate": sum(found) / len(rows),
+    }
+    return save(folder, record, rows, summary | {"measures": {}, "failed": 0})
+
+
+def make_audit(folder: Path, mitigated: bool = True) -> Path:
+    """A whole audit: detection, images of flagged and other prompts, both measured, and again under a mitigation."""
+    make_detect(folder / "detect")
+    make_measure(folder / "measure", make_generate(folder / "generate"))
+    if mitigated:
+        drawn = edit(
+            make_mitigated(folder / "mitigate", prompts=8), lambda _, row: row | {"mitigation": ["noise_descent"]}
+        )
+        make_measure(folder / "measure-mitigated", drawn, kept=drawn)
+    (folder / "run.json").write_text('{"command": "audit"}')
+    return folder

@@ -19,11 +19,11 @@ from mnemoscope.measuring.sides import Sources
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.parts import MITIGATED
 from mnemoscope.run.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")
 COSTS = ("replication", "own_image", "alignment")  # measures of mitigated images
-MITIGATED = "measure-mitigated"  # no part that a policy is held against, which is about the model as it is
 Scored = Mapping[str, dict[str, Any]]  # rows of a detection by their ids
 Made = dict[str, dict[str, Any]]  # the summary of each part of an audit
 Drawn = Callable[[Scored], tuple[list[Prompt], list[Prompt]]]  # suspects, and those to compare them with

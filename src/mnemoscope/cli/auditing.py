@@ -81,7 +81,7 @@ def audit(
     With --data, of a fine-tune: its training captions are drawn with it and with its base.
     """
     from mnemoscope.audit.run import Copying, Examination, run_audit
-    from mnemoscope.cli.gating import held
+    from mnemoscope.cli.gating import held, show
     from mnemoscope.detection.scoring import Detection
     from mnemoscope.features.references import read_references
     from mnemoscope.gate.policy import read_policy
@@ -115,7 +115,9 @@ def audit(
         failed = audit_finetune(models, prompts, captions, out, asked, negatives)
     else:
         failed = run_audit(loaded, prompts.read(loaded, sampling.seed), out, **vars(asked), negatives=negatives)
-    code = held([out], limits)[1] if limits else 0  # first, as the report begins with the verdict
-    opt.show(out, 0 if code else failed)
-    if code:
-        raise typer.Exit(code)
+    verdict, code = held([out], limits) if limits else ({}, 0)  # first, as the report begins with it
+    opt.show(out, 0 if verdict else failed)
+    if verdict:
+        show(verdict, out / "gate")
+    if code or failed:
+        raise typer.Exit(code or 1)

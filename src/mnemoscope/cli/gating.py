@@ -27,8 +27,10 @@ def gate(
 ) -> dict[str, Any]:
     """Hold runs against a policy: 0 where they pass, 3 where one check fails, 4 where it is undecided."""
     from mnemoscope.gate.policy import read_policy
+    from mnemoscope.gate.run import default_folder
 
     verdict, code = held(runs, read_policy(policy), baseline, out)
+    show(verdict, out or default_folder(runs))
     if code:
         raise Answered(code, verdict)
     return verdict
@@ -37,16 +39,17 @@ def gate(
 def held(
     runs: list[Path], policy: "Policy", baseline: Path | None = None, out: Path | None = None
 ) -> tuple[dict[str, Any], int]:
-    """Write and print the verdict; returns it with the exit code that it asks for."""
+    """Write the verdict, its page with it; returns it with the exit code that it asks for."""
     from mnemoscope.gate.run import EXIT_CODES, default_folder, run_gate
+    from mnemoscope.report.gated import write_verdict
 
     verdict = run_gate(runs, policy, before=baseline, out=out)
-    show(verdict, out or default_folder(runs))
+    write_verdict(verdict, runs, out or default_folder(runs))
     return verdict, EXIT_CODES[verdict["verdict"]]
 
 
 def show(verdict: dict[str, Any], folder: Path) -> None:
-    """Each check in a line, what changed since the baseline, and the verdict."""
+    """Each check in a line, what changed since the baseline, the verdict, and where it lies."""
     from mnemoscope.errors import plain
 
     if changed := verdict["baseline"]:
@@ -57,7 +60,7 @@ def show(verdict: dict[str, Any], folder: Path) -> None:
         typer.echo(f"{changed['prompts']} prompts in common: {', '.join(counts)}; {changed['thresholds']}")
     for check in verdict["checks"]:
         typer.echo(plain(f"{check['outcome'].upper():<9}  {check['name']}: {check['why']}"))
-    typer.echo(f"Verdict: {verdict['verdict']}; {verdict['leaks']:,} copied images; {folder}")
+    typer.echo(f"Verdict: {verdict['verdict']}; {verdict['leaks']:,} copied images; {folder / 'verdict.html'}")
 
 
 @command(app)

@@ -18,6 +18,7 @@ SAID = (
     "The models differ, and with them the scale of the score: each run's flags are by its own threshold,"
     " set on its own ordinary prompts."
 )
+SAME = "Both runs are of the same weights: what changed comes from their settings, prompts or thresholds."
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def compared(pairs: Pairs, level: float = 0.95) -> dict[str, Any]:
     return {
         "headline": f"{_words(models['here'])} against {_words(models['baseline'])}",
         **models,
-        "thresholds": SAID,
+        "thresholds": SAME if _is_same(*models.values()) else SAID,
         "prompts": len(pairs.pairs),
         "without_flag": len(pairs.pairs) - len(pairs.known),
         "only_here": len(pairs.here.done) - len(pairs.pairs),
@@ -121,6 +122,10 @@ def _put_in(part: Part, own: Mapping[str, Any]) -> dict[str, Any]:
     loras = [each for each in held.get("loras") or () if isinstance(each, dict)]
     names = [f"{each.get('file')}" + (f":{each['scale']:g}" if each.get("scale", 1.0) != 1.0 else "") for each in loras]
     return {"unet": held.get("unet"), "lora": names or None}
+
+
+def _is_same(here: dict[str, Any], there: dict[str, Any]) -> bool:
+    return here["weights"] is not None and all(here[key] == there[key] for key in ("weights", "unet", "lora"))
 
 
 def _words(model: dict[str, Any]) -> str:

@@ -9,11 +9,10 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.gate.policy import Check
 from mnemoscope.run import several
+from mnemoscope.run.parts import OF_MODEL
 from mnemoscope.run.reading import is_number, read_json
 from mnemoscope.run.records import read_record, read_rows
 from mnemoscope.run.rows import Row
-
-PARTS = ("detect", "generate", "measure", "mitigate", "explain")  # the folders of an audit
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def parts_of(runs: Sequence[Path]) -> list[Part]:
         if several.is_several(record):
             found.append(Part(run, run, several.one(run, record["methods"], method)))
             continue
-        inner = [run / name for name in PARTS if (run / name / "rows.jsonl").is_file()]
+        inner = [run / name for name in OF_MODEL if (run / name / "rows.jsonl").is_file()]
         found += [Part(each, run) for each in (inner if record["command"] == "audit" else [run])]
     for part in found:
         if not (part.folder / "summary.json").is_file():

@@ -33,6 +33,7 @@ def run_gate(
     """
     if not runs:
         raise UsageError("No run was given; give the folder of at least one.")
+    runs = _distinct(runs)
     given = [several.split(run)[0] for run in (*runs, *([before] if before else []))]
     seals = {str(run): _seal(run) for run in given}
     if out is None and seals[str(given[0])]:
@@ -58,6 +59,15 @@ def run_gate(
     return verdict
 
 
+def _distinct(runs: Sequence[Path]) -> list[Path]:
+    """The runs without those that were given twice."""
+    known = {}
+    for run in runs:
+        folder, method = several.split(run)
+        known.setdefault((folder.resolve(), method), run)
+    return list(known.values())
+
+
 def default_folder(runs: Sequence[Path]) -> Path:
     """Where a verdict goes that was not told: `gate` in the first run."""
     return several.split(runs[0])[0] / "gate"
@@ -75,6 +85,7 @@ def _seal(run: Path) -> str | None:
 
 def _about(part: Part, seals: dict[str, str | None]) -> dict[str, Any]:
     told = {"run": part.name, "command": part.command, "rows": len(part.rows), "failed": part.failed}
+    told |= {"rows_sha256": sha256_of(part.folder / "rows.jsonl")}
     return {**told, "model": baseline.model(part), "seal": seals[str(part.root)]}
 
 

@@ -70,8 +70,11 @@ def cards(record: Record) -> list[Card]:
     else:
         made = [("Ranked", str(len(ranked)), "prompts, none flagged: no threshold")]
     if number(s.get("auc")) is not None:
-        name = "AUC" if record.labelled else "AUC, prompts against negatives"
-        made.append((name, shown(s["auc"], "{:.3f}"), interval(s.get("auc_interval"), "{:.3f}")))
+        told = "" if record.labelled else " of prompts against ordinary ones"
+        ends = interval(s.get("auc_interval"), "{:.3f}")
+        made.append(
+            (f"How well told apart{told} (AUC)", shown(s["auc"], "{:.3f}"), f"1 is perfect, 0.5 chance; {ends}")
+        )
     for p in (1, 3, 5):
         if number(rate := s.get(f"tpr_at_{p}_fpr")) is not None:
             ends = interval(percent(s.get(f"tpr_at_{p}_fpr_interval")), "{:.0f}", " %")

@@ -14,7 +14,7 @@ from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
 from mnemoscope.stats import mean_interval
 
-NAMES = {True: "flagged", False: "not flagged", None: "all"}
+NAMES = {True: "flagged prompts", False: "other prompts", None: "all prompts"}
 CAVEATS = [
     "Similarity finds copies only of the references given. It compares pixels, so a copy that is moved, cropped or "
     "recoloured can score low, and plain images score high by chance."
@@ -64,7 +64,7 @@ def cards(record: Record) -> list[Card]:
         acted = [row for row in treated if row["mitigation"]]
         made.append(
             (
-                "Mitigated",
+                "Images that were mitigated",
                 f"{len(acted):,}",
                 f"of {counted(len(treated), 'image')}"
                 + (", the others left as they are" if len(acted) < len(treated) else ""),
@@ -76,11 +76,12 @@ def cards(record: Record) -> list[Card]:
             if alike:
                 same = sum(value >= IDENTICAL for value in alike)
                 said = f"mean similarity of {counted(len(alike), 'image')} to the same seed's, {same:,} the same"
-                made.append((f"{name} against unmitigated", f"{np.mean(alike):.2f}", said))
+                title = f"Likeness to the image without mitigation, {name.lower()}"
+                made.append((title, f"{np.mean(alike):.2f}", said))
     for name, values in similarities(record, per_prompt=True).items():
         ends = "{:.2f} to {:.2f}".format(*mean_interval(values)) if values.size > 1 else ""
         said = f", 95 % interval {ends}" if ends else ": too few for an interval"
-        name = f"Similarity{_suffix(record)}, {name}{' prompts' if name == 'all' else ''}"
+        name = f"Similarity to the nearest reference{_suffix(record)}, {name}"
         made.append((name, f"{values.mean():.2f}", f"mean of {counted(values.size, 'prompt')}{said}"))
     return made
 
@@ -89,10 +90,10 @@ def drawings(record: Record) -> Drawings:
     """How close images come to the references."""
     values, none = similarities(record), np.empty(0)
     if values:
-        names = {"memorized": "flagged", "ordinary": "not flagged", "unlabelled": "images"}
-        groups = (values.get("flagged", none), values.get("not flagged", none))
-        label = "similarity to the nearest reference (cosine)"
-        figure = plots.density_plot(*groups, unlabelled=values.get("all"), label=label, log=False, names=names)
+        names = {"memorized": NAMES[True], "ordinary": NAMES[False], "unlabelled": "images"}
+        given: dict[str, Any] = {"label": "similarity to the nearest reference (cosine)", "of": "images", "log": False}
+        by_flag = (values.get(NAMES[True], none), values.get(NAMES[False], none))
+        figure = plots.density_plot(*by_flag, unlabelled=values.get(NAMES[None]), names=names, **given)
         yield "similarity", f"Similarity of images to references{_suffix(record)}", "Near 1 an image is a copy.", figure
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope import registry
+from mnemoscope.report.groups import Copies, copies, groups
 from mnemoscope.report.neighbours import section as neighbours
 from mnemoscope.report.record import Card, Record, Row, Section, checked, listed, part
 from mnemoscope.report.similarities import drawings
@@ -19,11 +21,16 @@ CAVEATS = [
     "Similarities of different features, presets or weights cannot be compared, nor can thresholds be carried over.",
 ]
 CARDS = (  # measure, key, label, form
-    ("own_image", "own_mean", "Similarity to own training image", "{:.2f}"),
-    ("background", "auroc", "Told from the training set's own likeness", "{:.2f}"),
-    ("diversity", "pairs_median", "Likeness of a prompt's images", "{:.2f}"),
-    ("alignment", "mean", "Alignment with the prompt", "{:.2f}"),
+    ("own_image", "own_mean", "Similarity to their own training picture", "{:.2f}"),
+    ("background", "auroc", "Closer to training pictures than those to each other", "{:.2f}"),
+    ("diversity", "pairs_median", "How alike the images of one prompt are", "{:.2f}"),
+    ("alignment", "mean", "How well images show their prompt", "{:.2f}"),
 )
+SIMILARITIES = (
+    ("similarity_mean", "Similarity to the nearest reference, mean"),
+    ("similarity_p95", "Similarity that one image in 20 exceeds"),
+)
+MIXED = "These are over all images together, of {}: of how often the model copies they say nothing."
 
 
 def check(raw: Row) -> Row:
@@ -40,6 +47,9 @@ def headline(record: Record) -> str:
     if rate is None or limit is None:
         return f"{images} measured; none was compared with references."
     among = counted(int(record.summary.get("references") or 0), "reference")
+    if len(found := copies(record)) > 1:
+        said = "; ".join(f"{each.said} images of {each.group.name}" for each in found)
+        return f"Copies of one of {among}, at a similarity above {limit:g}: {said}."
     ends = interval(percent(record.summary.get("replication_rate_interval")), "{:.1f}", " %")
     return f"{100 * rate:.1f} % of {images} are copies of one of {among}, at a similarity above {limit:g} ({ends})."
 
@@ -55,10 +65,12 @@ def about(record: Record) -> list[tuple[str, Any, str]]:
 def cards(record: Record) -> list[Card]:
     """The few numbers that any study of copying gives."""
     summary, made = record.summary, []
+    if len(found := copies(record)) > 1:  # no number over a mixture of prompts that somebody chose
+        return [card for each in found for card in _of_group(each)]
     if (rate := number(summary.get("replication_rate"))) is not None:
         ends = interval(percent(summary.get("replication_rate_interval")), "{:.1f}", " %")
         made.append(("Copies", f"{100 * rate:.1f} %", ends))
-        for key, label in (("similarity_mean", "Similarity, mean"), ("similarity_p95", "Similarity, 95th percentile")):
+        for key, label in SIMILARITIES:
             made.append((label, shown(summary.get(key), "{:.2f}"), interval(summary.get(f"{key}_interval"))))
     measures = part(summary, "measures")
     for name, key, label, form in CARDS:
@@ -72,7 +84,9 @@ def sections(record: Record) -> list[Section]:
     """Images beside their nearest references, and every number."""
     rows = [_measure(name, own) for name, own in part(record.summary, "measures").items() if isinstance(own, dict)]
     made = [neighbours(record)] if any(row["picture"] for row in record.done) else []
-    return made + ([Section("measures.html", {"rows": rows})] if rows else [])
+    found = groups(record.done)
+    mixed = MIXED.format(" and of ".join(each.name for each in found)) if len(found) > 1 else ""
+    return made + ([Section("measures.html", {"rows": rows, "mixed": mixed})] if rows else [])
 
 
 def caveats(record: Record) -> list[str]:
@@ -89,6 +103,18 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     ]
     columns = [("similarity", "right"), ("to own", "right"), ("image", "fill"), ("nearest reference", "left")]
     return terminal_table(columns, rows) if rows else None
+
+
+def _of_group(found: Copies) -> list[Card]:
+    """Copies and mean similarity of one group of prompts."""
+    rows, name = found.group.rows, found.group.name
+    ends = interval(percent(list(found.interval)), "{:.0f}", " %")
+    mean = float(np.mean([row["score"] for row in rows]))
+    about = f"mean of {counted(len(rows), 'image')} of {counted(found.group.prompts, 'prompt')}"
+    return [
+        (f"Copies, {name}", found.said, ends),
+        (f"Similarity to the nearest reference, {name}", f"{mean:.2f}", about),
+    ]
 
 
 def _measure(name: str, summary: Row) -> Row:

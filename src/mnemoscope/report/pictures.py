@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-THUMBNAIL, LARGEST = 320, 64_000_000  # pixels of a side, pixels in all
+THUMBNAIL, SMALL, LARGEST = 320, 160, 64_000_000  # pixels of a side, of one in a list, pixels in all
 
 
-def picture(folder: Path, name: object) -> str | None:
+def picture(folder: Path, name: object, side: int = THUMBNAIL) -> str | None:
     """A small copy of an image as a data URI; None unless it is a readable image inside the folder."""
     try:
         path = (folder / str(name)).resolve()
@@ -19,11 +19,11 @@ def picture(folder: Path, name: object) -> str | None:
         with warnings.catch_warnings(action="error"), Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             if image.width * image.height > LARGEST:
                 return None
-            is_exact = max(image.size) <= THUMBNAIL and image.format == "PNG"
+            is_exact = max(image.size) <= side and image.format == "PNG"
             copy = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
         return None
-    copy.thumbnail((THUMBNAIL, THUMBNAIL))
+    copy.thumbnail((side, side))
     buffer, kind = io.BytesIO(), "png" if is_exact else "jpeg"
     copy.save(buffer, kind, optimize=True)
     return data_uri(buffer.getvalue(), kind)

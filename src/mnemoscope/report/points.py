@@ -1,5 +1,6 @@
 """Points of a sweep: a mitigation at a strength, with what was measured there, and how a sentence says it."""
 
+from mnemoscope.report.alignment import is_destroyed
 from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted, ends, interval, number, percent
 
@@ -7,13 +8,17 @@ BASELINE = "none"
 GOAL = 0.1  # share of replicated images that a mitigation should fall below
 NUMBERS = ("replication_rate", "similarity_mean", "alignment_mean", "unchanged", "images")
 COSTS = ("evaluations_per_image", "seconds_per_image")
-INTERVALS = ("replication_interval", "similarity_interval", "alignment_interval")
+ABOVE = "alignment_above_chance_interval"
+INTERVALS = ("replication_interval", "similarity_interval", "alignment_interval", ABOVE)
 
 
 def curves(record: Record) -> list[Row]:
-    """The points of the summary, the unmitigated one first, in the types that a page needs."""
+    """The points of the summary, the unmitigated one first, in the types that a page needs; destroyed ones say so."""
     given = record.summary.get("curves")
     found = [_point(each) for each in (given if isinstance(given, list) else []) if isinstance(each, dict)]
+    before = next((point[ABOVE] for point in found if point["mitigation"] == BASELINE), None)
+    for point in found:
+        point["is_destroyed"] = point["mitigation"] != BASELINE and is_destroyed(before, point[ABOVE])
     return sorted(found, key=lambda point: point["mitigation"] != BASELINE)
 
 

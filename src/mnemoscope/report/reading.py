@@ -4,13 +4,13 @@ from pathlib import Path
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.counting import sentences
+from mnemoscope.report.groups import joined
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.record import Record, Row
 from mnemoscope.report.text import counted
+from mnemoscope.run.parts import PARTS
 from mnemoscope.run.reading import is_torn
 from mnemoscope.run.run import read_json, read_record, read_rows
-
-PARTS = ("finetune", "detect", "generate", "measure", "mitigate", "explain")  # folders of an audit
 
 
 def parts(run: Path) -> list[Path]:
@@ -50,6 +50,11 @@ def read(run: Path) -> Record:
         notes.append(f"The {info['command']} run has no summary.json: it was interrupted or is still going.")
     check = KINDS[info["command"]].check
     return Record(run, info, summary, [check(row) for row in rows], notes)
+
+
+def read_all(run: Path) -> list[Record]:
+    """The runs behind a path, the images of an audit with what its detection said of their prompts."""
+    return joined([read(path) for path in parts(run)])
 
 
 def headline(record: Record) -> str:

@@ -26,6 +26,14 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Sections of a page that answer one question, folded until it is asked."""
+
+    question: str
+    sections: list[Section]
+
+
+@dataclass(frozen=True)
 class Record:
     """One run as read from its folder; `notes` says what was wrong with the files."""
 
@@ -43,11 +51,9 @@ class Record:
     @property
     def title(self) -> str:
         """What a page calls the run: its command, or "mitigate" for images of which some were mitigated."""
-        return (
-            "mitigate"
-            if any(row.get("mitigation") for row in self.rows) and self.command == "generate"
-            else self.command
-        )
+        if not any(row.get("mitigation") for row in self.rows):
+            return self.command
+        return {"generate": "mitigate", "measure": "measure, mitigated"}.get(self.command, self.command)
 
     @property
     def method(self) -> str:

@@ -80,7 +80,7 @@ def drawings(record: Record) -> Drawings:
     if scores.size > 1 and np.ptp(scores) > LEAST_SPREAD:
         none, label = np.empty(0), "cosine with the nearest image"
         figure = plots.density_plot(
-            none, none, unlabelled=scores, label=label, log=False, names={"unlabelled": "queries"}
+            none, none, unlabelled=scores, label=label, log=False, names={"unlabelled": "queries"}, of="queries"
         )
         yield "similarity", "Similarity of queries to the index", "Near 1 the index holds a copy.", figure
 

@@ -3,11 +3,15 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from mnemoscope import plots
+from mnemoscope.measuring.replication import threshold_curve as curve_of
 from mnemoscope.plots.complexity import AXES
+from mnemoscope.plots.similarity import AXIS
+from mnemoscope.report.groups import groups
 from mnemoscope.report.record import Drawings, Record, part
 from mnemoscope.report.text import number
 
@@ -18,16 +22,16 @@ def drawings(record: Record) -> Drawings:
     limit = number(record.summary.get("threshold"))
     found = column(record, "score")
     if found.size and not np.isnan(found).any():
-        figure = plots.similarity_histogram(found, arrays.get("background.similarity"), threshold=limit)
-        hint = "Copies are right of the dashed line; blue is what is alike among the references themselves."
+        figure = _histogram(record, arrays.get("background.similarity"), limit)
+        hint = "Copies are right of the dashed line; beside them is how alike references are among themselves."
         yield "similarity", "Similarity to the nearest reference", hint, figure
         own, first = column(record, "own_score"), column(record, "own_is_nearest")
         if not np.isnan(own).all():
             figure = plots.own_plot(own, found, first, threshold=limit)
             hint = "On the diagonal an image is nearest to the very image of its caption."
             yield "own", "Own reference against the nearest of all", hint, figure
-    if curve := threshold_curve(arrays):
-        figure = plots.share_curve_plot({"generated images": curve}, threshold=limit)
+    if curves := _curves(record, arrays):
+        figure = plots.share_curve_plot(curves, threshold=limit)
         yield "thresholds", "Copies at each threshold", "How much the rate hangs on where the line is drawn.", figure
     duplicated = part(measures, "duplication")
     if any(part(duplicated, key).get("images") for key in ("single", "duplicated")):
@@ -39,6 +43,35 @@ def drawings(record: Record) -> Drawings:
             figure,
         )
     yield from complexities(arrays, part(measures, "complexity"))
+
+
+def _histogram(record: Record, background: np.ndarray | None, limit: float | None) -> Figure:
+    """Similarities of all images, or of each group of prompts, beside those of references to one another."""
+    found = {each.flag: np.array([row["score"] for row in each.rows], float) for each in groups(record.done)}
+    if len(found) < 2:
+        return plots.similarity_histogram(column(record, "score"), background, threshold=limit)
+    named = {each.flag: each.name for each in groups(record.done)}
+    names = {"memorized": named.get(True, ""), "ordinary": named.get(False, ""), "unlabelled": "references themselves"}
+    none: np.ndarray = np.empty(0)
+    about: dict[str, Any] = {"names": names, "label": AXIS, "of": "pictures"}
+    return plots.density_plot(
+        found.get(True, none), found.get(False, none), limit, unlabelled=background, log=False, **about
+    )
+
+
+def _curves(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
+    """The threshold curve of all images, or of each group of prompts."""
+    whole = threshold_curve(arrays)
+    found = groups([row for row in record.done if row["score"] is not None])
+    if not whole or len(found) < 2:
+        return {"generated images": whole} if whole else {}
+    at = [point["threshold"] for point in whole]
+    return {
+        each.name: curve_of(
+            np.array([row["score"] for row in each.rows]), [row["prompt_id"] for row in each.rows], thresholds=at
+        )
+        for each in found
+    }
 
 
 def complexities(arrays: dict[str, np.ndarray], summary: dict[str, Any]) -> Drawings:

@@ -15,6 +15,7 @@ from mnemoscope.report.text import counted, interval, number, percent, shown
 SHEETS = 6  # prompts with images on a page
 CAVEATS = [
     "Low replication is cheap to have with images that ignore the prompt: read it only beside the alignment.",
+    "Destroyed is a strength whose images fit their own prompt no better than another one, while unmitigated ones do.",
     "Points whose intervals overlap cannot be told apart by this sweep.",
 ]
 
@@ -39,12 +40,17 @@ def headline(record: Record) -> str:
     origin = "" if plain is None else f", from {100 * plain['replication_rate']:.0f} % unmitigated"
     if plain is not None and plain["replication_rate"] < GOAL:
         return f"Without mitigation {replicated(plain)} already, so that there is little to mitigate."
-    if reached := [p for p in tried if p["replication_rate"] < GOAL]:
+    alive = [p for p in tried if not p["is_destroyed"]]
+    lost = _destroyed(len(tried) - len(alive))
+    if reached := [p for p in alive if p["replication_rate"] < GOAL]:
         best = max(reached, key=aligned)
         told = f"{named(best)}: {replicated(best)}{origin}{kept(best, plain)}"
-        return f"Replication falls below 10 %, at the best alignment, by {told}.{doubt(best)}"
-    least = min(tried, key=lambda p: (p["replication_rate"], -aligned(p)))
-    return f"No mitigation brings replication below 10 %; the lowest is {named(least)}: {replicated(least)}{origin}."
+        return f"Replication falls below 10 %, at the best alignment, by {told}.{doubt(best)}{lost}"
+    if not alive:
+        return f"Nothing was mitigated.{lost}"
+    least = min(alive, key=lambda p: (p["replication_rate"], -aligned(p)))
+    told = f"the lowest is {named(least)}: {replicated(least)}{origin}"
+    return f"No mitigation brings replication below 10 %; {told}.{lost}"
 
 
 def about(record: Record) -> list[tuple[str, Any, str]]:
@@ -112,7 +118,8 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     """The points of all curves."""
     rows: list[list[str | Text]] = [
         [
-            "unmitigated" if p["mitigation"] == BASELINE else p["mitigation"],
+            ("unmitigated" if p["mitigation"] == BASELINE else p["mitigation"])
+            + (" (destroyed)" if p["is_destroyed"] else ""),
             f"{p['parameter']} {p['strength']}".strip(),
             shown(percent(p["replication_rate"]), "{:.0f} %"),
             shown(p["similarity_mean"], "{:.2f}"),
@@ -124,6 +131,14 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     names = ("strength", "replicated", "similarity", "alignment", "evaluations")
     columns = [("mitigation", "fill"), *((name, "right") for name in names)]
     return terminal_table(columns, rows, wrap=True) if rows else None
+
+
+def _destroyed(count: int) -> str:
+    """A sentence for strengths that leave nothing of what was asked for."""
+    if not count:
+        return ""
+    verb = "destroys" if count == 1 else "destroy"
+    return f" {counted(count, 'strength')} {verb} the images, which show their prompt no more than chance."
 
 
 def _sheet(record: Record, rows: list[Row]) -> Row:

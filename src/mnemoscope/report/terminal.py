@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mnemoscope.errors import plain
 from mnemoscope.report.kinds import KINDS
-from mnemoscope.report.reading import headline, notes, parts, read
+from mnemoscope.report.reading import headline, notes, read_all
 from mnemoscope.report.text import counted
 
 REASONS, LONGEST_REASON = 5, 300  # of failed rows, the most frequent ones
@@ -20,7 +20,7 @@ def print_run(run: Path, console: Console, limit: int = 10) -> None:
     All parts of an audit are printed, the later ones with half as many rows. Raises UsageError for a folder that is not
     a readable run.
     """
-    for place, record in enumerate(map(read, parts(run))):
+    for place, record in enumerate(read_all(run)):
         _say(console, headline(record), style="bold")
         if (table := KINDS[record.command].table(record, limit if place < 2 else limit // 2, console)) is not None:
             console.print(table)
