@@ -266,7 +266,7 @@ def test_command_writes_rows_summary_and_a_page(mnemoscope, digits: Images, tmp_
     assert rows[0]["d1"] == 0 and rows[0]["match"] == "train.zip:00000/img00000000.png" and not rows[0]["memorized"]
     page = (out / "report.html").read_text()
     assert page.count("data:image/png") > 24 * 3 and "copies merged" in page and "2 copies" in page
-    assert "mnemoscope emm ratio" in page and "references_sha256" not in page.split("Provenance")[0]
+    assert "mnemoscope emm ratio" in page and "references_sha256" not in page.split("How can this run be made again")[0]
     code, _, error = mnemoscope(*words, "--held-out", tmp_path / "nowhere")
     assert code == 2 and "There is nothing at" in error and error.count("\n") == 1
 

@@ -47,14 +47,23 @@ def test_an_audit_is_one_page_in_order(audit: Path) -> None:
     assert path == audit / "report.html"
     page, summary = Page(path), json.loads((audit / "detect" / "summary.json").read_text())
     flagged = sum(row["flagged"] for row in rows_of(audit / "detect") if row["role"] == "prompt")
-    sentence = f"{flagged} of 50 prompts look memorized (threshold {summary['threshold']:.3g}, set at 1 % false alarms"
     low, high = summary["auc_interval"]
-    sections = [sentence, f"AUC {summary['auc']:.3f} 95 % interval {low:.3f} to {high:.3f}", "What the score means"]
-    sections += ["Plots", "Images", "Prompts by score", "Notes and limits", "Provenance"]
+    sections = [
+        "48 images were generated",
+        "Closest to a training picture",
+        "Prompts that look memorized",
+        "Prompts by score",
+    ]
+    sections += ["Images Each prompt", "How was this measured?", "What the score means"]
+    sections += [f"(AUC) {summary['auc']:.3f} 1 is perfect, 0.5 chance; 95 % interval {low:.3f} to {high:.3f}", "Plots"]
+    sections += ["What do these numbers not say?", "How can this run be made again?"]
     places = [page.text.index(section) for section in sections]
     assert places == sorted(places)
-    assert "on 120 ordinary prompts)." in page.text
-    assert page.values("href") == ["https://arxiv.org/abs/2407.21720"]
+    assert f"{flagged} of 50 prompts look memorized." in page.text and "none was compared with training" in page.text
+    links = page.values("href")
+    assert links[-1] == "https://arxiv.org/abs/2407.21720" and all(
+        each.startswith("./generate/") for each in links[:-1]
+    )
     assert {p.name for p in audit.glob("*/plots/*")} == {"scores.png", "roc.png", "series.png", "similarity.png"}
     assert not list(audit.rglob("*.tmp"))
 
@@ -118,7 +127,8 @@ def test_images_outside_the_run_are_never_read(tmp_path: Path, name: str) -> Non
     (folder / "images" / "link.png").symlink_to(secret)
     edit(folder, lambda k, row: row | {"file": name.format(outside=secret)} if k == 0 else row)
     page = Page(write([folder]))
-    assert len(page.values("src")) == clean.count("<img") - 1
+    assert len(page.values("src")) == clean.count("<img") - 2  # on top of the page, and in its gallery
+    assert not [href for href in page.values("href") if "secret" in href or "link.png" in href]
     assert "1 image of the gallery could not be shown" in page.text and "image missing" in page.text
 
 
@@ -405,18 +415,12 @@ def test_an_audit_that_explains_and_mitigates_is_one_page(audit: Path) -> None:
     make_mitigated(audit / "mitigate")
     (audit / "run.json").write_text(json.dumps({"command": "audit", "settings": {"prompts": "mine.txt"}}))
     page = Page(write([audit]))
-    parts = [
-        "look memorized",
-        "48 images generated",
-        "12 images generated for 6 prompts, 8 mitigated",
-        "2 prompts explained",
-    ]
-    parts += ["Plots", "Images Each prompt", "Images, mitigated Each", "Prompts in coloured words", "Prompts by score"]
+    parts = ["look memorized", "48 images were generated", "Prompts by score", "Prompts in coloured words"]
+    parts += ["Does a mitigation help?", "Images, mitigated Each", "Images Each prompt", "Numbers of explain", "Plots"]
     places = [page.text.index(text) for text in parts]
     assert places == sorted(places)
-    assert (
-        "Similarity, mitigated, flagged" in page.text and "Similarity of images to references, mitigated" in page.text
-    )
+    assert "Similarity to the nearest reference, mitigated, flagged prompts" in page.text
+    assert "Similarity of images to references, mitigated" in page.text
     shown = " ".join(printed(audit).split())
     assert "2 prompts explained" in shown and "8 mitigated by embedding_descent" in shown
 
@@ -424,6 +428,9 @@ def test_an_audit_that_explains_and_mitigates_is_one_page(audit: Path) -> None:
 def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:
     folder = edit(make_detect(tmp_path / "run"), lambda _, row: row | {"label": None})
     page = Page(write([folder]))
-    assert "AUC, prompts against negatives" in page.text and "Flagged at 1 % false alarms" in page.text
+    assert (
+        "How well told apart of prompts against ordinary ones (AUC)" in page.text
+        and "Flagged at 1 % false alarms" in page.text
+    )
     assert "Found at" not in page.text and "Found against" not in page.text
     assert "Flagged against false alarms" in page.text and (folder / "plots" / "roc.png").exists()

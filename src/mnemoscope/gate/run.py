@@ -61,7 +61,7 @@ def run_gate(
 
 def _distinct(runs: Sequence[Path]) -> list[Path]:
     """The runs without those that were given twice."""
-    known = {}
+    known: dict[tuple[Path, str | None], Path] = {}
     for run in runs:
         folder, method = several.split(run)
         known.setdefault((folder.resolve(), method), run)

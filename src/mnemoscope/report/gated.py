@@ -12,6 +12,7 @@ from mnemoscope.report.record import Card, Fold, Record, Section
 from mnemoscope.report.text import counted, ends, interval
 from mnemoscope.report.verdict import told
 from mnemoscope.report.view import LIMITS, lead, under
+from mnemoscope.run import several
 
 PAGE = "verdict.html"
 CHANGES = {"newly_flagged": "Newly flagged", "cleared": "Cleared", "still_flagged": "Still flagged"}

@@ -57,7 +57,7 @@ def view(run: Path, name: str, records: list[Record], page: Path) -> Row:
     sections = _sections(records)
     above = _of_audit(run, records, sections, page) if is_audit else _of_run(records, sections, page)
     below = _audit_folds(records, sections) if is_audit else _run_folds(records, sections)
-    said = [note for record in records for note in notes(record)]
+    said = [note for record in records for note in notes(record) if note not in record.notes]  # those stand on top
     said += [note for section in [*above, *sections] for note in section.notes]
     said += [caveat for record in records for caveat in KINDS[record.command].caveats(record)]
     below += [Fold(LIMITS, [Section("notes.html", {"notes": list(dict.fromkeys(said))})])] if said else []
