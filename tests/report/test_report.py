@@ -60,10 +60,8 @@ def test_an_audit_is_one_page_in_order(audit: Path) -> None:
     places = [page.text.index(section) for section in sections]
     assert places == sorted(places)
     assert f"{flagged} of 50 prompts look memorized." in page.text and "none was compared with training" in page.text
-    links = page.values("href")
-    assert links[-1] == "https://arxiv.org/abs/2407.21720" and all(
-        each.startswith("./generate/") for each in links[:-1]
-    )
+    *links, paper = page.values("href")
+    assert paper == "https://arxiv.org/abs/2407.21720" and all(each.startswith("./generate/") for each in links)
     assert {p.name for p in audit.glob("*/plots/*")} == {"scores.png", "roc.png", "series.png", "similarity.png"}
     assert not list(audit.rglob("*.tmp"))
 
@@ -428,9 +426,6 @@ def test_an_audit_that_explains_and_mitigates_is_one_page(audit: Path) -> None:
 def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:
     folder = edit(make_detect(tmp_path / "run"), lambda _, row: row | {"label": None})
     page = Page(write([folder]))
-    assert (
-        "How well told apart of prompts against ordinary ones (AUC)" in page.text
-        and "Flagged at 1 % false alarms" in page.text
-    )
+    assert "How well told apart from ordinary prompts (AUC)" in page.text and "Flagged at 1 % false alarms" in page.text
     assert "Found at" not in page.text and "Found against" not in page.text
     assert "Flagged against false alarms" in page.text and (folder / "plots" / "roc.png").exists()

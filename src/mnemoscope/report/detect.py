@@ -70,7 +70,7 @@ def cards(record: Record) -> list[Card]:
     else:
         made = [("Ranked", str(len(ranked)), "prompts, none flagged: no threshold")]
     if number(s.get("auc")) is not None:
-        told = "" if record.labelled else " of prompts against ordinary ones"
+        told = "" if record.labelled else " from ordinary prompts"
         ends = interval(s.get("auc_interval"), "{:.3f}")
         made.append(
             (f"How well told apart{told} (AUC)", shown(s["auc"], "{:.3f}"), f"1 is perfect, 0.5 chance; {ends}")

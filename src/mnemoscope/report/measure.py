@@ -48,8 +48,8 @@ def headline(record: Record) -> str:
         return f"{images} measured; none was compared with references."
     among = counted(int(record.summary.get("references") or 0), "reference")
     if len(found := copies(record)) > 1:
-        said = "; ".join(f"{each.said} images of {each.group.name}" for each in found)
-        return f"Copies of one of {among}, at a similarity above {limit:g}: {said}."
+        said = " and ".join(f"{each.said} images of {each.group.name}" for each in found)
+        return f"{said} are copies of one of {among}, at a similarity above {limit:g}."
     ends = interval(percent(record.summary.get("replication_rate_interval")), "{:.1f}", " %")
     return f"{100 * rate:.1f} % of {images} are copies of one of {among}, at a similarity above {limit:g} ({ends})."
 
