@@ -51,7 +51,8 @@ class Copying:
 
     def again(self, drawn: Path, out: Path, first: Path, *, overwrite: bool) -> dict[str, Any]:
         """Measure mitigated images: what is still copied, and whether they still show what was asked for."""
-        measurement = replace(self.measurement, metrics=COSTS if self.aligner else COSTS[:-1], params={})
+        metrics = COSTS if self.aligner else COSTS[:-1]
+        measurement = replace(self.measurement, metrics=metrics, params={}, gallery=0)
         less = replace(self, measurement=measurement, cache=self.cache or first / "features")
         return less.run(drawn, out, overwrite=overwrite)
 

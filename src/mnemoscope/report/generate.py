@@ -71,12 +71,12 @@ def cards(record: Record) -> list[Card]:
             )
         )
         left = [row for row in treated if not row["mitigation"]]
-        for name, rows in (("Mitigated", acted), ("Left as it is", left)):
+        for name, rows in (("mitigated", acted), ("left alone", left)):
             alike = [v for row in rows if (v := row["baseline_similarity"]) is not None]
             if alike:
                 same = sum(value >= IDENTICAL for value in alike)
                 said = f"mean similarity of {counted(len(alike), 'image')} to the same seed's, {same:,} the same"
-                title = f"Likeness to the image without mitigation, {name.lower()}"
+                title = f"Likeness to the image without mitigation, {name}"
                 made.append((title, f"{np.mean(alike):.2f}", said))
     for name, values in similarities(record, per_prompt=True).items():
         ends = "{:.2f} to {:.2f}".format(*mean_interval(values)) if values.size > 1 else ""
