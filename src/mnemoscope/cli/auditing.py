@@ -81,7 +81,6 @@ def audit(
     With --data, of a fine-tune: its training captions are drawn with it and with its base.
     """
     from mnemoscope.audit.run import Copying, Examination, run_audit
-    from mnemoscope.cli.gating import held, show
     from mnemoscope.detection.scoring import Detection
     from mnemoscope.features.references import read_references
     from mnemoscope.gate.policy import read_policy
@@ -115,9 +114,18 @@ def audit(
         failed = audit_finetune(models, prompts, captions, out, asked, negatives)
     else:
         failed = run_audit(loaded, prompts.read(loaded, sampling.seed), out, **vars(asked), negatives=negatives)
-    verdict, code = held([out], limits) if limits else ({}, 0)  # first, as the report begins with it
-    opt.show(out, 0 if verdict else failed)
-    if verdict:
-        show(verdict, out / "gate")
+    _told(out, limits, failed)
+
+
+def _told(out: Path, limits: Any, failed: int) -> None:
+    """Hold the audit against its policy if it has one, write its report, say both, and leave as they ask for."""
+    from mnemoscope.cli.gating import held, show
+
+    if not limits:
+        return opt.show(out, failed)
+    verdict, code = held([out], limits)  # first, as the report begins with it
+    opt.show(out, 0)
+    show(verdict, out / "gate")
     if code or failed:
         raise typer.Exit(code or 1)
+    return None
