@@ -33,7 +33,8 @@ class Conditions(TypedDict):
 class Gate:
     """A threshold for a score of the first step, and the conditions that it was set under, where they are known.
 
-    `units` is the unit of the text's push that the threshold is in, where one was said.
+    `units` is the unit of the text's push that the threshold is in, where one was said. `always` flags what has a score
+    below the threshold as well.
     """
 
     threshold: float
@@ -42,6 +43,7 @@ class Gate:
     seeds: int = 1
     file: Path | None = None
     units: Units | None = None
+    always: bool = False  # whether all are flagged, whatever their score
     agreed: set[tuple[Any, ...]] = field(default_factory=set)  # samplings that the conditions were compared with
 
     @classmethod
@@ -116,7 +118,7 @@ def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | No
         act(found, given, start)
         return
     scores = gate.scores(start)
-    flagged = scores >= gate.threshold
+    flagged = scores >= gate.threshold if not gate.always else torch.ones_like(scores, dtype=torch.bool)
     for seen, score, flag in zip(start.seen, scores.tolist(), flagged.tolist(), strict=True):
         seen.update(score=score, threshold=gate.threshold, flagged=flag)
         if registry.get("score", gate.method).units:
@@ -124,7 +126,7 @@ def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | No
     index = flagged.nonzero()[:, 0].cpu()
     if len(index):
         part = start.select(index)
-        act(found, _aimed(found, given, gate), part)
+        act(found, given if gate.always else _aimed(found, given, gate), part)
         start.put(index, part)
 
 
