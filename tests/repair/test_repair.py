@@ -64,6 +64,14 @@ def test_an_alignment_is_the_product_of_the_cosines_of_both_sides(out: float, in
     assert found.item() == pytest.approx(float(torch.tensor(out).cos() * torch.tensor(into).cos()), abs=1e-6)
 
 
+@pytest.mark.parametrize(("out", "into"), [(3, 9), (9, 3), (4, 4)])
+def test_an_update_has_no_more_channels_than_its_layer_has_sides(out: int, into: int) -> None:
+    up, down = drawn(out, 6), drawn(6, into, seed=1)
+    found = channels_of(up, down)
+    assert found.left.shape == (out, min(out, into)) and found.right.shape == (into, min(out, into))
+    assert torch.allclose(found.left * found.values @ found.right.T, (up @ down).double(), atol=1e-5)
+
+
 def test_only_the_channels_that_leave_change_as_a_full_svd_says() -> None:
     weight = drawn(12, 3) @ drawn(3, 9, seed=1) + 0.01 * drawn(12, 9, seed=2)
     up, down = drawn(12, 5, seed=3), drawn(5, 9, seed=4)

@@ -40,7 +40,7 @@ def principal_subspace(weight: Matrix, energy: float) -> Subspace:
 def channels_of(up: Float[Tensor, "out r"], down: Float[Tensor, "r in"]) -> Channels:
     """The singular channels of up @ down, from the factors alone; those without any size are left out."""
     (left, one), (right, other) = torch.linalg.qr(up.double()), torch.linalg.qr(down.double().T)
-    inner, values, outer = torch.linalg.svd(one @ other.T)
+    inner, values, outer = torch.linalg.svd(one @ other.T, full_matrices=False)
     kept = values > values.max() * 1e-10 if values.numel() else values > 0
     return Channels((left @ inner)[:, kept], values[kept], (right @ outer.T)[:, kept])
 

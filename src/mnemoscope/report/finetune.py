@@ -77,11 +77,11 @@ def cards(record: Record) -> list[Card]:
 def drawings(record: Record) -> Drawings:
     """Each picture's likeness from model to model."""
     stages = {name: said for name, said in MODELS.items() if any(name in row["similarities"] for row in record.done)}
-    groups: dict[str, list[Row]] = {"training pictures": [], "captions not seen": []}
+    groups: dict[str, list[Row]] = {"pictures": [], "controls": []}
     for row in record.done:
         values = row["similarities"] if row["control"] else row["best"]
         if set(stages) - {"extrapolated"} <= set(values) and (not row["control"] or "extrapolated" not in stages):
-            groups["captions not seen" if row["control"] else "training pictures"].append(values)
+            groups["controls" if row["control"] else "pictures"].append(values)
     limit = number(record.summary.get("threshold"))
     if len(stages) > 1 and limit is not None and any(groups.values()):
         hint = "A line that rises from the base to the fine-tune is a picture that the training put in."
