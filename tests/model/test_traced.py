@@ -1,12 +1,14 @@
 """Families that are known by a row: our steps are their pipelines' own, and each fact of a row is needed for it."""
 
 import functools
+import importlib
 import json
 from dataclasses import replace
 
 import diffusers
 import pytest
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 import mnemoscope as mn
@@ -392,12 +394,50 @@ def test_the_command_line_takes_the_pipelines_guidance_and_a_negative_prompt(mne
     assert scores[0] != scores[1]
 
 
-def test_the_way_back_from_images_refuses_what_it_does_not_serve():
-    image = Image.new("RGB", (16, 16))
-    for name in ("sana", "flux2", "qwenimage", "wan", "ltx"):
-        with pytest.raises(UsageError, match="^Images cannot be turned into latents of Autoencoder"):
-            encode_images(pipeline(name), [image], (4, 8, 8))
-    assert encode_images(pipeline("sd3"), [image], (4, 16, 16)).shape == (1, 4, 16, 16)
+def picture(side=64):
+    generator = torch.Generator().manual_seed(1)
+    return Image.fromarray(torch.randint(0, 256, (side, side, 3), generator=generator, dtype=torch.uint8).numpy())
+
+
+def through(vae, pixels):
+    """An autoencoder's own way there and back, by itself."""
+    pixels = pixels[:, :, None] if type(vae).__name__ in VIDEO else pixels
+    found = vae.encode(pixels)
+    latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latent
+    back = vae.decode(latents, None)[0] if type(vae).__name__ == "AutoencoderKLLTXVideo" else vae.decode(latents)[0]
+    return back[:, :, 0] if back.ndim == 5 else back
+
+
+VIDEO = ("AutoencoderKLQwenImage", "AutoencoderKLWan", "AutoencoderKLLTXVideo")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "lumina2"])  # its tiny autoencoder is not of its size
+def test_images_become_latents_that_decode_as_the_autoencoders_own_do(name):
+    model = model_of(name)
+    latents = encode_images(model.pipe, [picture()], model.latent_shape)
+    assert latents.shape == (1, *model.latent_shape) and latents.dtype == torch.float32
+    fitted = picture().resize(model.size[::-1], Image.Resampling.LANCZOS)
+    pixels = VaeImageProcessor(do_resize=False).preprocess([fitted])
+    with torch.no_grad():
+        own = (through(model.pipe.vae, pixels) / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(model.decode(latents), own, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name, module", [("qwenimage", "qwenimage.pipeline_qwenimage_img2img"), ("flux2", "")])
+def test_latents_of_images_are_those_of_diffusers_own_pipelines_from_images(name, module, monkeypatch):
+    pipe, model = pipeline(name), model_of(name)
+    if module:
+        file = importlib.import_module(f"diffusers.pipelines.{module}")
+        monkeypatch.setattr(file, "retrieve_latents", lambda found, generator=None: found.latent_dist.mode())
+        theirs = diffusers.QwenImageImg2ImgPipeline(**pipe.components)
+    else:
+        theirs = pipe
+    pixels = VaeImageProcessor(do_resize=False).preprocess(picture().resize(model.size[::-1], Image.Resampling.LANCZOS))
+    given = pixels[:, :, None] if module else pixels
+    with torch.no_grad():
+        expected = theirs._encode_vae_image(given, torch.Generator())
+    found = encode_images(pipe, [picture()], model.latent_shape)
+    torch.testing.assert_close(found, expected[:, :, 0] if module else expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["flux", "zimage", "cogview4"])

@@ -10,16 +10,9 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mnemoscope.errors import UsageError
 from mnemoscope.model.device import working_on
-
-ONE_WAY = (  # autoencoders that are only decoded by: no posterior, a batch norm, frames
-    "AutoencoderDC",
-    "AutoencoderKLFlux2",
-    "AutoencoderKLQwenImage",
-    "AutoencoderKLWan",
-    "AutoencoderKLLTXVideo",
-)
+from mnemoscope.model.encoders import ENCODERS
+from mnemoscope.model.rows import ROWS
 
 
 @torch.no_grad()
@@ -28,18 +21,28 @@ def encode_images(
 ) -> Float[Tensor, "N C h w"]:
     """Clean latents of images: the mean of the autoencoder's posterior, scaled; pixels in [-1, 1] where it has none.
 
-    Images are cropped in the middle and resized to the model's own resolution.
+    Images are cropped in the middle and resized to the model's own resolution; video autoencoders see one frame.
     """
     vae = getattr(pipe, "vae", None)
-    if (kind := type(vae).__name__) in ONE_WAY:
-        raise UsageError(f"Images cannot be turned into latents of {kind} yet; use a method that needs no images.")
-    factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+    encode = ENCODERS.get(type(vae).__name__)
+    factor = pixels_of_latent(pipe, vae)
     size = (latent_shape[2] * factor, latent_shape[1] * factor)
     fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS) for image in images]
     pixels = VaeImageProcessor(do_resize=False).preprocess(fitted)
     if vae is None:
         return pixels.to(pipe.device)
+    if encode:
+        return encode(vae, pixels.to(working_on(vae), vae.dtype)).float()
     return scaled(vae, posterior(vae, pixels)[0])
+
+
+def pixels_of_latent(pipe: DiffusionPipeline, vae: Any) -> int:
+    """Pixels of a side of the image for each of the latents, as the autoencoder has it."""
+    if vae is None:
+        return 1
+    if type(vae).__name__ in ENCODERS:
+        return ROWS[type(pipe).__name__].pixels(pipe)
+    return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 @torch.no_grad()
