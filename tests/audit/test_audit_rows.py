@@ -63,19 +63,19 @@ def test_recover_tells_before_after_and_attacked_apart(name: str, tmp_path: Path
 def test_neurons_are_located_by_the_gradient_and_blocking_them_does_what_is_said(name: str) -> None:
     model = model_of(name)
     sampling = {"num_inference_steps": 2, "guidance_scale": 3.0}
-    for given in ({"score": "noise_norm"}, {"references": {p: picture(k) for k, p in enumerate(PROMPTS)}}):
-        found = mn.localize(model, PROMPTS, "neurons_by_gradient", points=1, seeds=1, **given, **sampling)
-        assert [each.prompt for each in found] == PROMPTS and sum(each.count for each in found)
-        for each in found:
-            assert ablation.checked(model, each.neurons) == each.neurons and np.isfinite(each.after)
+    references = {p: picture(k) for k, p in enumerate(PROMPTS)}
+    found = mn.localize(model, PROMPTS, "neurons_by_gradient", points=1, seeds=1, references=references, **sampling)
+    assert [each.prompt for each in found] == PROMPTS
+    for each in found:
+        assert ablation.checked(model, each.neurons) == each.neurons and np.isfinite(each.after)
     layers = "attn2.to_v" if name == "pixart" else "add_v_proj"
-    assert all(n.endswith(layers) for each in found for n in each.neurons)
+    assert all(n.endswith(layers) for n in ablation.layers(model))
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_regions_are_mapped_at_the_latents_and_drawn_at_the_images_size(name: str, tmp_path: Path) -> None:
     model = model_of(name)
-    asked = Explanation("difference_map", seeds=1, num_inference_steps=2, parameters={"units": "x0"})
+    asked = Explanation("difference_map", seeds=1, num_inference_steps=2, params={"units": "x0"})
     run_explanation(model, as_prompts(PROMPTS), tmp_path, asked)
     rows = read_rows(tmp_path)
     assert [r["status"] for r in rows] == ["ok", "ok"] and all(r["peak"] > r["mean"] > 0 for r in rows)

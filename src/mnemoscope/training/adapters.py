@@ -1,4 +1,4 @@
-"""LoRA adapters of a U-Net: added, written and read as diffusers has them."""
+"""LoRA adapters of a U-Net or a transformer: added, written and read as diffusers has them."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mnemoscope.model.weights.size import own_size
 from mnemoscope.training.options import TrainOptions
 
 PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
+JOINT = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]  # the text's own, where text and image attend jointly
 
 
 def add(unet: Any, options: TrainOptions) -> None:
@@ -29,7 +30,8 @@ def add(unet: Any, options: TrainOptions) -> None:
     except ImportError as e:
         raise UsageError("A LoRA needs peft: pip install 'mnemoscope[lora]'.") from e
     alpha = options.lora_rank if options.lora_alpha is None else options.lora_alpha
-    layers = PROJECTIONS if options.lora_layers == "attention" else _all_layers(unet)
+    joint = [n for n in JOINT if any(name.endswith(n) for name, _ in unet.named_modules())]
+    layers = [*PROJECTIONS, *joint] if options.lora_layers == "attention" else _all_layers(unet)
     config = LoraConfig(r=options.lora_rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=layers)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
@@ -44,11 +46,16 @@ def write(pipe: DiffusionPipeline, folder: Path) -> None:
     """Write the adapter as a folder that `--lora` and diffusers read."""
     from peft.utils import get_peft_model_state_dict
 
-    weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
-    config = pipe.unet.peft_config["default"].to_dict()
+    part = _part(pipe)
+    network = getattr(pipe, part)
+    weights = get_peft_model_state_dict(network)
+    weights = convert_state_dict_to_diffusers(weights) if part == "unet" else weights
+    config = network.peft_config["default"].to_dict()
     about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
-    type(pipe).save_lora_weights(folder, unet_lora_layers=weights, unet_lora_adapter_metadata=about)
-    _mark(folder / "pytorch_lora_weights.safetensors", own_size(pipe))
+    given = {f"{part}_lora_layers": weights, f"{part}_lora_adapter_metadata": about}
+    type(pipe).save_lora_weights(folder, **given)
+    if part == "unet":  # a transformer is not made to be of the size that it was trained at
+        _mark(folder / "pytorch_lora_weights.safetensors", own_size(pipe))
 
 
 def _mark(file: Path, size: tuple[int, int] | None) -> None:
@@ -64,6 +71,14 @@ def read(pipe: DiffusionPipeline, folder: Path) -> None:
     """Take the weights of an adapter of the same shape."""
     from peft.utils import set_peft_model_state_dict
 
-    saved, _ = type(pipe).lora_state_dict(folder, use_safetensors=True, local_files_only=True)
-    own = {k.removeprefix("unet."): v for k, v in saved.items() if k.startswith("unet.")}
-    set_peft_model_state_dict(pipe.unet, convert_unet_state_dict_to_peft(own), adapter_name="default")
+    part = _part(pipe)
+    found = type(pipe).lora_state_dict(folder, use_safetensors=True, local_files_only=True)
+    saved = found[0] if isinstance(found, tuple) else found
+    own = {k.removeprefix(f"{part}."): v for k, v in saved.items() if k.startswith(f"{part}.")}
+    own = convert_unet_state_dict_to_peft(own) if part == "unet" else own
+    set_peft_model_state_dict(getattr(pipe, part), own, adapter_name="default")
+
+
+def _part(pipe: DiffusionPipeline) -> str:
+    """The component that the adapter is in."""
+    return "unet" if hasattr(pipe, "unet") else "transformer"

@@ -22,6 +22,7 @@ from mnemoscope.training.options import TrainOptions
 from mnemoscope.training.scratch import new_unet
 
 FAMILIES = ("stable-diffusion", "stable-diffusion-xl", "unconditional")
+ADAPTED = ("stable-diffusion-3", "flux")  # of which a LoRA is trained, as diffusers' own scripts do
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Networks(nn.Module):
         denoiser = Denoiser(pipe)
         self.family = denoiser.family
         _check(self.family, options)
-        self.unet = pipe.unet
+        self.unet = denoiser.network  # or the transformer in its place
         self.text_encoder = pipe.text_encoder if options.train == "unet+text" else None
         self.texts = Texts(lambda captions: self.family.encode(captions, self.family.latent_shape))
         self._null: Cond | None = None
@@ -137,8 +138,13 @@ def _saving(module: Any) -> Any:
 
 
 def _check(family: Any, options: TrainOptions) -> None:
-    if family.name not in FAMILIES:
-        raise UsageError(f"A {family.name} model cannot be trained here; those of {', '.join(FAMILIES)} can.")
+    if family.name in ADAPTED and options.train != "lora":
+        raise UsageError(f"Of a {family.name} model a LoRA is trained here, and not all of it; use --train lora.")
+    if family.name not in (*FAMILIES, *ADAPTED):
+        raise UsageError(
+            f"A {family.name} model cannot be trained here; those of {', '.join(FAMILIES)} can, and a LoRA of "
+            f"{' and '.join(ADAPTED)}."
+        )
     if family.name != "unconditional" and family.unguided:
         raise UsageError("This model cannot be trained here: its guidance is distilled into the network.")
     if options.train == "unet+text" and family.name != "stable-diffusion":

@@ -1,12 +1,12 @@
 """What a training step draws, what the network sees of it, and what it has to predict."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
@@ -64,7 +64,7 @@ class Noised:
 
     x_0: Float[Tensor, "B C h w"]
     noise: Float[Tensor, "B C h w"]
-    t: Int[Tensor, " B"]
+    t: Num[Tensor, " B"]
     alpha: Float[Tensor, " B"]
     sigma: Float[Tensor, " B"]
     x_t: Float[Tensor, "B C h w"]
@@ -87,14 +87,15 @@ def noised(
     *,
     noise_offset: int | float = 0,
     input_perturbation: int | float = 0,
+    times: Callable[[Any, Draws], Float[Tensor, " B"]] | None = None,
 ) -> Noised:
-    """Noise the latents of a batch at timesteps that are uniform over the scheduler's, in float32.
+    """Noise the latents of a batch at timesteps that are uniform over the scheduler's, or those of `times`, in float32.
 
     `noise_offset` is the standard deviation of a constant that each channel of a sample's noise is shifted by, and
     that the network has to predict with it. `input_perturbation` is that of further noise, in x_t alone.
     """
     x_0 = x_0.float()
-    t = timesteps(scheduler, draws).to(x_0.device)
+    t = (timesteps(scheduler, draws) if times is None else times(scheduler, draws)).to(x_0.device)
     noise = draws.normal("noise", x_0.shape[1:]).to(x_0.device)
     if noise_offset:
         noise = noise + noise_offset * draws.normal("noise_offset", (x_0.shape[1], 1, 1)).to(x_0.device)
@@ -111,7 +112,7 @@ def timesteps(scheduler: Any, draws: Draws) -> Int[Tensor, " B"]:
     return draws.integers("timestep", first, first + scheduler.config.num_train_timesteps)
 
 
-def levels(scheduler: Any, t: Int[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+def levels(scheduler: Any, t: Num[Tensor, " B"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Scales (alpha, sigma) of the clean latents and of the noise at each timestep, in float32."""
     if schedule.prediction_type(scheduler) == "flow_prediction":
         q = t.float() / scheduler.config.num_train_timesteps

@@ -14,6 +14,7 @@ from mnemoscope.model.cond import Cond
 from mnemoscope.model.schedule import units
 from mnemoscope.training.embedding_noise import mixed, noisy
 from mnemoscope.training.filter import Tally, below, text_push
+from mnemoscope.training.flow_times import FlowTimes
 from mnemoscope.training.noise import Draws, noised, trained_prediction
 from mnemoscope.training.options import ObjectiveOptions
 from mnemoscope.training.weights import min_snr
@@ -60,11 +61,15 @@ def loss(
     kind = trained_prediction(scheduler, options.prediction_type)
     if options.hard_threshold is not None and null is None:
         raise UsageError("--hard-threshold needs the prediction for no caption, and this model has none; leave it out.")
-    pair = noised(
-        x_0, scheduler, draws, noise_offset=options.noise_offset, input_perturbation=options.input_perturbation
-    )
+    times = FlowTimes.of(options, kind)
+    apart = {"noise_offset": options.noise_offset, "input_perturbation": options.input_perturbation}
+    pair = noised(x_0, scheduler, draws, times=times, **apart)
     native = predict(pair.x_t.to(x_0.dtype), pair.t, perturbed(cond, options, draws))
     per_sample = (native.float() - pair.target(kind)).square().flatten(1).mean(dim=1)
+    if options.precondition_outputs:  # x_0 is x_t - sigma v
+        per_sample = per_sample * pair.sigma**2
+    if times is not None:
+        per_sample = per_sample * times.weights(pair.sigma)
     if options.snr_gamma is not None:
         per_sample = per_sample * min_snr(pair.alpha, pair.sigma, options.snr_gamma, kind)
     kept, norms = torch.ones_like(per_sample, dtype=torch.bool), None

@@ -15,6 +15,7 @@ OPTIMIZERS = ("adamw", "adamw8bit")
 LORA_LAYERS = ("attention", "all")
 Mixup = Literal["batch", "sample"]
 Form = Literal["joint", "element"]
+WEIGHTINGS = ("none", "logit_normal", "mode", "sigma_sqrt", "cosmap")
 DATA, OBJECTIVE, NETWORK = "Data", "Objective", "Network and optimizer"
 RUNNING, WATCHING = "Run", "Watching"
 # what may differ from one session of a training to the next: it changes no weight
@@ -47,8 +48,23 @@ class ObjectiveOptions:
         None, "eps or x0: what the threshold is in, if the model is not in eps.", OBJECTIVE
     )
 
+    weighting: str | None = option(
+        None, "Times and weights of a flow: none, logit_normal, mode, sigma_sqrt or cosmap.", OBJECTIVE
+    )
+    logit_mean: int | float = option(0, "Of the logit of the times, for logit_normal.", OBJECTIVE)
+    logit_std: int | float = option(1, "Of the logit of the times, for logit_normal.", OBJECTIVE, above=0)
+    mode_scale: int | float = option(1.29, "Of the times, for mode.", OBJECTIVE)
+    precondition_outputs: bool = option(
+        False,
+        "Compare clean latents, not velocities of a flow.",
+        OBJECTIVE,
+        "--precondition-outputs/--no-precondition-outputs",
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        if self.weighting is not None:
+            require_known("weighting", self.weighting, WEIGHTINGS)
         if self.threshold_units is not None:
             require_known("threshold_units", self.threshold_units, ("eps", "x0"))
         if self.prediction_type is not None:
