@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil
 import tiny
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.model.loading import load, pick_device, pick_dtype
+from mnemoscope.model.loading import class_named, load, pick_device, pick_dtype
 from mnemoscope.model.solvers import SCHEDULERS
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -242,6 +242,10 @@ def test_the_cpu_runs_in_float32_unless_asked_otherwise(saved):
     cpu = torch.device("cpu")
     assert pick_device("cpu") == cpu and pick_dtype("auto", cpu) == torch.float32
     assert pick_dtype("auto", torch.device("cuda")) == torch.float16
+    assert pick_dtype("auto", torch.device("cuda"), by_row=True) == torch.bfloat16
+    assert pick_dtype("auto", cpu, by_row=True) == torch.float32
+    classes = {"demo": "StableDiffusionPipeline", "demo-flow": "StableDiffusion3Pipeline", "nowhere": None}
+    assert {name: class_named(name) for name in classes} == classes
     assert loaded(saved).dtype == torch.float32
     half = loaded(saved, dtype="bfloat16")
     assert {m.dtype for m in half.modules.values()} == {torch.bfloat16}

@@ -230,6 +230,44 @@ def test_a_class_without_a_row_is_refused_and_says_what_it_would_need(make, sent
     assert str(refused.value).count(". ") == 0
 
 
+def controlled():
+    parts = pipeline("sd3").components
+    control = diffusers.SD3ControlNetModel.from_transformer(parts["transformer"], num_layers=1)
+    return diffusers.StableDiffusion3ControlNetPipeline(**parts, controlnet=control)
+
+
+def adapted():
+    pipe = tiny_families.sd3()
+    pipe.transformer.image_proj = torch.nn.Linear(2, 2)  # as load_ip_adapter leaves it there
+    return pipe
+
+
+def adapted_flux():
+    pipe = tiny_families.flux()
+    layers = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+    pipe.transformer.encoder_hid_proj = diffusers.models.embeddings.MultiIPAdapterImageProjection(layers)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (controlled, "StableDiffusion3ControlNetPipeline needs an image that controls it"),
+        (adapted, "StableDiffusion3Pipeline has an IP-adapter"),
+        (adapted_flux, "FluxPipeline has an IP-adapter"),
+        (
+            lambda: diffusers.QwenImageImg2ImgPipeline(**pipeline("qwenimage").components),
+            "Qwen.* an image to begin",
+        ),
+        (lambda: diffusers.FluxInpaintPipeline(**pipeline("flux").components), "FluxInpaint.* an image and a mask"),
+    ],
+    ids=["controlnet", "ip-adapter of sd3", "ip-adapter of flux", "img2img of qwen", "inpaint of flux"],
+)
+def test_what_takes_more_than_a_text_is_refused(make, sentence):
+    with pytest.raises(UsageError, match=f"^{sentence}"):
+        Denoiser(make())
+
+
 @pytest.mark.parametrize("changed", [{"boundary_ratio": 0.9}, {"expand_timesteps": True}])
 def test_a_network_that_changes_along_the_sampling_is_refused(changed):
     pipe = tiny_families.wan()

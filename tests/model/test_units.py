@@ -111,6 +111,15 @@ def test_a_threshold_of_before_there_were_units_holds_as_ever(tmp_path: Path):
     assert gate.units is None and [each["flagged"] for each in log] == [True, False]
 
 
+@pytest.mark.parametrize("process", ["vp", "flow"])
+def test_rows_in_x0_have_the_push_an_element_beside_the_score(process, tmp_path: Path):
+    prompts = [Prompt("a", "memorized 0"), Prompt("b", "ordinary 1")]
+    run_detection(MODELS[process], prompts, tmp_path, Detection(num_inference_steps=5))
+    for line in (tmp_path / "rows.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row.get("per_element") == (pytest.approx(row["score"] / 768**0.5) if process == "flow" else None)
+
+
 # The contract at pure noise: no constant, no zero gradient, no NaN
 
 

@@ -80,6 +80,7 @@ def detect_rows(
     trajectory = detection.sampled(model, prompts) if trajectory is None else trajectory
     found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
     values, timesteps = _values(trajectory, detection, found.kind)
+    width = _root(model) if units == "x0" and found.name == "noise_norm" else None
     extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
     rows, cut = [], cut_off(model, [p.text for p in prompts])
     for k, prompt in enumerate(prompts):
@@ -97,6 +98,7 @@ def detect_rows(
             "score": score,
             "per_seed": per_seed,
             **({"units": units} if units else {}),
+            **({"per_element": score / width} if width else {}),
             "label": prompt.label,
             "kind": prompt.kind,
             "cut_off": cut[k],
@@ -107,6 +109,11 @@ def detect_rows(
             row |= {"companions": {n: v[:, own].T.tolist() for n, v in extra.items()}} if extra else {}
         rows.append(row)
     return rows
+
+
+def _root(model: Denoiser) -> float:
+    """Root of the number of latent elements, over which a push compares across resolutions and families."""
+    return math.sqrt(math.prod(model.latent_shape))
 
 
 def _steps(detection: Detection) -> Any:

@@ -69,7 +69,8 @@ def _refuse_more_than_text(pipe: DiffusionPipeline) -> None:
     for component in ("unet", "transformer"):
         network = getattr(pipe, component, None)
         adapted = getattr(network, "encoder_hid_proj", None)
-        if adapted is not None and "image_projection_layers" in dict(adapted.named_children()):
+        projected = adapted is not None and "image_projection_layers" in dict(adapted.named_children())
+        if projected or getattr(network, "image_proj", None) is not None:  # the latter is Stable Diffusion 3's
             raise UsageError(
                 f"{name} has an IP-adapter, which needs an image beside a text; unload_ip_adapter() first."
             )

@@ -1,5 +1,6 @@
 """Pipelines from the bundled model, a folder, a single-file checkpoint or a hub id; nothing is unpickled."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
 from mnemoscope.model.device import pick_device as pick_device
 from mnemoscope.model.memory import save_memory
+from mnemoscope.model.rows import ROWS
 from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
 from mnemoscope.model.weights.folders import read_folder, read_hub
@@ -62,14 +64,14 @@ def open_model(
 ) -> Opened:
     """A diffusers pipeline, without its safety checker, on a device and in one dtype, all its weights from files.
 
-    "auto" is the first accelerator, in float16, or else the CPU, in float32. `unet` replaces the U-Net by the one in a
-    folder, with the text encoder that a training's checkpoint has beside it; `text_encoder` replaces that; each `lora`,
-    "FILE" or "FILE:scale", is merged; each `embedding` adds tokens; `variant` names the files to read, as "fp16";
-    `size` is height x width in pixels; `scheduler` replaces the solver; `low_memory` is of `mnemoscope.model.memory`.
-    Raises `UsageError` for what cannot be loaded whole.
+    "auto" is the first accelerator, in float16 (bfloat16 for families known by a row), or else the CPU, in float32.
+    `unet` replaces the U-Net by the one in a folder, with the text encoder that a training's checkpoint has beside it;
+    `text_encoder` replaces that; each `lora`, "FILE" or "FILE:scale", is merged; each `embedding` adds tokens;
+    `variant` names the files to read, as "fp16"; `size` is height x width in pixels; `scheduler` replaces the solver;
+    `low_memory` is of `mnemoscope.model.memory`. Raises `UsageError` for what cannot be loaded whole.
     """
     place = pick_device(device)
-    number = pick_dtype(dtype, place)
+    number = pick_dtype(dtype, place, class_named(model) in ROWS)
     asked = parse_size(size) if isinstance(size, str) else size
     said: list[str] = []
     with heard(said):
@@ -90,10 +92,13 @@ def _listed(value: Paths) -> list[str | Path]:
     return [] if value is None else [value] if isinstance(value, str | Path) else list(value)
 
 
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The dtype of that name; "auto" is float16 on an accelerator and float32 on the CPU."""
+def pick_dtype(dtype: str, device: torch.device, by_row: bool = False) -> torch.dtype:
+    """The dtype of that name; "auto" is float32 on the CPU and float16 on an accelerator, bfloat16 for a row's family.
+
+    The numbers inside large transformers overflow in float16.
+    """
     if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
+        return torch.float32 if device.type == "cpu" else torch.bfloat16 if by_row else torch.float16
     if dtype not in DTYPES:
         raise UsageError(f"'{dtype}' is not a dtype to run in; use auto, {', '.join(DTYPES)}.")
     return DTYPES[dtype]
@@ -132,6 +137,19 @@ def _pipeline(
     if not on_the_hub(model):
         refuse_absent(model)
     return read_hub(model, dtype, variant, said), None
+
+
+def class_named(model: str) -> str | None:
+    """The class that the index of MODEL names, where there is one to be had."""
+    from huggingface_hub import hf_hub_download
+
+    file = Path(bundled.FOLDERS.get(model, model)) / "model_index.json"
+    try:
+        if not file.is_file() and on_the_hub(model):
+            file = Path(hf_hub_download(model, "model_index.json"))
+        return json.loads(file.read_text()).get("_class_name")
+    except Exception:  # whatever is wrong with it is said where it is loaded
+        return None
 
 
 def _put_networks(

@@ -70,6 +70,7 @@ class ScoredRow(PromptRow):
     params: NotRequired[Annotated[dict[str, Any], "its parameters"]]
     seeds: NotRequired[Annotated[list[int], "the seeds that the score is a mean over"]]
     per_seed: NotRequired[Annotated[list[Number], "the score of each seed"]]
+    per_element: NotRequired[Annotated[Number, "of `noise_norm` in x0, the score over the root of the latents' number"]]
     role: NotRequired[Annotated[str, "`prompt`, or `negative` for what the threshold is set on"]]
     flagged: NotRequired[Annotated[bool | None, "whether the score passes the threshold; null where there is none"]]
     threshold: NotRequired[Annotated[Number | None, "the threshold"]]
