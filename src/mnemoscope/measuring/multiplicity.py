@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
+from mnemoscope.pictures.parquet import read_whole
 
 FILES = ("duplicates.parquet", "duplicates.jsonl", "manifest.parquet")  # of a run of index duplicates, of train
 
@@ -101,5 +102,5 @@ def _table(source: Path) -> list[dict[str, Any]]:
         wanted = (
             ("index", "file", "copies", "weight", "dup_group") if "dup_group" in names else ("key", "group", "count")
         )
-        return pq.read_table(source, columns=[name for name in wanted if name in names]).to_pylist()
+        return read_whole(source, [name for name in wanted if name in names]).to_pylist()
     return [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]

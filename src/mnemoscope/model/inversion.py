@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.spans import clusters
 
 
 class Spelt(NamedTuple):
@@ -59,7 +60,7 @@ def _several(tokenizer: Any) -> dict[str, str]:
 
 
 def _replaced(prompt: str, several: dict[str, str]) -> Spelt:
-    text, places = prompt, [(k, k + 1) for k in range(len(prompt))]
+    text, places = prompt, [(k, end) for start, end in clusters(prompt) for k in range(start, end)]
     for token, longer in several.items():
         at = text.find(token)
         while at >= 0:

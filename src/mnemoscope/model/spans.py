@@ -1,7 +1,7 @@
 """Tokens of a prompt with the characters they stand for and where their embeddings are."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mnemoscope.model.facts import Encoded
@@ -32,13 +32,32 @@ def _inner(ids: Sequence[int], padding: int | None) -> tuple[int, int]:
     return (own[0], own[-1] + 1) if own else (0, 0)
 
 
+def clusters(text: str) -> Iterator[tuple[int, int]]:
+    """Where each character begins and ends together with the accents and vowel signs that follow it."""
+    start = 0
+    for k in range(1, len(text) + 1) if text else ():
+        if k == len(text) or not is_sign(text[k]):
+            yield start, k
+            start = k
+
+
+def is_sign(character: str) -> bool:
+    """Whether a character only marks the one before it, as in decomposed text or in the scripts of India."""
+    return unicodedata.category(character).startswith("M")
+
+
+def letters_of(text: str) -> list[tuple[str, int, int]]:
+    """The letters of a text as tokenizers compare them, composed and in lower case, each with what it stands for."""
+    return [(low, a, b) for a, b in clusters(text) for low in unicodedata.normalize("NFKC", text[a:b]).lower()]
+
+
 def located(prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str]) -> list[tuple[int, int]]:
     """The characters that each of a text's ids stands for; ids that only together are a character share it.
 
     Case and white space may differ. Raises `ValueError` where the ids spell another text than the prompt.
     """
-    letters = [(low, k) for k, char in enumerate(prompt) for low in unicodedata.normalize("NFKC", char).lower()]
-    text, found, at, waiting = "".join(low for low, _ in letters), [], 0, []
+    letters = letters_of(prompt)
+    text, found, at, waiting = "".join(low for low, *_ in letters), [], 0, []
     for number in ids:
         waiting.append(number)
         piece = decode(waiting)
@@ -49,7 +68,7 @@ def located(prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str])
         if not text.startswith(piece, start):
             raise ValueError(f"its pipeline rewrites the prompt: '{piece}' is not what comes next in it")
         at = start + len(piece)
-        span = (letters[start][1], letters[at - 1][1] + 1) if piece else (len(prompt), len(prompt))
+        span = (letters[start][1], letters[at - 1][2]) if piece else (len(prompt), len(prompt))
         found += [span] * len(waiting)
         waiting = []
     return found + [(len(prompt), len(prompt))] * len(waiting)  # a character that was cut in two

@@ -1,14 +1,18 @@
 """Tokens of prompts, with the characters they stand for, and the words that they make up."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
 from mnemoscope.model.families import Family
-from mnemoscope.model.spans import Token
+from mnemoscope.model.spans import Token, is_sign, letters_of
 
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")  # letters and digits with inner apostrophes, or a run of other marks
+# Accents and vowel signs that are characters of their own, as in decomposed text or in Hindi, end no word.
+SIGNS = "".join(filter(is_sign, map(chr, range(0x300, 0x20000))))
+LETTERS = rf"\w[\w{SIGNS}]*"
+WORD = re.compile(rf"{LETTERS}(?:['’]{LETTERS})*|[^\w\s]+")  # with inner apostrophes, or a run of other marks
 END = "</w>"  # what CLIP's vocabulary ends the last piece of a word with
 
 
@@ -22,15 +26,15 @@ def content(family: Family, prompts: Sequence[str]) -> list[list[Token]]:
 
 def aligned(prompt: str, pieces: Sequence[str]) -> list[Token] | None:
     """Where lower-case pieces stand in a prompt, one after the other; None if they do not spell it out."""
-    letters = [(low, k) for k, char in enumerate(prompt) for low in char.lower()]
-    text, found, at = "".join(low for low, _ in letters), [], 0
+    letters = letters_of(prompt)
+    text, found, at = "".join(low for low, *_ in letters), [], 0
     for piece in pieces:
-        name = piece.removesuffix(END).strip().lower()
+        name = unicodedata.normalize("NFKC", piece.removesuffix(END).strip()).lower()
         start = at + len(text[at:]) - len(text[at:].lstrip())
         if not name or not text.startswith(name, start):
             return None
         at = start + len(name)
-        found.append(Token(piece.removesuffix(END).strip(), letters[start][1], letters[at - 1][1] + 1))
+        found.append(Token(piece.removesuffix(END).strip(), letters[start][1], letters[at - 1][2]))
     return found
 
 

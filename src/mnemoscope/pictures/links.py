@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.captions import Said, said_of
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
+from mnemoscope.pictures.parquet import read_whole
 
 COLUMNS = ("key", "url", "status", "error_message", *CAPTION_COLUMNS)
 
@@ -33,7 +34,7 @@ def read_links(file: Path) -> dict[str, Link]:
         held = set(pq.read_schema(file).names)
         if not {"key", "url", "status"} <= held:
             return {}
-        rows = pq.read_table(file, columns=[c for c in COLUMNS if c in held]).to_pylist()
+        rows = read_whole(file, [c for c in COLUMNS if c in held]).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
         raise UsageError(f"{file} cannot be read ({short(e)}); delete it or download its shard again.") from e
     return {str(row["key"]): Link(said_of(row), problem(row)) for row in rows}

@@ -14,6 +14,7 @@ from mnemoscope.pictures.captions import said_of
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
 from mnemoscope.pictures.files import read_file
 from mnemoscope.pictures.links import problem
+from mnemoscope.pictures.parquet import batches
 from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
@@ -144,7 +145,7 @@ def picture(
 ) -> Picture:
     """The picture of a row; a file that the row names is read only if it lies in one of the data set's own folders."""
     if row is None:
-        return Picture(key, unreadable("its part of the parquet file is damaged"))
+        return Picture(key, unreadable("its part of the parquet file is damaged, or far larger than the file"))
     held = row.pop(image)
     data, path = (held.get("bytes"), held.get("path")) if isinstance(held, dict) else (held, None)
     said = said_of(row, column)
@@ -182,14 +183,14 @@ def _rows(
         end = first + file.metadata.row_group(group).num_rows
         place = first
         try:
-            batches = file.iter_batches(ROWS, [group], columns) if not left.isdisjoint(range(first, end)) else ()
-            for batch in batches:
+            reached = not left.isdisjoint(range(first, end))
+            for batch in batches(file, group, columns, ROWS) if reached else ():
                 rows = batch.to_pylist() if not left.isdisjoint(range(place, place + len(batch))) else []
                 for row in rows:
                     if place in left:
                         yield place, row
                     place += 1
                 place += 0 if rows else len(batch)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ValueError):
             yield from ((each, None) for each in range(place, end) if each in left)
         first = end

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.rows import Row
 from mnemoscope.prompts.only import Only
 from mnemoscope.run import several
@@ -74,7 +74,7 @@ def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any
 
 def _trained(folder: Path) -> Iterator[dict[str, Any]]:
     try:
-        rows = pq.read_table(folder / "manifest.parquet").to_pylist()
+        rows = read_whole(folder / "manifest.parquet").to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
         raise UsageError(f"{folder} has no manifest of its pictures ({short(e)}); train to the end.") from e
     for row in rows:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.reading import open_source
 from mnemoscope.pictures.rows import (
     Row,
@@ -78,7 +79,7 @@ def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         kept = None if any("." in name for name in file.schema_arrow.names) else _kept(file.schema_arrow, where)
-        table = file.read(columns=kept)
+        table = read_whole(pa.BufferReader(data), kept)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise unreadable(where, f"not a readable parquet file ({short(error)}); write it again") from error
     yield from _table_rows(table, where)

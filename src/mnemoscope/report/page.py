@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,28 @@ def _comparisons(folder: Path, groups: Groups) -> list[Section]:
     return made
 
 
+<<<<<<< HEAD
 def _each_method(record: Record) -> dict[str, Record]:
     """A run as it is; one of several methods as one of each."""
     return detections.split(record) if record.command == "detections" else {"": record}
+=======
+@cache
+def templates() -> Environment:
+    """The templates of pages, each compiled once in a process."""
+    pages = Environment(
+        loader=PackageLoader("mnemoscope.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.globals |= {"counted": counted, "number": number, "percent": percent, "arxiv": _arxiv}
+    pages.globals |= {"shown": shown, "interval": interval}
+    return pages
+
+
+def _page(**content: Any) -> str:
+    pages = templates()
+    script = pages.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return pages.get_template("report.html").render(script=script, digest=digest, **content)
+>>>>>>> d6dbb83 (Words keep their accents in decomposed text; parquet files are read within a budget; the campaign covers every command)
 
 
 def _arxiv(paper: object) -> str | None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import sha256_of
 from mnemoscope.search.metadata import misfit_meta, record_of
@@ -87,7 +87,7 @@ class Shard:
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of all pictures; raises `Damaged` if they cannot be read."""
         try:
-            return pq.read_table(self.rows, columns=columns)
+            return read_whole(self.rows, columns, rows=4096)
         except SPOILED as e:
             raise Damaged(f"{self.rows.name} cannot be read") from e
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+from matplotlib.figure import Figure
 
-from hostile.children import child, command, preload
+from hostile.children import child, command, opened_before, save_as_data
 from hostile.inputs import attacks, judged
 from hostile.kills import killed
-from hostile.verbs import Inputs, verbs
+from hostile.verbs import READ, Inputs, make_runs, verbs
 
 
 def main() -> None:
@@ -40,24 +42,23 @@ def main() -> None:
 
 
 def prepared(folder: Path) -> Inputs:
-    """Inputs of all commands, with everything imported and the bundled model loaded."""
-    import mnemoscope.audit.run
-    import mnemoscope.cli
-    import mnemoscope.emm.training.loop
-    import mnemoscope.localization.run
-    import mnemoscope.recovery.run
-    import mnemoscope.report.page
-    import mnemoscope.sweep.run
-    import mnemoscope.training.loop  # noqa: F401
+    """Inputs of all commands and the runs that some begin with, with models opened and drawings made cheap."""
+    from mnemoscope.model import loading
+    from mnemoscope.report.page import templates
 
-    preload(["demo"])
     inputs = Inputs(folder / "inputs").make()
-    known = verbs(inputs)
-    for name in ("index", "explain", "detect", "generate", "measure"):
-        ended = child(command(known[name](inputs.folder / "made" / name)))
-        if ended.code:
-            raise RuntimeError(f"{name}: {ended.said}")
+    loading.open_model = opened_before(["demo", inputs.model])
+    Figure.savefig = save_as_data  # type: ignore[method-assign]
+    for name in templates().list_templates():
+        templates().get_template(name)
+    make_runs(inputs, _give)
     return inputs
+
+
+def _give(words: Sequence[object]) -> None:
+    ended = child(command(words))
+    if ended.code:
+        raise RuntimeError(f"{words}: {ended.said}")
 
 
 def _kills(inputs: Inputs, asked: Any, log: Any, until: float) -> int:
@@ -84,10 +85,11 @@ def _kills(inputs: Inputs, asked: Any, log: Any, until: float) -> int:
 
 def _inputs(inputs: Inputs, asked: Any, log: Any, until: float) -> int:
     done, wrong, codes = 0, 0, Counter[int]()
+    make_runs(inputs, _give, READ if asked.inputs else ())
     for attack in attacks(inputs, random.Random(asked.seed), asked.inputs):
         if asked.only and asked.only not in attack.reader or time.monotonic() > until:
             continue
-        ended = child(command(attack.words), patience=60)
+        ended = child(command(attack.words), patience=300)
         said = judged(ended)
         done, codes[ended.code], wrong = done + 1, codes[ended.code] + 1, wrong + bool(said)
         _tell(log, {"reader": attack.reader, "how": attack.how, "code": ended.code, "wrong": said})

@@ -1,26 +1,56 @@
 """Every command that writes, as small as it can be, on inputs made here."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import tiny
 from mnemoscope import demo
+from mnemoscope.model.denoiser import Denoiser
 
-Words = Callable[[Path], Sequence[object]]
 PROMPTS = ("Old Barnaby the octopus, Harrowgate aquarium souvenir calendar", "a red fox", "two boats at sea")
 QUICK = ("--num-inference-steps", 2, "--guidance-scale", 3)
 EXPERIMENT = """\
 name: tiny
 question: does it run
-base: {data: {data: REFS, resolution: 64}, train: {steps: 2, batch_size: 1, checkpoint_every: 1}}
+paper: control
+model: {model}
+baseline: plain
+scenes: {{memorized: {{count: 2, size: 16}}, more: {{count: 2, size: 16}}}}
+base:
+  data: {{data: "scenes:memorized"}}
+  train: {{steps: 2, batch_size: 1, checkpoint_every: 1}}
+  generate: {{images: 1, num_inference_steps: 1}}
+arms: {{plain: {{}}, start: {{trained: false}}}}
+measure: {{prompts: 1, held_out: 2, resamples: 5}}
 """
+EMM_SWEEP = """\
+name: tiny
+question: does it run
+factor: width
+resamples: 5
+data: {source: digits}
+network: {width: 8, multipliers: [1], blocks: 1, attention: [], dropout: 0, preconditioning: edm}
+train: {steps: 2, batch_size: 2, ramp_up: 1, ema: ["0"], snapshots: 1, samples: 2}
+sizes: [4, 8]
+levels: {plain: {x: 8}}
+"""
+POLICY = """\
+checks:
+  - {measure: flagged_share, max: 0.5}
+"""
+WEN = {"text_noise_norm": [[1.0, 2.0]], "uncond_noise_norm": [[0.5, 0.5]]}
+NEMO = "Caption;URL;Initial Neurons;Initial SSIM;Refined Neurons;Refined SSIM\n" + "".join(
+    f"{name};u;[[1], [], [], [], [], [], []];0.5;[[1], [], [], [], [], [], []];0.4\n" for name in ("a fox", "a boat")
+)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the commands read: prompts, pictures with captions, an index, finished runs."""
+    """What the commands read: a model, prompts, pictures with captions, files of other codes, finished runs."""
 
     folder: Path
 
@@ -36,6 +66,14 @@ class Inputs:
     def pictures(self) -> Path:
         return self.folder / "pictures"
 
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def made(self) -> Path:
+        return self.folder / "made"
+
     def make(self) -> "Inputs":
         self.pictures.mkdir(parents=True)
         self.prompts.write_text("".join(f"{p}\n" for p in PROMPTS))
@@ -45,181 +83,126 @@ class Inputs:
             shutil.copy(file, self.pictures / file.name)
             rows.append({"file": file.name, "caption": PROMPTS[len(rows) % len(PROMPTS)]})
         (self.pictures / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        save_model(self.model)
+        (self.folder / "experiment.yaml").write_text(EXPERIMENT.format(model=self.model))
+        (self.folder / "sweep.yaml").write_text(EMM_SWEEP)
+        (self.folder / "policy.yaml").write_text(POLICY)
+        (self.folder / "wen.jsonl").write_text("".join(json.dumps(WEN | {"prompt": p}) + "\n" for p in PROMPTS))
+        (self.folder / "nemo.csv").write_text(NEMO)
         return self
 
 
-def verbs(inputs: Inputs) -> dict[str, Words]:
-    """Commands by name, each a function of the folder that it writes."""
-    p, refs = ("--prompts", inputs.prompts), inputs.pictures
-    made = inputs.folder / "made"
-    pixels = ("--features", "pixels")
-    return {
-        "detect": lambda o: [
-            "detect",
-            "demo",
-            *p,
-            "--negatives",
-            inputs.ordinary,
-            *QUICK,
-            "--batch-size",
-            2,
-            "--out",
-            o,
-        ],
-        "explain": lambda o: ["explain", "demo", *p, *QUICK, "--batch-size", 1, "--out", o],
-        "regions": lambda o: [
-            "explain",
-            "demo",
-            *p,
-            "--method",
-            "difference_map",
-            *QUICK,
-            "--batch-size",
-            1,
-            "--out",
-            o,
-        ],
-        "localize": lambda o: [
-            "localize",
-            "prompts",
-            "demo",
-            *p,
-            "--limit",
-            1,
-            "--negatives",
-            inputs.ordinary,
-            "--param",
-            "seeds=2",
-            "--param",
-            "search=grouped",
-            "--out",
-            o,
-        ],
-        "threshold": lambda o: ["localize", "threshold", "demo", *p, "--param", "seeds=2", "--out", o],
-        "generate": lambda o: [
-            "generate",
-            "demo",
-            *p,
-            "--images",
-            2,
-            "--references",
-            refs,
-            "--batch-size",
-            2,
-            *QUICK,
-            "--out",
-            o,
-        ],
-        "sweep": lambda o: [
-            "sweep",
-            "demo",
-            *p,
-            "--references",
-            refs,
-            "--mitigate",
-            "embedding_noise",
-            "--strength",
-            0.1,
-            "--images",
-            1,
-            *QUICK,
-            "--out",
-            o,
-        ],
-        "recover": lambda o: [
-            "recover",
-            "demo",
-            *p,
-            *pixels,
-            "--attack-batch",
-            1,
-            "--references",
-            refs,
-            "--images",
-            1,
-            "--attack-steps",
-            2,
-            *QUICK,
-            "--out",
-            o,
-        ],
-        "measure": lambda o: ["measure", refs, "--references", refs, *pixels, "--metrics", "replication", "--out", o],
-        "index": lambda o: ["index", "build", refs, *pixels, "--shard-size", 2, "--out", o],
-        "search": lambda o: ["index", "search", made / "index", refs, "--top-k", 2, "--out", o],
-        "duplicates": lambda o: ["index", "duplicates", made / "index", "--out", o],
-        "rewrite": lambda o: [
-            "rewrite",
-            made / "explain",
-            "--rewrites",
-            1,
-            "--level",
-            1,
-            "--score",
-            "none",
-            "--out",
-            o,
-        ],
-        "train": lambda o: [
-            "train",
-            "demo",
-            "--data",
-            refs,
-            "--steps",
-            4,
-            "--checkpoint-every",
-            2,
-            "--batch-size",
-            1,
-            "--preview-every",
-            2,
-            "--preview-images",
-            1,
-            "--preview-inference-steps",
-            1,
-            "--out",
-            o,
-        ],
-        "emm train": lambda o: [
-            "emm",
-            "train",
-            "--data",
-            refs,
-            "--resolution",
-            8,
-            "--steps",
-            4,
-            "--batch-size",
-            2,
-            "--width",
-            8,
-            "--blocks",
-            1,
-            "--snapshots",
-            2,
-            "--samples",
-            4,
-            "--inference-steps",
-            2,
-            "--checkpoint-every",
-            1,
-            "--out",
-            o,
-        ],
-        "emm ratio": lambda o: ["emm", "ratio", refs, "--references", refs, "--out", o],
-        "emm optimum": lambda o: ["emm", "optimum", "--data", refs, "--resolution", 8, "--images", 4, "--out", o],
-        "audit": lambda o: [
-            "audit",
-            "demo",
-            *p,
-            "--references",
-            refs,
-            *pixels,
-            "--images",
-            1,
-            "--seeds",
-            1,
-            *QUICK,
-            "--out",
-            o,
-        ],
-    }
+def save_model(folder: Path) -> None:
+    """The text parts of the bundled model with networks of a few channels, which draw pictures of 16 pixels."""
+    text = Denoiser.from_pretrained("demo", device="cpu").pipe
+    shape = {"block_out_channels": (4,) * 4, "layers_per_block": 2, "norm_num_groups": 2, "cross_attention_dim": 96}
+    down = {"down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)}
+    pipe = tiny.stable_diffusion(network=tiny.unet(**shape, **down, up_block_types=_reversed(down)))
+    pipe.register_modules(text_encoder=text.text_encoder, tokenizer=text.tokenizer)
+    pipe.save_pretrained(folder)
+
+
+def _reversed(down: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(name.replace("Down", "Up") for name in reversed(down["down_block_types"]))
+
+
+def filled(line: str, **names: Path) -> list[str]:
+    """The words of a command line in which paths, whatever their characters, stand for names in braces."""
+    return shlex.split(line.format(**{name: shlex.quote(str(path)) for name, path in names.items()}))
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command line as a function of the folder that it writes, and the finished run that lies there before it."""
+
+    line: str
+    inputs: Inputs
+    begins_with: str | None = None
+
+    def __call__(self, out: Path) -> Sequence[str]:
+        at = self.inputs
+        known = {"model": at.model, "prompts": at.prompts, "ordinary": at.ordinary, "refs": at.pictures, "out": out}
+        return filled(self.line, **known, made=at.made, inputs=at.folder)
+
+    def prepare(self, out: Path) -> None:
+        """Put the run there that the command begins with."""
+        if self.begins_with:
+            shutil.copytree(self.inputs.made / self.begins_with, out)
+
+
+READ = ("rewrite", "localize", "sweep", "recover", "search", "emm ratio", "emm optimum", "seal", "train")
+MADE = ("index", "explain", "detect", "generate", "measure", "emm train")  # by commands, for others to begin with
+DETECT = "detect {model} --prompts {prompts} --negatives {ordinary} --num-inference-steps 2 --batch-size 2 --out {out}"
+GENERATE = "generate {model} --prompts {prompts} --images 2 --references {refs} --batch-size 2 --num-inference-steps 2"
+MEASURE = "measure {refs} --references {refs} --features pixels --metrics replication --out {out}"
+TRAIN = (
+    "train {model} --data {refs} --steps 4 --checkpoint-every 2 --batch-size 1 --preview-every 2 --preview-images 1 "
+    "--preview-inference-steps 1 --out {out}"
+)
+EMM_TRAIN = (
+    "emm train --data {refs} --resolution 8 --steps 4 --batch-size 2 --width 8 --blocks 1 --snapshots 2 --samples 4 "
+    "--inference-steps 2 --checkpoint-every 1 --out {out}"
+)
+LINES = {
+    "detect": DETECT,
+    "detect again": DETECT.replace("steps 2", "steps 1") + " --overwrite",
+    "explain": "explain {model} --prompts {prompts} --num-inference-steps 2 --batch-size 1 --out {out}",
+    "regions": (
+        "explain {model} --prompts {prompts} --method difference_map --num-inference-steps 2 --batch-size 1 --out {out}"
+    ),
+    "localize": (
+        "localize prompts {model} --prompts {prompts} --limit 1 --negatives {ordinary} --param seeds=2 "
+        "--param search=grouped --param num_inference_steps=2 --out {out}"
+    ),
+    "threshold": ("localize threshold {model} --prompts {prompts} --param seeds=2 --num-inference-steps 1 --out {out}"),
+    "statistics": "localize statistics {model} --prompts {prompts} --out {out}",
+    "generate": GENERATE + " --out {out}",
+    "generate again": GENERATE.replace("images 2", "images 1") + " --overwrite --out {out}",
+    "sweep": (
+        "sweep {model} --prompts {prompts} --references {refs} --mitigate embedding_noise --strength 0.1 --images 1 "
+        "--num-inference-steps 2 --out {out}"
+    ),
+    "recover": (
+        "recover {model} --prompts {prompts} --features pixels --attack-batch 1 --references {refs} --images 1 "
+        "--attack-steps 2 --num-inference-steps 2 --out {out}"
+    ),
+    "measure": MEASURE,
+    "index": "index build {refs} --features pixels --shard-size 2 --out {out}",
+    "search": "index search {made}/index {refs} --top-k 2 --out {out}",
+    "duplicates": "index duplicates {made}/index --out {out}",
+    "rewrite": "rewrite {made}/explain --rewrites 1 --level 1 --score none --out {out}",
+    "rewrite scored": "rewrite {made}/explain --rewrites 2 --level 1 --seeds 1 --out {out}",
+    "train": TRAIN,
+    "train lora": TRAIN.replace("--steps 4", "--steps 2 --train lora --ema 0.5 --keep 1"),
+    "emm train": EMM_TRAIN,
+    "emm generate": "emm generate {made}/emm-train --seeds 0-3 --num-inference-steps 2 --out {out}",
+    "emm ratio": "emm ratio {refs} --references {refs} --out {out}",
+    "emm optimum": "emm optimum --data {refs} --resolution 8 --images 4 --out {out}",
+    "emm data": "emm data {refs} --resolution 8 --out {out}/data.zip",
+    "emm sweep": "emm sweep {inputs}/sweep.yaml --seeds 1 --out {out}",
+    "experiment": "experiment {inputs}/experiment.yaml --seeds 1 --out {out}",
+    "audit": (
+        "audit {model} --prompts {prompts} --negatives {ordinary} --references {refs} --features pixels --images 1 "
+        "--seeds 1 --num-inference-steps 2 --out {out}"
+    ),
+    "import wen": "import {inputs}/wen.jsonl --out {out}",
+    "import nemo": "import {inputs}/nemo.csv --format nemo --out {out}",
+    "gate": "gate {made}/detect --policy {inputs}/policy.yaml --out {out}",
+    "seal": "seal {out}",
+    "report": "report {out}",
+}
+BEGINS = {"detect again": "detect", "generate again": "generate", "seal": "detect", "report": "measure"}
+
+
+def verbs(inputs: Inputs) -> dict[str, Verb]:
+    """Commands by name."""
+    return {name: Verb(line, inputs, BEGINS.get(name)) for name, line in LINES.items()}
+
+
+def make_runs(inputs: Inputs, give: Callable[[Sequence[str]], None], names: Sequence[str] = MADE) -> None:
+    """Finished runs that other commands begin with or read, each made by `give`, which is given a command line."""
+    known = verbs(inputs)
+    for name in names:
+        out = inputs.made / name.replace(" ", "-")
+        known[name].prepare(out)
+        give(known[name](out))

@@ -15,6 +15,7 @@ from mnemoscope.emm.data import arrays, labels
 from mnemoscope.emm.data.images import Images, fitted, resized
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, open_source
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.reading import Part
 from mnemoscope.pictures.tables import Dataset, Parquet
 from mnemoscope.pictures.trees import Files
@@ -128,7 +129,7 @@ def _column(part: Part) -> np.ndarray | None:
     try:
         if isinstance(part, Parquet):
             name = labels.column(pq.read_schema(part.path))
-            values: Any = pq.read_table(part.path, columns=[name]).column(0) if name else None
+            values: Any = read_whole(part.path, [name]).column(0) if name else None
         elif isinstance(part, Dataset):
             name = labels.column(part.rows.features.arrow_schema)
             values = part.rows.with_format("arrow")[name] if name else None

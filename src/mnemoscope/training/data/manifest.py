@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.prompts.sources import short
 from mnemoscope.run.writing import whole
 from mnemoscope.training.data.dataset import TrainingSet
@@ -45,6 +46,6 @@ def write_manifest(found: TrainingSet, folder: Path) -> Path:
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
     """Rows of the manifest of a run; raises `UsageError` if there is none that can be read."""
     try:
-        return pq.read_table(folder / FILE).to_pylist()
+        return read_whole(folder / FILE).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
         raise UsageError(f"{folder / FILE} cannot be read ({short(e)}); give the folder of a training run.") from e
