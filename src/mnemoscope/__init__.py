@@ -1,6 +1,7 @@
 """Find out what an image diffusion model has memorized: which prompts, why, where, and how much was copied."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.abc import Loader, MetaPathFinder
@@ -9,6 +10,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Libraries send what they are used for unless they are told not to before they are imported, by whomever.
+for _name, _value in (
+    ("ORT_DISABLE_TELEMETRY", "1"),
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ("RAY_USAGE_STATS_ENABLED", "0"),
+):
+    os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
     from mnemoscope.audit.run import run_audit

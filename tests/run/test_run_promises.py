@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,6 +237,20 @@ def test_every_kind_of_row_names_its_columns(kind: type) -> None:
     assert misfit(failure | {"prompt": "a red fox"}, kind) is None
     assert misfit(failure, kind) == ("it lacks prompt" if "prompt" in kind.__annotations__ else None)
     assert misfit({"status": "ok", "id": "a"}, kind)
+
+
+def test_what_a_killed_process_left_beside_a_file_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    names = [
+        f".a.bin.{gone.stdout.strip()}.partial",
+        ".a.bin.old.partial",
+        f".a.bin.{os.getpid()}.partial",
+        ".b.bin.1.partial",
+    ]
+    for name in (*names, "a.bin.7.partial", "a.bin"):
+        (tmp_path / name).write_text("half")
+    writing.clean_beside(tmp_path / "a.bin")
+    assert {p.name for p in tmp_path.iterdir()} == {*names[2:], "a.bin.7.partial", "a.bin"}
 
 
 def test_types_are_checked_to_the_bottom() -> None:

@@ -18,7 +18,7 @@ from mnemoscope.gate.sarif import sarif
 from mnemoscope.gate.sealing import SEAL, verify
 from mnemoscope.run import several
 from mnemoscope.run.run import write_json
-from mnemoscope.run.writing import sha256_of, write_whole
+from mnemoscope.run.writing import clean_beside, sha256_of, write_whole
 
 EXIT_CODES = {"pass": 0, "fail": 3, "undecided": 4}
 
@@ -91,6 +91,7 @@ def _about(part: Part, seals: dict[str, str | None]) -> dict[str, Any]:
 
 def _write(folder: Path, verdict: dict[str, Any], found: Sequence[Leak], parts: Sequence[Part]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    clean_beside(*(folder / name for name in ("junit.xml", "sarif.json", "model-card.md", "leaks.csv", "verdict.json")))
     sources = [baseline.model(part)["source"] for part in parts]
     name = next((str(source) for source in sources if source), parts[0].root.name)
     has_prompts = any(row.get("prompt") for part in parts for row in part.done)

@@ -10,7 +10,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.run.reading import read_json
 from mnemoscope.run.run import write_json
-from mnemoscope.run.writing import is_partial, sha256_of
+from mnemoscope.run.writing import clean_beside, is_partial, sha256_of
 
 SEAL, LOCK, VERSION = "seal.json", ".lock", 1
 
@@ -36,6 +36,7 @@ def seal(run: Path) -> dict[str, Any]:
     Raises `UsageError` for a folder that holds no run, and for a run that is sealed already and was changed since.
     """
     _require_run(run)
+    clean_beside(run / SEAL)
     if (run / SEAL).exists() and verify(run).any:
         raise UsageError(
             f"{run} was sealed and changed since; see mnemoscope verify, or delete {run / SEAL} to seal anew."

@@ -21,6 +21,7 @@ from mnemoscope.registry import Method
 from mnemoscope.run.reading import ADVICE, is_number
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run, read_json, write_json
+from mnemoscope.run.writing import clean_beside
 
 STATISTICS, ACTIVATIONS, CALIBRATION = "statistics.safetensors", "activations.safetensors", "calibration.json"
 SETTING = ("seeds", "seed", "num_inference_steps", "guidance_scale", "scales", "compat")
@@ -137,6 +138,7 @@ def _statistics(
 ) -> statistics.Statistics:
     file = _file(out, STATISTICS)
     texts = [p.text for p in prompts]
+    clean_beside(file)
     begun = None
     if file.exists() and not overwrite:
         about = statistics.described(model, texts, which)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from mnemoscope.run.writing import write_whole
+from mnemoscope.run.writing import clean_beside, write_whole
 
 INK, FAINT, GREY = "#27313d", "#d5dae0", "#8a94a0"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#27313d")
@@ -33,6 +33,7 @@ def kept(figure: Figure, path: Path) -> bytes:
     """A figure as PNG bytes, written as a file too where that may be; a run that may only be read is left as it is."""
     data = png(figure)
     try:
+        clean_beside(path)
         write_whole(path, data)
     except OSError as e:
         if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):

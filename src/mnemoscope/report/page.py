@@ -16,7 +16,7 @@ from mnemoscope.report.reading import read_all
 from mnemoscope.report.record import Record, Row, Section
 from mnemoscope.report.text import counted, interval, number, percent, shown
 from mnemoscope.report.view import view
-from mnemoscope.run.writing import write_whole
+from mnemoscope.run.writing import clean_beside, write_whole
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
 Groups = dict[str, list[Record]]
@@ -41,17 +41,25 @@ def write(runs: Sequence[Path], out: Path | None = None) -> Path:
     return target
 
 
-def save(target: Path, views: Sequence[Row], comparisons: Sequence[Section] = (), title: str = "report") -> None:
-    """Write views as one page."""
+@cache
+def templates() -> Environment:
+    """The templates of pages, each compiled once in a process."""
     pages = Environment(
         loader=PackageLoader("mnemoscope.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     pages.globals |= {"counted": counted, "number": number, "percent": percent, "arxiv": _arxiv}
     pages.globals |= {"shown": shown, "interval": interval}
+    return pages
+
+
+def save(target: Path, views: Sequence[Row], comparisons: Sequence[Section] = (), title: str = "report") -> None:
+    """Write views as one page."""
+    pages = templates()
     script = pages.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     content: dict[str, Any] = {"groups": views, "comparisons": comparisons, "title": title}
     page = pages.get_template("report.html").render(script=script, digest=digest, **content)
+    clean_beside(target)
     write_whole(target, page.encode("utf-8", "replace"))
 
 
@@ -76,28 +84,9 @@ def _comparisons(folder: Path, groups: Groups) -> list[Section]:
     return made
 
 
-<<<<<<< HEAD
 def _each_method(record: Record) -> dict[str, Record]:
     """A run as it is; one of several methods as one of each."""
     return detections.split(record) if record.command == "detections" else {"": record}
-=======
-@cache
-def templates() -> Environment:
-    """The templates of pages, each compiled once in a process."""
-    pages = Environment(
-        loader=PackageLoader("mnemoscope.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    pages.globals |= {"counted": counted, "number": number, "percent": percent, "arxiv": _arxiv}
-    pages.globals |= {"shown": shown, "interval": interval}
-    return pages
-
-
-def _page(**content: Any) -> str:
-    pages = templates()
-    script = pages.get_template("report.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return pages.get_template("report.html").render(script=script, digest=digest, **content)
->>>>>>> d6dbb83 (Words keep their accents in decomposed text; parquet files are read within a budget; the campaign covers every command)
 
 
 def _arxiv(paper: object) -> str | None:

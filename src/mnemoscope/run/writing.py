@@ -1,9 +1,10 @@
 """Files and folders written whole: after a kill or on a full disk there is the old one or the new one, never a half.
 
 What a kill leaves beside a file has a name that begins with a dot and ends with `.partial`; the next session of the
-run clears it away.
+run clears it away, and so does the next command that writes it.
 """
 
+import glob
 import hashlib
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 PARTIAL = ".partial"
 OLD_NAMES = ("run.json.partial", "meta.json.partial", "build.json.partial")  # of earlier versions
@@ -78,6 +81,15 @@ def clean(folder: Path) -> None:
         for name in [n for n in (*folders, *files) if is_partial(n)]:
             remove(place / name)
         folders[:] = [n for n in folders if not is_partial(n) and not (place / n / "run.json").exists()]
+
+
+def clean_beside(*places: Path) -> None:
+    """Delete what a kill left of files and folders that are in no run; not what a living process is about to write."""
+    for place in places:
+        for left in place.parent.glob(f".{glob.escape(place.name)}.*{PARTIAL}"):
+            process = left.name.removesuffix(PARTIAL).rpartition(".")[2]
+            if not (process.isdecimal() and psutil.pid_exists(int(process[:9]))):
+                remove(left)
 
 
 def is_partial(name: str) -> bool:

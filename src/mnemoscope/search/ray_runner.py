@@ -61,7 +61,6 @@ def _over_ray(function: Callable[[Any], Any], tasks: Iterable[Any], address: str
 def _connected(address: str | None) -> tuple[Any, bool]:
     """Ray, connected, and whether the connection is this function's own."""
     try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
     except ImportError:
         raise UsageError("Ray is not installed; install it with: pip install 'mnemoscope[ray]'.") from None

@@ -13,7 +13,7 @@ import numpy as np
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.errors import UsageError
-from mnemoscope.run.writing import whole, write_whole
+from mnemoscope.run.writing import clean_beside, whole, write_whole
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member of a zip, so that the same images make the same file
 
@@ -34,6 +34,7 @@ def write_images(images: Images, out: str | Path, *, about: dict[str, Any] | Non
     if out.is_dir() and any(out.iterdir()) or out.is_file():
         raise UsageError(f"{out} is there already; give another place.")
     out.parent.mkdir(parents=True, exist_ok=True)
+    clean_beside(out, out.with_suffix(".json"))
     writers[out.suffix](images, out, manifest(images) | {"about": about or {}})
     return out
 
