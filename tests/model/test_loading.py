@@ -8,13 +8,14 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+import transformers
 from diffusers import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil
+from transformers import CLIPConfig
 
 import tiny
 from mnemoscope.errors import UsageError
@@ -92,7 +93,8 @@ def test_the_safety_checker_is_left_out(tmp_path):
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = CLIPConfig(text_config=sizes, vision_config={**sizes, "image_size": 8, "patch_size": 4}, projection_dim=8)
     parts = {**pipe.components, "safety_checker": StableDiffusionSafetyChecker(config)}
-    full = StableDiffusionPipeline(**{**parts, "feature_extractor": CLIPImageProcessorPil()})
+    name = "CLIPImageProcessorPil" if hasattr(transformers, "CLIPImageProcessorPil") else "CLIPImageProcessor"
+    full = StableDiffusionPipeline(**{**parts, "feature_extractor": getattr(transformers, name)()})
     full.save_pretrained(tmp_path)
     assert (tmp_path / "safety_checker").is_dir()
     back = loaded(tmp_path)

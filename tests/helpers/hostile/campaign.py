@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="names of commands and of readers, with commas between")
     parser.add_argument("--log", type=Path, default=Path("hostile.jsonl"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def _give(words: Sequence[object]) -> None:
 
 
 def _kills(inputs: Inputs, asked: Any, log: Any, until: float) -> int:
-    known = {k: v for k, v in verbs(inputs).items() if asked.only in k}
+    known = {k: v for k, v in verbs(inputs).items() if not asked.only or k in asked.only.split(",")}
     each, counts, wrong = -(-asked.kills // max(1, len(known))), Counter[str](), 0
     for verb, words in known.items() if asked.kills else ():
         rng, began = random.Random(f"{asked.seed} {verb}"), time.monotonic()
@@ -87,7 +87,7 @@ def _inputs(inputs: Inputs, asked: Any, log: Any, until: float) -> int:
     done, wrong, codes = 0, 0, Counter[int]()
     make_runs(inputs, _give, READ if asked.inputs else ())
     for attack in attacks(inputs, random.Random(asked.seed), asked.inputs):
-        if asked.only and asked.only not in attack.reader or time.monotonic() > until:
+        if asked.only and attack.reader not in asked.only.split(",") or time.monotonic() > until:
             continue
         ended = child(command(attack.words), patience=300)
         said = judged(ended)

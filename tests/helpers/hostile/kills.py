@@ -21,7 +21,9 @@ EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate
 DONE = (0, 1, 3, 4)  # exit codes of a command that came to its end
 THERE = "is there already"  # what a command says that never writes over a file, killed after its last write
 TIMES = {"seconds", "started", "seconds_per_image", "rewrite_seconds", "images_per_second", "evaluations_per_second"}
-CLOCK = re.compile(rb"\d[\d,.]*(?= s\b| min\b|&nbsp;s|</td>)|20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00)?")
+CLOCK = re.compile(
+    rb"""data-value="[^"]*"|\d[\d,.]*(?= s\b| min\b|&nbsp;s|</td>)|20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00)?"""
+)
 
 
 @dataclass
