@@ -39,6 +39,7 @@ PROMPT = "a photograph of a red bicycle in front of an old brick wall"
 GIB = 2**30
 CROSS, PLAIN = "CrossAttn{}Block2D", "{}Block2D"
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+DDIM = {**BETAS, "clip_sample": False, "set_alpha_to_one": False}
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CLIP_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16}
 CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
@@ -79,6 +80,7 @@ SD1 = Shape(
     | _blocks(True, True, True, False),
     ({**CLIP_L, "projection_dim": 768},),
     {"sample_size": 512, "latent_channels": 4, "scaling_factor": 0.18215},
+    DDIM,
 )
 SD2 = Shape(
     "StableDiffusionPipeline",
@@ -94,7 +96,7 @@ SD2 = Shape(
     },
     ({**CLIP_H, "projection_dim": 512, "hidden_act": "gelu"},),
     {"sample_size": 768, "latent_channels": 4, "scaling_factor": 0.18215},
-    {**BETAS, "prediction_type": "v_prediction"},
+    {**DDIM, "prediction_type": "v_prediction"},
 )
 SDXL = Shape(
     "StableDiffusionXLPipeline",
@@ -326,9 +328,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [head, "|---" * 8 + "|"]
     for row in rows:
         name = f"{row['model']}, {row['dtype']}, {row['size']}" if "error" not in row else row["model"]
-        said = [row.get(k, row.get("error", "")) for k in ("evaluations", "seconds_an_evaluation", "seconds")]
-        sizes = [row.get(k, "") for k in ("weights_gib", "peak_gib")]
-        cells = [name, row["job"], "yes" if row["low_memory"] else "no", *said, *sizes]
+        cells = [name, row["job"], "yes" if row["low_memory"] else "no", row.get("evaluations", row.get("error"))]
+        cells += [row.get(k, "") for k in ("seconds_an_evaluation", "seconds", "weights_gib", "peak_gib")]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -349,28 +349,49 @@ def test_explanations_are_bounded_as_well(bundled, tmp_path, monkeypatch, method
     assert watched.most == 1
 
 
-def test_out_of_memory_halves_prompts_first_and_samples_then(planted: Denoiser, tmp_path: Path) -> None:
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=["cuda", "cpu", "mps", "python"])
+def test_out_of_memory_halves_prompts_first_and_samples_then_for_good(planted, tmp_path: Path, error) -> None:
     tried: list[tuple[int, int | None]] = []
 
     def work(prompts: list) -> list[dict]:
         tried.append((len(prompts), planted.at_once))
-        if len(prompts) > 2 or "heavy" in prompts[0].text and planted.at_once != 1:
-            raise torch.OutOfMemoryError("out of memory")
+        if len(prompts) > 3 or (prompts[0].text == "heavy" and planted.at_once != 1):
+            raise error
         return [row(p.id) for p in prompts]
 
-    prompts = as_prompts([*(f"light {k}" for k in range(7)), "heavy"])
+    prompts = as_prompts([*(f"light {k}" for k in range(12)), "heavy", "last"])
     with Run(tmp_path, "detect", {}) as run, planted.bounded(4):
-        run_batches(run, planted, prompts, 8, Pass("test", work))
-        assert len(run.done) == 8
-    assert (
-        tried == [(8, 4), (4, 4), (2, 4), (2, 4), (4, 4), (2, 4), (2, 4), (1, 4), (1, 4), (1, 2), (1, 1)][: len(tried)]
-    )
+        run_batches(run, planted, prompts, 6, Pass("test", work))
+        assert len(run.done) == 14 and all(r["status"] == "ok" for r in run.rows()) and planted.at_once == 4
+    assert tried == [(6, 4), (3, 4), (3, 4), (3, 4), (3, 4), (2, 4), (1, 4), (1, 2), (1, 1), (1, 1)]
+
+
+def test_what_does_not_fit_by_itself_is_a_failed_row_and_the_others_are_not(planted: Denoiser, tmp_path: Path) -> None:
+    def work(prompts: list) -> list[dict]:
+        if any(p.text == "heavy" for p in prompts):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return [row(p.id) for p in prompts]
+
+    with Run(tmp_path, "detect", {}) as run:
+        run_batches(run, planted, as_prompts(["light", "heavy", "last"]), 3, Pass("test", work))
+        light, heavy, last = run.rows()
+    assert (light["status"], last["status"]) == ("ok", "ok") and planted.at_once is None
+    assert heavy["status"] == "failed" and "CUDA out of memory" in heavy["error"]
 
 
 def test_a_batch_says_how_many_prompts_go_together(planted: Denoiser) -> None:
     assert Batch.of(planted, 8, 4) == Batch(2, 8) and Batch.of(planted, 1, 500) == Batch(1, 1)
     auto = Batch.of(planted, "auto", 1)
     assert auto.at_once == 2 * auto.prompts and Batch.of(planted, "auto", 1, graph=True).prompts == auto.prompts // 4
+    assert not planted.network_evaluations
     with pytest.raises(UsageError, match="neither auto nor a number"):
         Batch.of(planted, "1" * 5000, 1)
 

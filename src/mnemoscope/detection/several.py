@@ -9,7 +9,7 @@ from mnemoscope import registry
 from mnemoscope.detection.concluding import Asked, concluded
 from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import Batch, Pass, attempted, prompt_run, seeds_of
+from mnemoscope.job.batching import Attempts, Batch, Pass, prompt_run, seeds_of
 from mnemoscope.methods.amounts import is_number
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
@@ -107,7 +107,8 @@ def method_rows(model: Denoiser, prompts: list[Prompt], detections: Mapping[str,
             with shared.sampling(detection, some) as trajectory:
                 return detect_rows(model, some, detection, trajectory)
 
-        rows += [{**row, "id": row_id(name, row["id"])} for row in attempted(model, prompts, Pass(name, work))]
+        own = Attempts(model, Pass(name, work), len(prompts)).rows(prompts)
+        rows += [{**row, "id": row_id(name, row["id"])} for row in own]
     return rows
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.batch import batch_size
@@ -20,7 +21,6 @@ from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 
 T = TypeVar("T")
-GRAPH = 4  # samples without a graph that take about as much memory as one with it
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,9 @@ class Batch:
     @classmethod
     def of(cls, model: Denoiser, asked: int | str, samples: int, graph: bool = False) -> "Batch":
         """Of so many samples a prompt, unconditional ones not counted; with a graph fewer where it is "auto"."""
-        room = batch_size(model, asked)
-        if asked != "auto":
-            return cls(per_batch(room, samples), room)
-        room = max(1, room // GRAPH) if graph else room
-        return cls(per_batch(room, samples), 2 * room)  # both branches of a batch go together
+        size = batch_size(model, asked, graph)
+        both = 2 if asked == "auto" else 1  # both branches of a batch go together
+        return cls(per_batch(size, samples), both * size)
 
 
 def prompt_run(
@@ -114,40 +112,63 @@ def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int,
     """Append the rows of each batch of prompts, skipping batches whose rows are all there.
 
     Batches are cut the same way whatever is done already, so that a resumed run computes the same numbers. Where a
-    batch fails its prompts are tried one by one, and what still fails becomes a failed row; where memory is short it
-    is halved, down to one sample at once.
+    batch fails its prompts are tried one by one, and what still fails becomes a failed row; where memory is short
+    batches are halved from then on, down to one sample at once.
     """
-    with Progress(transient=True) as bar:
+    attempts = Attempts(model, each, size)
+    with Progress(transient=True) as bar, model.bounded(model.at_once):
         task = bar.add_task(each.title, total=len(prompts))
         for batch in chunks(prompts, size):
             if not all(i in run.done for p in batch for i in each.ids(p)):
                 began, before = time.perf_counter(), model.network_evaluations
-                rows = [row if is_finite(row) else unfinished(row) for row in attempted(model, batch, each)]
+                rows = [row if is_finite(row) else unfinished(row) for row in attempts.rows(batch)]
                 spent = model.network_evaluations - before
                 run.append(rows, evaluations=spent, seconds=time.perf_counter() - began)
             bar.advance(task, len(batch))
 
 
-def attempted(model: Denoiser, batch: list[Prompt], each: Pass) -> list[Row]:
-    """Rows of a batch; a failed one for each that a prompt should have given, after it was tried by itself."""
-    try:
-        return each.work(batch)
-    except (UsageError, OSError):  # what the user has to mend first, such as a full disk
-        raise
-    except Exception as e:  # whatever a network can raise for one prompt must not lose the others
-        reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
-        out_of_memory = isinstance(e, torch.OutOfMemoryError)
-    if out_of_memory:
-        torch.cuda.empty_cache()  # now that the error no longer holds on to the batch
-    if len(batch) > 1:
-        half = len(batch) // 2
-        halves = [batch[:half], batch[half:]] if out_of_memory else [[p] for p in batch]
-        return [row for part in halves for row in attempted(model, part, each)]
-    if out_of_memory and (model.at_once or 2) > 1:
-        with model.bounded((model.at_once or 2) // 2):
-            return attempted(model, batch, each)
-    (prompt,) = batch
-    return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in each.ids(prompt)]
+@dataclass
+class Attempts:
+    """A pass over prompts, so many of them together as there was memory for up to now."""
+
+    model: Denoiser
+    each: Pass
+    most: int
+
+    def rows(self, prompts: list[Prompt]) -> list[Row]:
+        """Rows of some prompts; a failed one for each that a prompt should have given."""
+        found: list[Row] = []
+        while prompts:
+            part, prompts = prompts[: self.most], prompts[self.most :]
+            found += self._attempt(part)
+        return found
+
+    def _attempt(self, part: list[Prompt]) -> list[Row]:
+        try:
+            return self.each.work(part)
+        except (UsageError, OSError):  # what the user has to mend first, such as a full disk
+            raise
+        except Exception as e:  # whatever a network can raise for one prompt must not lose the others
+            reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
+            short = isinstance(e, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(e)
+        if short:
+            clear_device_cache(garbage_collection=True)  # now that the error no longer holds on to the batch
+            if self._halve(len(part)):
+                return self.rows(part)
+        if len(part) > 1:
+            return [row for prompt in part for row in self._attempt([prompt])]
+        (prompt,) = part
+        return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in self.each.ids(prompt)]
+
+    def _halve(self, prompts: int) -> bool:
+        """Half as many prompts at once from now on or, of a single one, samples; whether that can be."""
+        if prompts > 1:
+            self.most = prompts // 2
+            return True
+        if self.model.at_once == 1:
+            return False
+        self.model.at_once = (self.model.at_once or 2) // 2
+        return True
 
 
 def is_finite(value: Any) -> bool:

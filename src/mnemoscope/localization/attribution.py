@@ -14,10 +14,10 @@ from mnemoscope.model.ablation import Branch, Layers
 from mnemoscope.model.cond import rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import value_places
+from mnemoscope.model.room import GRAPH
 from mnemoscope.model.schedule import Level
 from mnemoscope.model.step import Step, refuse_null_branch
 
-GRAPH = 4  # samples without a graph that take about as much memory as one with it
 Value = Callable[[Step, Int[Tensor, " B"]], Float[Tensor, " B"]]  # of a step, told which prompt each sample is of
 
 
