@@ -116,6 +116,7 @@ def test_an_audit_without_training_pictures_or_threshold_says_what_is_missing(tm
 def test_groups_follow_flags_then_labels_then_nothing(audit: Path) -> None:
     rows = read_all(audit)[2].done
     assert [(each.flag, len(each.rows), each.prompts) for each in groups(rows)] == [(True, 32, 8), (False, 16, 4)]
+    assert groups(rows[:1])[0].counted == "1 prompt that looks memorized"
     by_label = groups([row | {"flagged": None} for row in rows])
     assert [each.name for each in by_label] == ["memorized prompts", "ordinary prompts"]
     (all_of_them,) = groups([row | {"flagged": None, "label": None} for row in rows])

@@ -11,6 +11,7 @@ import pytest
 from mnemoscope import plots
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
+from mnemoscope.report.points import curves
 from mnemoscope.report.reading import headline, read
 from mnemoscope.report.rewrite import pieces
 from pages import (
@@ -105,7 +106,7 @@ def test_a_row_without_a_rewrite_is_refused_by_its_line(tmp_path: Path, rewrite:
 
 def test_hostile_rewrites_stay_text(tmp_path: Path) -> None:
     def hostile(k: int, row: dict[str, Any]) -> dict[str, Any]:
-        words = [{"word": HOSTILE[k % 8], "first": 0}, {"word": "script", "first": 9}, "x", {"first": None}]
+        words = [{"word": HOSTILE[k % 8], "first": 0, "last": 0}, {"word": "script", "first": 9, "last": 9}]
         return row | {
             "prompt": HOSTILE[k % 8],
             "rewrite": HOSTILE[(k + 1) % 8],
@@ -190,6 +191,25 @@ def test_of_two_points_below_the_goal_the_better_aligned_one_is_named(tmp_path: 
     assert "by mild at s 1:" in headline(read(folder))
     curves[0]["replication_rate"] = 0.05
     assert "little to mitigate" in headline(read(resummed(folder, curves=curves)))
+
+
+def test_a_strength_whose_images_show_their_prompt_by_chance_is_destroyed_and_no_success(tmp_path: Path) -> None:
+    folder = make_sweep(tmp_path / "run")
+    summary = json.loads((folder / "summary.json").read_text())
+    for each in summary["curves"]:
+        lost = each["mitigation"] == "embedding_descent" and each["strength"] <= 1
+        each["alignment_above_chance_interval"] = [-0.02, 0.03] if lost else [0.4, 0.6]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    record = read(folder)
+    assert [p["strength"] for p in curves(record) if p["is_destroyed"]] == ["1", "0.5"]
+    said = headline(record)
+    assert "embedding_descent at target 0.5" not in said and "2 strengths destroy the images" in said
+    page = Page(write([folder]))
+    assert page.source.count('<span class="tag bad">destroyed</span>') == 2
+    assert page.source.count('<span class="tag good">') == 0  # its low rate is not marked as reached
+    summary["curves"][0]["alignment_above_chance_interval"] = [-0.1, 0.1]  # the model shows no prompt to begin with
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert not any(p["is_destroyed"] for p in curves(read(folder)))
 
 
 def test_values_that_are_all_alike_give_no_interval(tmp_path: Path) -> None:

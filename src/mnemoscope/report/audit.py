@@ -57,7 +57,7 @@ def _flagged(record: Record) -> str:
 
 def _copied(found: Copies) -> str:
     verb = "is a copy of a training picture" if len(found.group.rows) == 1 else "are copies of training pictures"
-    return f"{found.said} images generated for {found.group.prompts:,} {found.group.name} {verb}."
+    return f"{found.said} images generated for {found.group.counted} {verb}."
 
 
 def _card(record: Record) -> Card:

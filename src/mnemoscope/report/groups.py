@@ -42,6 +42,12 @@ class Group:
     def prompts(self) -> int:
         return len({row["prompt_id"] for row in self.rows})
 
+    @property
+    def counted(self) -> str:
+        """How many prompts it is, with the name."""
+        one = self.name.replace("prompts that look ", "prompt that looks ").replace("prompts", "prompt")
+        return f"{self.prompts:,} {one if self.prompts == 1 else self.name}"
+
 
 def groups(rows: Sequence[Row]) -> list[Group]:
     """Images by whether their prompts are flagged, else by their labels, else all as one; never a group without any."""
