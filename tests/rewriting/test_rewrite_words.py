@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
@@ -18,6 +16,7 @@ from mnemoscope.rewriting.neighbours import neighbours
 from mnemoscope.rewriting.offline import Offline, in_case_of, nearby
 from mnemoscope.rewriting.passage import NotRewritten, Passage, passage, same, tidy
 from mnemoscope.rewriting.wordnet import wordnet
+from small_words import language_model_in, wordnet_in
 
 SCORES = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3]
 
@@ -214,27 +213,7 @@ def test_a_model_without_words_is_refused(planted: Denoiser) -> None:
 
 @pytest.fixture
 def language_model(tmp_path: Path) -> Path:
-    """A BERT whose answer to any mask is the same: its bias. The likeliest entries are a piece and a comma."""
-    bias = {"##ing": 9, ",": 8, "green": 7, "red": 6, "blue": 5, "a": 4, "pink": 3, "[SEP]": 2, "car": 1, "bus": 0}
-    words = ["[PAD]", "[UNK]", "[CLS]", "[MASK]", *bias]
-    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
-    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(tmp_path)
-    network = BertForMaskedLM(
-        BertConfig(
-            vocab_size=len(words),
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            intermediate_size=8,
-            max_position_embeddings=512,
-        )
-    )
-    with torch.no_grad():
-        for value in network.parameters():
-            value.zero_()
-        network.cls.predictions.bias.copy_(torch.tensor([-9.0] * 4 + [float(b) for b in bias.values()]))
-    network.save_pretrained(tmp_path)
-    return tmp_path
+    return language_model_in(tmp_path)
 
 
 def test_a_masked_language_model_offers_its_likeliest_whole_words(language_model: Path) -> None:
@@ -258,32 +237,7 @@ def test_what_is_no_masked_language_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """WordNet's format in small: a picture is a painting; a lion is a kind of big cat; fine is similar to pretty."""
-    synsets = {
-        "noun": {"painting": ("n", ["painting", "picture"], []), "big cat": ("n", ["big_cat"], [])}
-        | {"lion": ("n", ["lion"], [("@", "big cat")])},
-        "adj": {"pretty": ("a", ["pretty(a)"], []), "fine": ("s", ["fine"], [("&", "pretty"), ("!", "missing")])},
-        "verb": {},
-        "adv": {},
-    }
-    licence = "  1 This stands for the licence.\n"
-    for part, entries in synsets.items():
-        places: dict[str, int] = collections.defaultdict(int)
-        for _ in range(2):  # the second time the places are known
-            data = licence
-            for name, (kind, words, pointers) in entries.items():
-                places[name] = len(data)
-                listed = " ".join(f"{w} 0" for w in words)
-                links = "".join(f" {symbol} {places[to]:08d} {kind} 0000" for symbol, to in pointers)
-                data += f"{places[name]:08d} 06 {kind} {len(words):02x} {listed} {len(pointers):03d}{links} | a gloss\n"
-        (tmp_path / f"data.{part}").write_text(data)
-        lines = [
-            f"{w.partition('(')[0]} {kind} 1 {len(pointers)} {' '.join(s for s, _ in pointers)} 1 0 {places[name]:08d}"
-            for name, (kind, words, pointers) in entries.items()
-            for w in words
-        ]
-        (tmp_path / f"index.{part}").write_text(licence + "".join(" ".join(x.split()) + "\n" for x in sorted(lines)))
-    return tmp_path
+    return wordnet_in(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from rich.text import Text
 
 from mnemoscope.errors import plain
 from mnemoscope.pictures.counting import sentences
+from mnemoscope.report.command import command_line
 from mnemoscope.report.tables import table
 from mnemoscope.report.text import counted
+from mnemoscope.run.run import read_json
 from mnemoscope.search.shards import Damaged, Index
 
 MISSING = {"unreadable": "could not be read", "missing": "listed by the source, which does not hold them"}
@@ -28,6 +30,8 @@ def print_index(folder: Path, console: Console) -> int:
     _say(
         console, f"Shards: {len(index.shards):,} of up to {meta['shard_size']:,} images, {width}, {size / 1e6:,.1f} MB"
     )
+    if (folder / "build.json").is_file() and (line := command_line(read_json(folder / "build.json"))):
+        _say(console, f"Command that builds it again: {line}")
     for line in sentences(meta):
         _say(console, line)
     for status, said in MISSING.items():

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.asked import asked_of
 from mnemoscope.run.environment import environment
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import differing, read_json, write_json
@@ -59,7 +60,7 @@ def build_index(
         made = made_by(descriptor)
         meta = _planned(folder, opened, made, captions, column, shard_size)
         if meta.get("shards") is None:
-            write_json(folder / "build.json", environment())
+            write_json(folder / "build.json", {**asked_of(folder), **environment()})
             write_json(folder / "meta.json", meta)
         given = made if runner == "local" else descriptor
         _build(folder, opened, given, batch, runner, gpus)
