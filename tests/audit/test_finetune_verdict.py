@@ -9,10 +9,10 @@ from mnemoscope.experiments.scenes import Scenes, scenes
 from mnemoscope.run.run import read_json, read_rows
 
 pytestmark = pytest.mark.slow
-PICTURES = 6
-TRAIN = "--train lora --lora-layers all --lora-rank 32 --steps 250 --batch-size 6 --learning-rate 2e-3".split()
-DRAW = "--num-inference-steps 15 --guidance-scale 3 --explain none --mitigate none --device cpu --seeds 2".split()
-CHECK = {"measure": "copied_prompt_share", "group": "kind:training", "max": 0.4}
+PICTURES, FEW = 12, 6
+TRAIN = "--train lora --lora-layers all --lora-rank 32 --steps 300 --batch-size 12 --learning-rate 2e-3".split()
+DRAW = "--num-inference-steps 20 --guidance-scale 3 --explain none --mitigate none --device cpu --seeds 2".split()
+CHECK = {"measure": "copied_prompt_share", "group": "kind:training", "max": 0.25}
 
 
 def stranger(folder: Path) -> Path:
@@ -41,12 +41,12 @@ def test_the_base_passes_the_fine_tune_fails_and_too_few_pictures_are_undecided(
     assert found["copied_base"] == 0 and found["added_interval"][0] > 0.3
 
     few = tmp_path / "few"
-    code, _, error = mnemoscope(*words, "--images", 1, "--limit", 3, "--out", few)
+    code, _, error = mnemoscope(*words, "--images", 1, "--limit", FEW, "--out", few)
     assert code == 0, error
     code, printed, _ = mnemoscope("gate", few / "base", "--policy", policy)
-    assert code == 4 and "3 further prompts" in printed
+    assert code == 4 and "6 further prompts" in printed
     (check,) = read_json(few / "base" / "gate" / "verdict.json")["checks"]
-    assert check["further_prompts"] == PICTURES - 3  # and with all of them the base passed
+    assert check["further_prompts"] == PICTURES - FEW  # and with all of them the base passed
 
     rule = ["--energy", 0.9, "--least-alignment", 0.5]
     code, _, error = mnemoscope(
@@ -55,6 +55,6 @@ def test_the_base_passes_the_fine_tune_fails_and_too_few_pictures_are_undecided(
     assert code == 0, error
     words += ["--repaired", tmp_path / "repaired", "--images", 1, "--out", tmp_path / "after"]
     code, printed, error = mnemoscope(*words)
-    assert code == 0 and "with the repaired one" in printed, error
+    assert code == 0 and "0 with the repaired one" in printed, error
     rows = [row for row in read_rows(tmp_path / "after" / "finetune") if not row["control"]]
     assert all(set(row["best"]) == {"base", "tuned", "repaired"} for row in rows) and len(rows) == PICTURES
