@@ -113,14 +113,14 @@ def table(model: mn.Denoiser, folder: Path) -> None:
             )
 
 
-def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: str, target: str, images: int = 4) -> None:
+def guarded(model: mn.Denoiser, seed: int, steps: int, threshold: str, target: str, images: int, most: int) -> None:
     """Replication of all memorized captions with and without a guard, and whether ordinary images stay as they are."""
     pipe, own = model.pipe, {r.caption: r.image().convert("RGB") for r in demo.references()}
     pipe.set_progress_bar_config(disable=True)
     guard = mn.Guard(pipe, threshold=threshold, target=target, iterations=40)
     asked = {"num_inference_steps": steps, "guidance_scale": 3.0, "num_images_per_prompt": images}
     copied, kept, seen = {"bare": [], "guarded": []}, [], []
-    for memorized, ordinary in zip(demo.prompts("verbatim"), demo.prompts("ordinary")[:30], strict=True):
+    for memorized, ordinary in zip(demo.prompts("verbatim")[:most], demo.prompts("ordinary")[:most], strict=True):
         made = {}
         for name, draw in (("bare", pipe), ("guarded", guard)):
             seeds = [torch.Generator().manual_seed(seed + k) for k in range(images)] * 2
@@ -164,6 +164,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guard", action="store_true")
+    parser.add_argument("--images", type=int, default=4, help="seeds of each caption behind the guard")
+    parser.add_argument("--most", type=int, default=30, help="memorized captions behind the guard")
     parser.add_argument("--seconds", action="store_true")
     parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--threshold", default="1.5", help="NUMBER[:eps|:x0]")
@@ -176,7 +178,7 @@ def main() -> None:
         timed(model, args.seed, args.steps)
         return
     if args.guard:
-        guarded(model, args.seed, args.steps, args.threshold, args.target)
+        guarded(model, args.seed, args.steps, args.threshold, args.target, args.images, args.most)
         return
     drawn = Generation(1, args.seed, args.steps, 3.0)
     references = read_references(demo.HERE / "references")
