@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo check slow format docs hostile floors
+.PHONY: demo check test slow format docs hostile faults floors
 
 demo: $(VENV)/.core
 	$(BIN)/mnemoscope demo --out demo-report
@@ -16,6 +16,10 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports --no-logo
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+# What may have changed since the last call, by what each test ran then; the first call runs everything.
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --testmon
 
 # Notebooks, kills, several processes, whole trainings: what takes more than ten seconds each.
 slow: $(VENV)/.test
@@ -33,6 +37,11 @@ hostile: $(VENV)/.test
 
 # The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports;
 # warnings are no errors there, and shapes are not checked. CONTRIBUTING.md says what came of it.
+# Faults planted one at a time, each of which the tests named beside it must notice; half an hour.
+faults: $(VENV)/.test
+	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/faults.py
+
+# The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports.
 FLOORS = tests/run/test_run.py tests/model/test_loading.py tests/detection/test_detection.py tests/report/test_report.py
 FLOOR = $(VENV)-floors/bin
 floors:

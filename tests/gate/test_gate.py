@@ -217,7 +217,7 @@ def test_fewer_samples_than_the_policy_wants_never_pass_but_fail_all_the_same(tm
 
 
 def test_failed_rows_take_no_part_and_are_counted(tmp_path) -> None:
-    failed = [{"id": f"f{k}", "status": "failed", "error": "no memory"} for k in range(3)]
+    failed = [{"id": f"f{k}", "prompt": f"p{k}", "status": "failed", "error": "no memory"} for k in range(3)]
     run = made.detection(tmp_path / "run", [0.5] * 100, extra=failed)
     check = only(gate(tmp_path, [run], {"measure": "flagged_share", "max": 0.05}))
     assert check["samples"] == 100 and check["failed_rows"] == 3 and "3 rows of the run failed" in check["why"]

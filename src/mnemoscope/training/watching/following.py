@@ -117,7 +117,7 @@ def _looked_at(watching: Watching, saved: Saved, model: str, load: Open) -> list
         name, parts = saved.opening(model)
         return watching.look(saved.name, saved.step, sha256, load(name, **parts))
     except UsageError as error:
-        failed = {"id": f"{saved.name}@{sha256}", "status": "failed", "error": str(error)}
+        failed = {"id": f"{saved.name}@{sha256}", "status": "failed", "error": str(error), "prompt": ""}
         watching.run.append([{**failed, "checkpoint": saved.name, "step": saved.step, "sha256": sha256}])
         return []
 
