@@ -35,13 +35,12 @@ INPUTS ?= 1000
 hostile: $(VENV)/.test
 	cd tests/helpers && OMP_NUM_THREADS=1 ../../$(BIN)/python -m hostile.campaign --kills $(KILLS) --inputs $(INPUTS) --seed 0
 
-# The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports;
-# warnings are no errors there, and shapes are not checked. CONTRIBUTING.md says what came of it.
 # Faults planted one at a time, each of which the tests named beside it must notice; half an hour.
 faults: $(VENV)/.test
 	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/faults.py
 
-# The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports.
+# The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports;
+# warnings are no errors there, and shapes are not checked. CONTRIBUTING.md says what came of it.
 FLOORS = tests/run/test_run.py tests/model/test_loading.py tests/detection/test_detection.py tests/report/test_report.py
 FLOOR = $(VENV)-floors/bin
 floors:
