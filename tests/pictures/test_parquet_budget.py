@@ -1,5 +1,6 @@
 """Parquet files that hold far more than they have bytes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, parquet, read_pictures
 from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.prompts.prompt import read_prompts
+from mnemoscope.run.writing import sha256_of
 
 
 @pytest.fixture
@@ -59,3 +61,14 @@ def test_pictures_of_many_bytes_are_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(2**20)
     file = written(tmp_path / "a.parquet", "image", [noise] * 40, use_dictionary=False)
     assert [p.read() == noise for p in read_pictures(file)] == [True] * 40
+
+
+def test_a_pipe_or_a_device_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").symlink_to("/dev/zero")
+    for name in ("a.parquet", "b.parquet"):
+        for read in (read_whole, parquet.schema_of):
+            with pytest.raises(ValueError, match="no plain file"):
+                read(tmp_path / name)
+        with pytest.raises(OSError, match="no plain file"):
+            sha256_of(tmp_path / name)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
-from mnemoscope.pictures.parquet import read_whole
+from mnemoscope.pictures.parquet import read_whole, schema_of
 
 FILES = ("duplicates.parquet", "duplicates.jsonl", "manifest.parquet")  # of a run of index duplicates, of train
 
@@ -98,7 +97,7 @@ def _of_manifest(rows: Sequence[dict[str, Any]]) -> dict[str, _Entry]:
 
 def _table(source: Path) -> list[dict[str, Any]]:
     if source.suffix == ".parquet":
-        names = set(pq.read_schema(source).names)
+        names = set(schema_of(source).names)
         wanted = (
             ("index", "file", "copies", "weight", "dup_group") if "dup_group" in names else ("key", "group", "count")
         )

@@ -1,6 +1,7 @@
 """Parquet files within a budget: values that repeat, or compress well, may be thousands of times what the file has."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ def read_whole(source: Any, columns: Sequence[str] | None = None, *, rows: int =
 
     Raises what pyarrow raises for a file that is none.
     """
-    with pq.ParquetFile(source) as file:
+    with pq.ParquetFile(plain(source)) as file:
         kept = file.schema_arrow if columns is None else pa.schema([file.schema_arrow.field(name) for name in columns])
         found, size = [], 0
         for group in range(file.num_row_groups):
@@ -26,6 +27,18 @@ def read_whole(source: Any, columns: Sequence[str] | None = None, *, rows: int =
                     raise ValueError(f"its values take more than {MOST >> 20} MiB")
                 found.append(batch)
     return pa.Table.from_batches(found, kept).combine_chunks()
+
+
+def schema_of(file: Path) -> pa.Schema:
+    """The columns of a file; raises what pyarrow raises for a file that is none."""
+    return pq.read_schema(plain(file))
+
+
+def plain(source: Any) -> Any:
+    """The source; raises `ValueError` for a pipe, a device or a folder, which would be waited for or has no end."""
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ValueError("it is no plain file")
+    return source
 
 
 def batches(file: pq.ParquetFile, group: int, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:

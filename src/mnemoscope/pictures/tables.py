@@ -14,7 +14,7 @@ from mnemoscope.pictures.captions import said_of
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
 from mnemoscope.pictures.files import read_file
 from mnemoscope.pictures.links import problem
-from mnemoscope.pictures.parquet import batches
+from mnemoscope.pictures.parquet import batches, schema_of
 from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
@@ -34,7 +34,7 @@ class Parquet:
     @classmethod
     def of(cls, path: Path, name: str, column: str | None) -> "Parquet":
         """All rows of a file; raises `UsageError` if none of its columns can be the images."""
-        chosen(pq.read_schema(path), name, column)
+        chosen(schema_of(path), name, column)
         return cls(path, name, column, range(pq.read_metadata(path).num_rows))
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ def chosen(schema: pa.Schema, name: str, column: str | None) -> tuple[str, list[
 def holds_images(file: Path) -> bool:
     """Whether a parquet file has a column of bytes; True for one that cannot be read, as its reader will say."""
     try:
-        return any(_holds_bytes(field.type) for field in pq.read_schema(file))
+        return any(_holds_bytes(field.type) for field in schema_of(file))
     except (pa.ArrowException, OSError, ValueError):
         return True
 

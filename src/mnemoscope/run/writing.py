@@ -4,6 +4,7 @@ What a kill leaves beside a file has a name that begins with a dot and ends with
 run clears it away, and so does the next command that writes it.
 """
 
+import errno
 import glob
 import hashlib
 import os
@@ -118,6 +119,8 @@ def flush(path: Path) -> None:
 
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    if file.exists() and not file.is_file():  # a pipe would be waited for, and a device has no end
+        raise OSError(errno.EINVAL, "it is no plain file", str(file))
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

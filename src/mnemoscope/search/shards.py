@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.parquet import read_whole
+from mnemoscope.pictures.parquet import plain, read_whole
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import sha256_of
 from mnemoscope.search.metadata import misfit_meta, record_of
@@ -77,7 +77,7 @@ class Shard:
     def vectors(self) -> Float[np.ndarray, "N D"]:
         """Vectors in float16, memory-mapped; raises `Damaged` if they cannot be read."""
         try:
-            found = np.load(self.array, mmap_mode="r" if self.count else None, allow_pickle=False)
+            found = np.load(plain(self.array), mmap_mode="r" if self.count else None, allow_pickle=False)
         except SPOILED as e:
             raise Damaged(f"{self.array.name} cannot be read") from e
         if found.ndim != 2 or found.dtype != DTYPE or len(found) != self.count:

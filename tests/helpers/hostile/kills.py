@@ -22,7 +22,8 @@ DONE = (0, 1, 3, 4)  # exit codes of a command that came to its end
 THERE = "is there already"  # what a command says that never writes over a file, killed after its last write
 TIMES = {"seconds", "started", "seconds_per_image", "rewrite_seconds", "images_per_second", "evaluations_per_second"}
 CLOCK = re.compile(
-    rb"""data-value="[^"]*"|\d[\d,.]*(?= s\b| min\b|&nbsp;s|</td>|</dd>)|20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00)?"""
+    rb'data-value="[^"]*"|\d[\d,.]*(?= s\b| min\b|&nbsp;s|</td>|</dd>)'
+    rb"|20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00)?"
 )
 
 

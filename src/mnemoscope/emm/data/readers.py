@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from mnemoscope.emm.data import arrays, labels
 from mnemoscope.emm.data.images import Images, fitted, resized
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, open_source
-from mnemoscope.pictures.parquet import read_whole
+from mnemoscope.pictures.parquet import read_whole, schema_of
 from mnemoscope.pictures.reading import Part
 from mnemoscope.pictures.tables import Dataset, Parquet
 from mnemoscope.pictures.trees import Files
@@ -128,7 +127,7 @@ def _column(part: Part) -> np.ndarray | None:
     """The column of labels of a table; None if there is none."""
     try:
         if isinstance(part, Parquet):
-            name = labels.column(pq.read_schema(part.path))
+            name = labels.column(schema_of(part.path))
             values: Any = read_whole(part.path, [name]).column(0) if name else None
         elif isinstance(part, Dataset):
             name = labels.column(part.rows.features.arrow_schema)
