@@ -104,6 +104,9 @@ COMMANDS: dict[str, list[object]] = {
         "cpu",
     ]
     + ["--probe-count", 2],
+    "train LoRA": ["train", "pipe", "--data", "pictures", "--resolution", 32, "--steps", 2, "--batch-size", 2]
+    + ["--train", "lora", "--lora-rank", 2, "--seed", 1],
+    "repair": ["repair", "pipe", "--lora", "made/train LoRA", "--energy", 0.7, "--factor", 0.1, "--device", "cpu"],
     "audit of a fine-tune": ["audit", "pipe", "--unet", "made/train/checkpoints/step-000002", "--data", "pictures"]
     + [*PIXELS, "--images", 1, "--seeds", 1, "--most", 1, "--device", "cpu", *QUICK, "--negatives", "ordinary.txt"],
     "experiment": ["experiment", "experiment.yaml", "--seeds", 1, "--device", "cpu"],

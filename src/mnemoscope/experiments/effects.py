@@ -10,9 +10,9 @@ from mnemoscope.errors import UsageError
 from mnemoscope.experiments.drawing import HELD_OUT
 from mnemoscope.measuring.bootstrap import Percentile, Statistic, mean, spread
 from mnemoscope.measuring.correlation import correlation, spearman
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.stats import wilson_interval
 
-Row = Mapping[str, Any]
 Unit = tuple[int, str]  # seed and picture: what is drawn anew together
 STATISTICS: dict[str, tuple[str, Statistic]] = {
     "own_similarity": ("own_similarity", mean),
@@ -27,7 +27,7 @@ UNSEEN = ("any_similarity", "any_p95")  # what a held-out picture has
 
 
 def table(
-    rows: Sequence[Row],
+    rows: Sequence[ReadRow],
     arms: Mapping[str, tuple[str, int | float | None]],
     baseline: str,
     *,
@@ -70,7 +70,7 @@ def weights(units: Sequence[Unit], resamples: int) -> Float[np.ndarray, "R U"]:
 
 
 def _entry(
-    name: str, arm: str, group: str, own: Sequence[Row], against: Sequence[Row], resamples: int
+    name: str, arm: str, group: str, own: Sequence[ReadRow], against: Sequence[ReadRow], resamples: int
 ) -> list[dict[str, Any]]:
     if not own:
         return []
@@ -93,7 +93,7 @@ def _entry(
 
 
 def _drawn(
-    rows: Sequence[Row], column: str, statistic: Statistic, units: Sequence[Unit], resamples: int
+    rows: Sequence[ReadRow], column: str, statistic: Statistic, units: Sequence[Unit], resamples: int
 ) -> tuple[float, Float[np.ndarray, " R"]]:
     """A statistic of the rows, and of each resample of their units."""
     number = {unit: k for k, unit in enumerate(units)}
@@ -105,7 +105,7 @@ def _drawn(
     return value, statistic(ascending, weights(units, resamples)[:, places])
 
 
-def _correlations(arm: str, group: str, own: Sequence[Row], resamples: int) -> list[dict[str, Any]]:
+def _correlations(arm: str, group: str, own: Sequence[ReadRow], resamples: int) -> list[dict[str, Any]]:
     """How own-image similarity goes with the complexity of the picture; None where that cannot be said."""
     if not own:
         return []
@@ -121,7 +121,7 @@ def _correlations(arm: str, group: str, own: Sequence[Row], resamples: int) -> l
 
 
 def _responses(
-    rows: Sequence[Row],
+    rows: Sequence[ReadRow],
     group: str,
     arms: Mapping[str, tuple[str, int | float | None]],
     baseline: str,
@@ -149,7 +149,7 @@ def _responses(
     return found
 
 
-def _by_unit(rows: Sequence[Row], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
+def _by_unit(rows: Sequence[ReadRow], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
     sums: dict[Unit, dict[str, list[float]]] = {}
     for row in rows:
         if row["arm"] in arms:
@@ -161,9 +161,9 @@ def _each(values: Mapping[str, float], doses: Mapping[str, Any]) -> Float[np.nda
     return np.array([values[name] for name in doses])
 
 
-def _unit(row: Row) -> Unit:
+def _unit(row: ReadRow) -> Unit:
     return int(row["seed"]), str(row["picture"])
 
 
-def _counts(own: Sequence[Row], units: Sequence[Unit]) -> dict[str, int]:
+def _counts(own: Sequence[ReadRow], units: Sequence[Unit]) -> dict[str, int]:
     return {"images": len(own), "pictures": len(units), "seeds": len({seed for seed, _ in units})}

@@ -7,12 +7,11 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.localization.tables import read_nemo
 from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.run.run import read_rows
 
-Row = Mapping[str, Any]  # neurons, initial_neurons, and the prompt, which is None for neurons of every prompt
 
-
-def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) -> Sequence[Row]:
+def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) -> Sequence[ReadRow]:
     """One row a prompt, or a single one without a prompt where one set is for all.
 
     `source` is a set by itself, indices by layer; a run of localize; a JSON file with either a set or a list of rows;
@@ -35,7 +34,7 @@ def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) 
     return [_row(each, str(file)) for each in (value if isinstance(value, list) else [value])]
 
 
-def _row(value: Any, where: str) -> Row:
+def _row(value: Any, where: str) -> ReadRow:
     """A row of neurons from a row, or from a set by itself."""
     row = dict(value) if isinstance(value, Mapping) and "neurons" in value else {"neurons": value}
     initial = row.get("initial_neurons")

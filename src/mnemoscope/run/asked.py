@@ -6,7 +6,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from mnemoscope.run.rows import Row
+
 _ASKED: ContextVar[tuple[Row, Path] | None] = ContextVar("asked", default=None)
 
 

@@ -3,12 +3,14 @@
 Columns that are not named here may stand beside them.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, TypedDict
 
 FILE = "a file of the run"
 RunFile = Annotated[str, FILE]
 Number = int | float
 Row = dict[str, Any]  # a row while it is made
+ReadRow = Mapping[str, Any]  # a row that is only looked at
 
 
 class Word(TypedDict):

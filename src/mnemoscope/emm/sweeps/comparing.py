@@ -9,8 +9,8 @@ from mnemoscope.emm.sweeps.differences import difference, mean_ratio, times
 from mnemoscope.emm.sweeps.estimate import Point, emm
 from mnemoscope.emm.sweeps.file import Sweep
 from mnemoscope.emm.sweeps.verdicts import verdict
+from mnemoscope.run.rows import ReadRow
 
-Row = Mapping[str, Any]
 Entry = dict[str, Any]
 MEANS = ("mean_distance", "ratio_apart", "coverage")
 COLUMNS = (
@@ -19,7 +19,7 @@ COLUMNS = (
 )
 
 
-def summary_of(asked: Sweep, rows: Sequence[Row]) -> dict[str, Any]:
+def summary_of(asked: Sweep, rows: Sequence[ReadRow]) -> dict[str, Any]:
     """The table of a sweep's rows, EMM of each level, and the verdicts on what was expected."""
     points: dict[str, list[Point]] = {name: [] for name in asked.levels}
     for row in rows:
@@ -46,7 +46,7 @@ def flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(asked: Sweep, rows: Sequence[Row], points: Mapping[str, Sequence[Point]]) -> list[Entry]:
+def _table(asked: Sweep, rows: Sequence[ReadRow], points: Mapping[str, Sequence[Point]]) -> list[Entry]:
     table = []
     for name, every in points.items():
         for n in sorted({p.n for p in every}):
@@ -69,6 +69,6 @@ def _emm(asked: Sweep, points: Mapping[str, Sequence[Point]], name: str) -> Entr
     return found.as_json() | {"times": more and more[0], "times_interval": more and list(more[1])}
 
 
-def _mean(rows: Sequence[Row], key: str) -> float | None:
+def _mean(rows: Sequence[ReadRow], key: str) -> float | None:
     known = [row[key] for row in rows if row.get(key) is not None]
     return float(np.mean(known)) if known else None
