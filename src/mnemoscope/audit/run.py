@@ -71,6 +71,7 @@ class Examination:
     fpr: float = 0.01
     batch: int | str = "auto"
     overwrite: bool = False
+    threshold: str | Path | int | float | None = None
 
 
 def run_audit(
@@ -89,6 +90,7 @@ def run_audit(
     fpr: float = 0.01,
     batch: int | str = "auto",
     overwrite: bool = False,
+    threshold: str | Path | int | float | None = None,
 ) -> int:
     """Audit a model's prompts into a folder; returns how many prompts or images failed.
 
@@ -97,10 +99,10 @@ def run_audit(
     How much of these images is copied is measured where there are training images to compare with, and whether they
     show what was asked for, where there is something to tell that by; of mitigated images as well.
     Of a model that reads text the former are explained and, where there is a threshold, drawn again from the same seeds
-    under the mitigation.
+    under the mitigation. `threshold` takes that of an earlier detection, or a number, as `run_detection` does.
     """
     asked = Examination(
-        detection, generation, references, explanation, mitigation, copying, most, fpr, batch, overwrite
+        detection, generation, references, explanation, mitigation, copying, most, fpr, batch, overwrite, threshold
     )
     with Run(out, "audit", {"most": most}, overwrite=overwrite) as run:
         return int(finished(run, examined(model, prompts, out, asked, negatives=negatives))["failed"])
@@ -118,7 +120,8 @@ def examined(
     """The parts of an audit, each a run in a folder of its own name; `drawn` says otherwise whose images are drawn."""
     whole = content_hash([p.id for p in [*prompts, *negatives]])
     common: dict[str, Any] = {"batch": asked.batch, "overwrite": asked.overwrite}
-    found = run_detection(model, prompts, out / "detect", asked.detection, negatives=negatives, fpr=asked.fpr, **common)
+    flagging: dict[str, Any] = {"negatives": negatives, "fpr": asked.fpr, "threshold": asked.threshold}
+    found = run_detection(model, prompts, out / "detect", asked.detection, **flagging, **common)
     made = {"detect": found}
     rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
     scored = [p for p in prompts if p.id in rows]

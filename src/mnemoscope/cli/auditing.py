@@ -10,6 +10,7 @@ from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 from mnemoscope.cli.detecting import NOISE_NORM, Detectors, one_method
 from mnemoscope.cli.finetuning import AuditedPrompts, audit_finetune, finetune
+from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
     from mnemoscope.features.alignment import Aligner
@@ -71,6 +72,7 @@ def audit(
     explain: Annotated[str, opt.of(opt.METHOD, "How to explain what is flagged, or none.")] = "token_occlusion",
     mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent",
     most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24,
+    threshold: opt.Flagging = None,
     fpr: opt.Fpr = 0.01,
     policy: Annotated[Path | None, opt.of(opt.RUN, "YAML file with limits that the audit must keep; see gate.")] = None,
     batch_size: opt.Batch = "auto",
@@ -88,6 +90,8 @@ def audit(
     from mnemoscope.run.settings import parameters
 
     flagging = one_method(method)
+    if threshold is not None and prompts.data:
+        raise UsageError("--threshold is one model's, and with --data each model gets its own; leave it out.")
     limits = read_policy(policy) if policy else None  # a mistake in it is told before the work
     compared = prompts.compared_with(references)
     column = prompts.column if prompts.data else None  # else it is that of the prompts
@@ -108,6 +112,7 @@ def audit(
         fpr=fpr,
         batch=batch_size,
         overwrite=overwrite,
+        threshold=threshold,
     )
     negatives = prompts.read_negatives(loaded, sampling.seed)
     if models:

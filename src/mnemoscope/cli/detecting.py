@@ -40,9 +40,7 @@ def detect(
     method: Detectors = NOISE_NORM,
     param: opt.Param = None,
     seeds: opt.Seeds = 1,
-    threshold: Annotated[
-        str | None, opt.of(opt.METHOD, "What to flag with: an earlier run or its summary.json, or NUMBER[:eps|:x0].")
-    ] = None,
+    threshold: opt.Flagging = None,
     fpr: opt.Fpr = 0.01,
     batch_size: opt.Batch = "auto",
     format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",

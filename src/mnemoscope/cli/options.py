@@ -56,6 +56,9 @@ Threshold = Annotated[
     str | None,
     of(METHOD, "Mitigate only what passes it: a detection's run or summary.json, or NUMBER[:eps|:x0] for noise_norm."),
 ]
+Flagging = Annotated[
+    str | None, of(METHOD, "What to flag with: an earlier run or its summary.json, or NUMBER[:eps|:x0].")
+]
 Seeds = Annotated[int, of(METHOD, "Seeds that a prompt's values are averaged over.", min=1)]
 Images = Annotated[int, of(SAMPLING, "Images of each prompt.", min=1)]
 Fpr = Annotated[float, of(METHOD, "Share of ordinary prompts that may be flagged.", min=0.0, max=1.0)]
