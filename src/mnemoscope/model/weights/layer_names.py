@@ -39,6 +39,14 @@ ENDS = {
     "conv_out": "out.2",
 }
 
+JOINED = {  # projections that are one layer in some files, in the order of their outputs
+    "to_qkv": ("to_q", "to_k", "to_v"),
+    "to_kv": ("to_k", "to_v"),
+    "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "in_proj": ("q_proj", "k_proj", "v_proj"),
+}
+
 
 class Layers:
     """The layers of a pipeline by every name that a LoRA file may give them."""
@@ -58,6 +66,16 @@ class Layers:
             if (layer := self.tables.get(component, {}).get(rest)) is not None:
                 found.append((component, *layer))
         return found
+
+    def apart(self, stem: str, only: str | None = None) -> list[tuple[str, nn.Module]] | None:
+        """The layers, by what a file would call them, that a name of joined projections stands for; None for another."""
+        for joined, names in JOINED.items():
+            if stem.endswith((f".{joined}", f"_{joined}")):
+                stems = [stem.removesuffix(joined) + name for name in names]
+                places = [self.find(each, only) for each in stems]
+                if all(len(found) == 1 for found in places):
+                    return [(each, found[0][2]) for each, found in zip(stems, places, strict=True)]
+        return None
 
 
 def _names(component: str, part: nn.Module) -> Iterator[tuple[str, tuple[str, nn.Module]]]:

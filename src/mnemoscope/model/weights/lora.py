@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.layer_names import Layers
-from mnemoscope.model.weights.lora_file import LoraFile, Update, lora_files
+from mnemoscope.model.weights.lora_file import MAGNITUDES, LoraFile, Update, lora_files
 from mnemoscope.model.weights.reading import some
 
 
@@ -44,7 +44,8 @@ class _Change:
 def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[dict[str, Any]]:
     """Add each update of a LoRA, times its scale, to the weights of its layer; what was done, as a run records it.
 
-    W + scale alpha / rank B A, formed in float32 and rounded to the layer's dtype. Raises `UsageError`, before anything
+    W + scale alpha / rank B A, of DoRA under its magnitudes, formed in float32 and rounded to the layer's dtype; an
+    update of joined projections (to_qkv) is that of each of them. Raises `UsageError`, before anything
     is changed, unless every key of the file is of a layer of this model and fits it, and if no weight would change.
     """
     return [_merge(pipe, file, scale) for file in lora_files(path)]
@@ -96,7 +97,7 @@ def placed(layers: Layers, lora: LoraFile) -> list[tuple[Update, str, str, Any]]
     found: list[tuple[Update, str, str, Any]] = []
     lost = list(lora.strange)
     misfits: list[str] = []
-    for update in lora.updates:
+    for update in unfused(layers, lora):
         places = layers.find(update.stem, lora.component)
         fitting = [(component, layer, module) for component, layer, module in places if _fits(update, module)]
         if len(fitting) == 1:
@@ -109,6 +110,17 @@ def placed(layers: Layers, lora: LoraFile) -> list[tuple[Update, str, str, Any]]
             lost += update.keys
     _refuse(lora, lost, misfits)
     return found
+
+
+def unfused(layers: Layers, lora: LoraFile) -> Iterator[Update]:
+    """The updates of a file, those of projections that are one layer there and several in this model taken apart."""
+    for update in lora.updates:
+        apart = None if layers.find(update.stem, lora.component) else layers.apart(update.stem, lora.component)
+        parts = update.parts([module.weight.shape[0] for _, module in apart]) if apart else None
+        if apart and parts:
+            yield from (replace(part, stem=stem) for part, (stem, _) in zip(parts, apart, strict=True))
+        else:
+            yield update
 
 
 def _refuse(lora: LoraFile, lost: Sequence[str], misfits: Sequence[str]) -> None:
@@ -137,14 +149,17 @@ def _fits(update: Update, module: Any) -> bool:
         delta = update.delta(1.0)
     except (RuntimeError, IndexError):  # factors that do not fit one another
         return False
-    return weight.dim() > 1 and len(delta) == len(weight) and delta.numel() == weight.numel()
+    if weight.dim() < 2 or len(delta) != len(weight) or delta.numel() != weight.numel():
+        return False
+    magnitudes = [update.tensors[each] for each in MAGNITUDES if each in update.tensors]
+    return all(each.numel() in weight.shape[:2] for each in magnitudes)
 
 
 def _of(update: Update, module: Any, name: str, scale: float, scaling: float) -> list[_Change]:
     delta = scale * update.delta(scaling)
     changes = []
     if update.kind != "diff" or "diff" in update.tensors:
-        changes.append(_Change(name, module.weight, delta.reshape(module.weight.shape)))
+        changes.append(_Change(name, module.weight, update.added(module.weight, delta)))
     if "diff_b" in update.tensors:
         changes.append(_Change(f"{name} bias", module.bias, scale * update.tensors["diff_b"].float()))
     for change in changes:

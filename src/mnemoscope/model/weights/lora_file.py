@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ ENDINGS = [  # how a key ends, and the role that its tensor has in the update of
     (re.compile(r"\.lora\.(?P<role>down|up|mid)\.weight$"), ""),
     (re.compile(r"\.lora_(?P<role>A|B|down|up|mid)(\.(?!weight$)[\w-]+)?\.weight$"), ""),
     (re.compile(r"\.(?P<role>hada_[wt][12](?:_[ab])?|lokr_w[12](?:_[ab])?|lokr_t2|diff_b|diff|alpha)$"), ""),
-    (re.compile(r"\.(dora_scale|lora_magnitude_vector(\.[\w-]+)*)$"), "dora"),
+    (re.compile(r"\.dora_scale$"), "dora_scale"),
+    (re.compile(r"\.lora_magnitude_vector(\.[\w-]+)*$"), "magnitude"),
 ]
+MAGNITUDES = ("dora_scale", "magnitude")  # of DoRA, as LyCORIS writes them and as PEFT does
 ROLES = {"A": "down", "B": "up"}
 
 
@@ -41,7 +43,7 @@ class Update:
     @property
     def kind(self) -> str:
         """lora, loha, lokr, diff, or the name of one that is not read."""
-        roles = set(self.tensors) - {"alpha"}
+        roles = set(self.tensors) - {"alpha", *MAGNITUDES}
         if roles in ({"down", "up"}, {"down", "up", "mid"}):
             return "lora"
         if roles == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}:
@@ -50,7 +52,7 @@ class Update:
             return "lokr"
         if roles and roles <= {"diff", "diff_b"}:
             return "diff"
-        return "DoRA" if "dora" in roles else f"incomplete ({', '.join(sorted(roles)) or 'alpha'} alone)"
+        return f"incomplete ({', '.join(sorted(roles or self.tensors))} alone)"
 
     def key(self, role: str) -> str:
         """The key that the tensor of a role has in the file."""
@@ -63,6 +65,33 @@ class Update:
         if self.kind == "lokr" and named not in self.tensors:
             named = "lokr_w1_b"
         return len(self.tensors[named]) if named in self.tensors else None
+
+    def added(self, weight: Float[Tensor, "O ..."], delta: Float[Tensor, "..."]) -> Float[Tensor, "O ..."]:
+        """What is added to a weight in float32: the delta, or of DoRA m (W + delta) / ||W + delta|| - W.
+
+        The norm is over all but the axis that the magnitudes m are of: a layer's outputs, or, as LyCORIS may have it,
+        its inputs (arXiv:2402.09353).
+        """
+        name = next((each for each in MAGNITUDES if each in self.tensors), None)
+        if name is None:
+            return delta.reshape(weight.shape)
+        whole = weight.float()
+        moved, magnitude = whole + delta.reshape(weight.shape).to(whole.device), self.tensors[name].float()
+        axis = int(name == "dora_scale" and magnitude.shape[0] != len(weight))
+        norm = moved.transpose(0, axis).flatten(1).norm(dim=1)
+        shape = [-1 if k == axis else 1 for k in range(weight.dim())]
+        return moved * (magnitude.flatten().to(norm) / norm).reshape(shape) - whole
+
+    def parts(self, sizes: Sequence[int]) -> "list[Update] | None":
+        """The updates of layers of these sizes whose outputs are joined in this one; None where they cannot be told."""
+        joined = {"up", "magnitude", "dora_scale", "diff", "diff_b"} & set(self.tensors)
+        if self.kind not in ("lora", "diff") or any(len(self.tensors[k]) != sum(sizes) for k in joined):
+            return None
+        split = {k: self.tensors[k].split(list(sizes)) for k in joined}
+        return [
+            Update(self.stem, {k: split[k][n] if k in split else v for k, v in self.tensors.items()}, self.keys)
+            for n in range(len(sizes))
+        ]
 
     def delta(self, scaling: float) -> Float[Tensor, "..."]:
         """What is added to the layer's weight, out x in, in float32: scaling times the product of the factors."""
