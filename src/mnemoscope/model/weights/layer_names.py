@@ -68,7 +68,7 @@ class Layers:
         return found
 
     def apart(self, stem: str, only: str | None = None) -> list[tuple[str, nn.Module]] | None:
-        """The layers, by what a file would call them, that a name of joined projections stands for; None for another."""
+        """The layers, as a file would call them, that a name of joined projections stands for; None for another."""
         for joined, names in JOINED.items():
             if stem.endswith((f".{joined}", f"_{joined}")):
                 stems = [stem.removesuffix(joined) + name for name in names]
