@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
+import tiny_families
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.lora import merge_lora
 
@@ -113,3 +114,20 @@ def test_joined_outputs_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
     }
     with pytest.raises(UsageError, match="2 of its 2 keys belong to no layer of this model"):
         merge_lora(pipe, saved(state, tmp_path / "l.safetensors"), 1.0)
+
+
+def test_flux_lora_of_kohya_is_taken_apart_by_diffusers_own_names(tmp_path: Path) -> None:
+    pipe, plain = tiny_families.flux(), tiny_families.flux()
+    query = pipe.transformer.transformer_blocks[0].attn.to_q.weight
+    down, up = torch.randn(2, query.shape[1]), torch.randn(3 * len(query), 2)
+    stem = "lora_unet_double_blocks_0_img_attn_qkv"
+    state = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(1.0)}
+    done = merge_lora(pipe, saved(state, tmp_path / "l.safetensors"), 1.0)
+    assert done[0]["changed"] == 3
+    before, after = (p.transformer.transformer_blocks[0].attn for p in (plain, pipe))
+    for name, part in zip(("to_q", "to_k", "to_v"), up.chunk(3), strict=True):
+        moved = after.get_submodule(name).weight - before.get_submodule(name).weight
+        torch.testing.assert_close(moved, 0.5 * part @ down, rtol=1e-4, atol=1e-5)
+    strange = state | {k.replace("double_blocks", "triple_blocks"): v.clone() for k, v in state.items()}
+    with pytest.raises(UsageError, match="3 of its .* keys belong to no layer of this model, lora_unet_triple"):
+        merge_lora(pipe, saved(strange, tmp_path / "s.safetensors"), 1.0)

@@ -67,14 +67,20 @@ class Layers:
                 found.append((component, *layer))
         return found
 
-    def apart(self, stem: str, only: str | None = None) -> list[tuple[str, nn.Module]] | None:
-        """The layers, as a file would call them, that a name of joined projections stands for; None for another."""
+    def apart(self, stem: str, only: str | None = None) -> list[tuple[str, int]] | None:
+        """The layers that a name of joined projections stands for, as a file would call them, and their outputs.
+
+        None for another name.
+        """
         for joined, names in JOINED.items():
             if stem.endswith((f".{joined}", f"_{joined}")):
                 stems = [stem.removesuffix(joined) + name for name in names]
                 places = [self.find(each, only) for each in stems]
                 if all(len(found) == 1 for found in places):
-                    return [(each, found[0][2]) for each, found in zip(stems, places, strict=True)]
+                    return [
+                        (each, len(found[0][2].get_parameter("weight")))
+                        for each, found in zip(stems, places, strict=True)
+                    ]
         return None
 
 

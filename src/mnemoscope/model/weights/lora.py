@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.layer_names import Layers
-from mnemoscope.model.weights.lora_file import MAGNITUDES, LoraFile, Update, lora_files
+from mnemoscope.model.weights.lora_file import MAGNITUDES, LoraFile, Update, lora_files, renamed
 from mnemoscope.model.weights.reading import some
 
 
@@ -53,7 +53,11 @@ def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[dict[s
 
 @torch.no_grad()
 def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, Any]:
-    changes = _changes(Layers(pipe), lora, scale)
+    layers = Layers(pipe)
+    known = (layers.find(u.stem, lora.component) or layers.apart(u.stem, lora.component) for u in lora.updates)
+    if not lora.settings and not all(known):  # settings scale by names that would no longer hold
+        lora = renamed(lora, pipe)
+    changes = _changes(layers, lora, scale)
     moved = 0
     for change in changes:
         own = change.parameter
@@ -116,7 +120,7 @@ def unfused(layers: Layers, lora: LoraFile) -> Iterator[Update]:
     """The updates of a file, those of projections that are one layer there and several in this model taken apart."""
     for update in lora.updates:
         apart = None if layers.find(update.stem, lora.component) else layers.apart(update.stem, lora.component)
-        parts = update.parts([module.weight.shape[0] for _, module in apart]) if apart else None
+        parts = update.parts([size for _, size in apart]) if apart else None
         if apart and parts:
             yield from (replace(part, stem=stem) for part, (stem, _) in zip(parts, apart, strict=True))
         else:

@@ -179,17 +179,46 @@ def read_lora(file: Path, component: str | None = None) -> LoraFile:
     if any(key.startswith(("model.diffusion_model.", "first_stage_model.")) for key in keys):
         raise UsageError(f"{file} is a whole checkpoint and no LoRA; give it as MODEL.")
     tensors = load_file(file)
+    return LoraFile(file, component, *_sorted(tensors), _settings(file, header), header.get(SIZE_MARK))
+
+
+def renamed(lora: LoraFile, pipe: Any) -> LoraFile:
+    """The file under the names that a pipeline's own loader gives its layers, such as FLUX's, whose projections it parts.
+
+    Layers are translated one by one, as a loader passes over what it does not know; those stay as they are.
+    """
+    from safetensors.torch import load_file
+
+    tensors, updates = load_file(lora.file), list[Update]()
+    for update in lora.updates:
+        found = _translated(pipe, {key: tensors[key] for key in update.keys})
+        made, strange = _sorted(found)
+        updates += made if made and not strange else [update]
+    return LoraFile(lora.file, lora.component, updates, lora.strange, {}, lora.size)
+
+
+def _translated(pipe: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a pipeline's loader makes of some keys; nothing where it does not know them."""
+    try:
+        found = type(pipe).lora_state_dict(tensors)
+    except Exception:  # for names that it does not know a loader raises nearly anything
+        return {}
+    return found if isinstance(found, dict) else {}  # a pair, of Stable Diffusion, whose names are all known here
+
+
+def _sorted(tensors: Mapping[str, Tensor]) -> tuple[list[Update], list[str]]:
+    """The updates that tensors make up, and keys that are of none."""
     updates: dict[str, Update] = {}
     strange = []
-    for key in keys:
+    for key, tensor in tensors.items():
         stem, role = _parsed(key)
         if role is None:
             strange.append(key)
             continue
         update = updates.setdefault(stem, Update(stem))
-        update.tensors[role] = tensors[key]
+        update.tensors[role] = tensor
         update.keys.append(key)
-    return LoraFile(file, component, list(updates.values()), strange, _settings(file, header), header.get(SIZE_MARK))
+    return list(updates.values()), strange
 
 
 def _parsed(key: str) -> tuple[str, str | None]:
