@@ -77,10 +77,8 @@ class Layers:
                 stems = [stem.removesuffix(joined) + name for name in names]
                 places = [self.find(each, only) for each in stems]
                 if all(len(found) == 1 for found in places):
-                    return [
-                        (each, len(found[0][2].get_parameter("weight")))
-                        for each, found in zip(stems, places, strict=True)
-                    ]
+                    sizes = [len(found[0][2].get_parameter("weight")) for found in places]
+                    return list(zip(stems, sizes, strict=True))
         return None
 
 

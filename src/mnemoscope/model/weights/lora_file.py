@@ -183,7 +183,7 @@ def read_lora(file: Path, component: str | None = None) -> LoraFile:
 
 
 def renamed(lora: LoraFile, pipe: Any) -> LoraFile:
-    """The file under the names that a pipeline's own loader gives its layers, such as FLUX's, whose projections it parts.
+    """The file under the names that a pipeline's own loader gives its layers, as FLUX's, whose projections it parts.
 
     Layers are translated one by one, as a loader passes over what it does not know; those stay as they are.
     """
