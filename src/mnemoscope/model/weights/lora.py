@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.layer_names import Layers
-from mnemoscope.model.weights.lora_file import MAGNITUDES, LoraFile, Update, lora_files, renamed
+from mnemoscope.model.weights.lora_file import LoraFile, lora_files, renamed
+from mnemoscope.model.weights.lora_update import MAGNITUDES, Update
 from mnemoscope.model.weights.reading import some
 
 
