@@ -21,10 +21,10 @@ from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.networks.losses import loss
 from mnemoscope.emm.ratio.memorization import memorization
-from mnemoscope.emm.training.batches import Batches
+from mnemoscope.emm.training.batches import EmmBatches
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
-from mnemoscope.emm.training.stepping import Training
+from mnemoscope.emm.training.stepping import EmmTraining
 
 Step = Callable[[int], object]
 
@@ -36,8 +36,8 @@ def images(count: int, channels: int, resolution: int) -> Images:
 
 def ours(data: Images, network: NetworkOptions, options: EmmTrainOptions, accelerator: Accelerator) -> Step:
     _, channels, resolution, _ = data.pixels.shape
-    feed = Batches(data, network, options, device=accelerator.device)
-    training = Training(
+    feed = EmmBatches(data, network, options, device=accelerator.device)
+    training = EmmTraining(
         build(network, channels=channels, resolution=resolution), accelerator, Budget(options, len(data))
     )
     return lambda step: training.update(feed.of(step))

@@ -31,7 +31,7 @@ from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.loading import quiet
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 from mnemoscope.run.run import read_rows
-from mnemoscope.sweep.curves import Point, curve
+from mnemoscope.sweep.curves import SweepPoint, curve
 from mnemoscope.sweep.run import run_sweep
 
 REPLICATES = 0.8
@@ -59,14 +59,14 @@ FLOW: dict[str, tuple[Any, ...]] = {  # demo-flow: targets in x0, and timesteps 
 FIXED: dict[str, dict[str, Any]] = {"noise_descent": {"iterations": 20}}
 
 
-def tried(model: str = "demo") -> list[Point]:
-    found, strengths = [Point()], STRENGTHS if model == "demo" else FLOW
+def tried(model: str = "demo") -> list[SweepPoint]:
+    found, strengths = [SweepPoint()], STRENGTHS if model == "demo" else FLOW
     every = [*registry.names("mitigate"), *registry.names("caption")]
     for name in [n for n in every if not registry.missing(registry.stopping(n), ()) and (model == "demo" or n in FLOW)]:
         parameter = (registry.stopping(name).strength or (None,))[0]
         for strength in strengths.get(name, (None,)):
             own = {} if parameter is None else {parameter: strength}
-            found.append(Point(Mitigation(name, {**FIXED.get(name, {}), **own}), parameter, strength))
+            found.append(SweepPoint(Mitigation(name, {**FIXED.get(name, {}), **own}), parameter, strength))
     return found
 
 

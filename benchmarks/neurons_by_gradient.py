@@ -23,7 +23,7 @@ from torch import Tensor
 import mnemoscope as mn
 from mnemoscope import demo, features, stats
 from mnemoscope.localization import statistics
-from mnemoscope.localization.attribution import Probe
+from mnemoscope.localization.attribution import NeuronProbe
 from mnemoscope.localization.states import Look
 from mnemoscope.localizers import neurons_by_gradient
 from mnemoscope.model import ablation
@@ -67,7 +67,7 @@ def rankings(model: mn.Denoiser, prompts: Sequence[str], layers: str, references
         ("noise_norm, at the intact network", noise_norm, {"factor": 0.999}, 1),
     ):
         value, (states,) = look.at(model, prompts, range(2))
-        probe = Probe(model, prompts, states, value, layers=layers, **options)  # type: ignore[arg-type]
+        probe = NeuronProbe(model, prompts, states, value, layers=layers, **options)  # type: ignore[arg-type]
         found[name] = probe.drops(points).masked_fill(~probe.searched, -torch.inf)
     usual = statistics.measure(model, demo.prompts("ordinary"), "all")
     own = statistics.activations(model, prompts, "all")

@@ -24,7 +24,7 @@ import torch
 import mnemoscope as mn
 from mnemoscope import demo
 from mnemoscope.features import descriptor
-from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.attribution import NeuronProbe, smallest
 from mnemoscope.localization.states import Look
 from mnemoscope.localizers import neurons_by_gradient
 from mnemoscope.model.ablation import ablated, union
@@ -101,7 +101,7 @@ def overlaps(model: mn.Denoiser, prompts: Sequence[str]) -> None:
         cond[key] = noise.expand_as(cond[key]).to(cond[key]) if begin == "random" else cond[key]
         trigger, _ = adversarial_embedding(model, x0, cond)
         value, states = Look(references=images).at(model, prompts, range(2), range(2, 4))
-        probe = Probe(model, prompts, states[0], value, guidance_scale=SAMPLING["guidance_scale"])
+        probe = NeuronProbe(model, prompts, states[0], value, guidance_scale=SAMPLING["guidance_scale"])
         probe.cond = {**probe.cond, key: trigger}
         before, without = (probe.values(g) for g in (probe.nothing, probe.everything))
         found = smallest(probe, probe.drops(4), before.tolist(), (without + 0.1 * (before - without)).tolist(), 472)

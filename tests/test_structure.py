@@ -54,6 +54,15 @@ def test_method_files_import_the_core_and_no_other_method(folder: str) -> None:
         assert f"def {file.stem}(" in file.read_text()
 
 
+def test_each_name_of_a_class_means_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for file in SOURCES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(file.relative_to(ROOT).as_posix())
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, mnemoscope.cli; print([m for m in ('torch', 'diffusers', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -66,8 +66,8 @@ class PlantedUNet(ModelMixin, ConfigMixin):
         alpha, sigma = self._level(timestep.reshape(-1, 1, 1, 1))
         x_0 = self.posterior_mean(sample, alpha, sigma, encoder_hidden_states)
         eps = (sample - alpha * x_0) / sigma
-        found = self.scale * schedule.target(x_0, eps, alpha, sigma, self.kind)
-        return SimpleNamespace(sample=found) if return_dict else (found,)
+        prediction = self.scale * schedule.target(x_0, eps, alpha, sigma, self.kind)
+        return SimpleNamespace(sample=prediction) if return_dict else (prediction,)
 
     def _level(self, t: Tensor) -> tuple[Tensor, Tensor]:
         if self.kind == "flow_prediction":
@@ -179,8 +179,8 @@ def _solver(process: Process) -> Any:
         return PlantedFlowScheduler()
     if process == "vp":
         return schedule.stable_diffusion()
-    own = schedule.stable_diffusion("v_prediction").config
-    return DDIMScheduler.from_config(own, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    config = schedule.stable_diffusion("v_prediction").config
+    return DDIMScheduler.from_config(config, rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
 def pipeline(process: Process = "vp") -> StableDiffusionPipeline:
@@ -193,9 +193,9 @@ def pipeline(process: Process = "vp") -> StableDiffusionPipeline:
     text_encoder, unet = planted_text_encoder(tokenizer), PlantedUNet(process=process)
     with torch.no_grad():
         for row, word in enumerate(("memorized", *(str(i) for i in range(MEMORIZED)))):
-            said = text_encoder(tokenizer(word, return_tensors="pt").input_ids)[0][0, 1]
+            vector = text_encoder(tokenizer(word, return_tensors="pt").input_ids)[0][0, 1]
             axis = WORDS.index(word)
-            unet.word_keys[row, axis] = 1 / said[axis]
+            unet.word_keys[row, axis] = 1 / vector[axis]
     return StableDiffusionPipeline(
         vae=PixelCoder(),
         text_encoder=text_encoder,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnemoscope.emm.sweeps.estimate import Point, crossings, emm
+from mnemoscope.emm.sweeps.estimate import RatioPoint, crossings, emm
 from mnemoscope.emm.sweeps.isotonic import falling
 from mnemoscope.errors import UsageError
 
@@ -20,8 +20,8 @@ CURVES = {  # percent at each size, read off the figures of arXiv:2310.02664
 values = st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 5)), min_size=1, max_size=8)
 
 
-def points(curve: dict[int, float], seeds: int = 1, samples: int = 10_000) -> list[Point]:
-    return [Point(n, share / 100, samples, seed) for n, share in curve.items() for seed in range(seeds)]
+def points(curve: dict[int, float], seeds: int = 1, samples: int = 10_000) -> list[RatioPoint]:
+    return [RatioPoint(n, share / 100, samples, seed) for n, share in curve.items() for seed in range(seeds)]
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -52,7 +52,12 @@ def test_an_end_of_an_interval_outside_of_the_sizes_is_open() -> None:
 
 
 def test_noise_that_rises_is_pooled_by_samples() -> None:
-    given_points = [Point(10, 1.0, 100), Point(20, 0.8, 300), Point(40, 0.96, 100), Point(80, 0.0, 100)]
+    given_points = [
+        RatioPoint(10, 1.0, 100),
+        RatioPoint(20, 0.8, 300),
+        RatioPoint(40, 0.96, 100),
+        RatioPoint(80, 0.0, 100),
+    ]
     found = emm(given_points, resamples=1)
     assert [row["fit"] for row in found.fitted] == pytest.approx([1.0, 0.84, 0.84, 0.0])
     assert found.value == pytest.approx(10 * 2 ** (0.1 / 0.16)) and found.bracket == (10, 20)
@@ -86,12 +91,12 @@ def share(n: int, shift: float) -> float:
 def test_intervals_cover_the_truth() -> None:
     """Curves that lie elsewhere for each seed: nine in ten 95 % intervals over six seeds hold the crossing."""
     rng, sizes, hits = np.random.default_rng(0), (25, 50, 100, 200, 400), 0
-    truth = emm([Point(n, share(n, 0), 10**6) for n in sizes], resamples=1).value
+    truth = emm([RatioPoint(n, share(n, 0), 10**6) for n in sizes], resamples=1).value
     assert truth is not None
     for _ in range(60):
         shifts = rng.normal(0, 0.15, 6)
         drawn = {(n, s): rng.binomial(500, share(n, shift)) for n in sizes for s, shift in enumerate(shifts)}
-        low, high = emm([Point(n, k / 500, 500, s) for (n, s), k in drawn.items()], resamples=150).interval
+        low, high = emm([RatioPoint(n, k / 500, 500, s) for (n, s), k in drawn.items()], resamples=150).interval
         hits += (low or 0) <= truth <= (high or math.inf)
     assert 50 <= hits < 60
 
@@ -99,16 +104,18 @@ def test_intervals_cover_the_truth() -> None:
 def test_seeds_are_drawn_together_at_all_sizes() -> None:
     """A seed that memorizes more does so at all sizes: both sets of points get the same seeds in each resample."""
     one = [
-        Point(n, r, 100_000, s) for s, shift in enumerate((0.0, 0.08, 0.16)) for n, r in ((10, 0.99), (20, 0.7 + shift))
+        RatioPoint(n, r, 100_000, s)
+        for s, shift in enumerate((0.0, 0.08, 0.16))
+        for n, r in ((10, 0.99), (20, 0.7 + shift))
     ]
-    other = [Point(p.n * 2, p.ratio, p.samples, p.seed) for p in one]
+    other = [RatioPoint(p.n * 2, p.ratio, p.samples, p.seed) for p in one]
     ratios = crossings(other, 0.1, seeds=[0, 1, 2], resamples=200) / crossings(one, 0.1, seeds=[0, 1, 2], resamples=200)
     assert np.all(np.isfinite(ratios)) and ratios == pytest.approx(np.full(200, 2.0), rel=0.02)
     assert np.std(crossings(one, 0.1, resamples=200)) > 0.1
 
 
 def test_the_order_of_points_changes_nothing() -> None:
-    measured = [Point(n, r, 500, s) for n, r in ((25, 1.0), (50, 0.95), (100, 0.6)) for s in range(3)]
+    measured = [RatioPoint(n, r, 500, s) for n, r in ((25, 1.0), (50, 0.95), (100, 0.6)) for s in range(3)]
     assert emm(measured, resamples=50) == emm(measured[::-1], resamples=50)
 
 
@@ -116,8 +123,8 @@ def test_bad_input_is_told() -> None:
     with pytest.raises(UsageError, match="no point"):
         emm([])
     with pytest.raises(UsageError, match="between 0 and 1"):
-        emm([Point(1, 1.0, 1)], eps=1.0)
+        emm([RatioPoint(1, 1.0, 1)], eps=1.0)
     with pytest.raises(UsageError, match="ratio from 0 to 1"):
-        Point(10, 1.2, 100)
+        RatioPoint(10, 1.2, 100)
     with pytest.raises(UsageError, match="at least 1"):
-        emm([Point(1, 1.0, 1)], resamples=0)
+        emm([RatioPoint(1, 1.0, 1)], resamples=0)

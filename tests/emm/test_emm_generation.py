@@ -14,7 +14,7 @@ from PIL import Image
 from mnemoscope.emm.generation.options import Drawing
 from mnemoscope.emm.generation.run import draw_images
 from mnemoscope.emm.networks import NetworkOptions, build
-from mnemoscope.emm.sampling.crew import Share, whole
+from mnemoscope.emm.sampling.crew import DrawnShare, whole
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds, read_seeds
 from mnemoscope.emm.training.snapshots import Snapshots, description
 from mnemoscope.emm.training.sources import Weights, network_of
@@ -170,7 +170,7 @@ def test_a_training_refuses_what_a_file_needs(training: Path) -> None:
 def test_shares_are_put_back_into_order(processes: int) -> None:
     seeds = list(range(10, 15))
     shares = [
-        Share(np.array(own, np.uint8).reshape(-1, 1, 1, 1), np.array(own), 2 * len(own)) if own else None
+        DrawnShare(np.array(own, np.uint8).reshape(-1, 1, 1, 1), np.array(own), 2 * len(own)) if own else None
         for own in (seeds[process::processes] for process in range(processes))
     ]
     found = whole(shares, len(seeds))

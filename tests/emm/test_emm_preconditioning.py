@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnemoscope.emm.networks.losses import Draws, draw, loss, weight
+from mnemoscope.emm.networks.losses import LossDraws, draw, loss, weight
 from mnemoscope.emm.networks.preconditioning import Preconditioned, iddpm_sigmas, scheme, vp_sigma, vp_time
 from mnemoscope.emm.training.augmentation import NonLeaking, x_flip
 from mnemoscope.emm.training.average import Average
-from mnemoscope.emm.training.averaging import Averages, decay, half_life
+from mnemoscope.emm.training.averaging import NetworkAverages, decay, half_life
 from mnemoscope.errors import UsageError
 
 KINDS = ("vp", "ve", "edm", "iddpm")
@@ -158,7 +158,7 @@ def test_distributions_of_noise_levels() -> None:
 def test_loss_takes_draws_labels_and_another_kind() -> None:
     network, denoiser = wrapped("edm")
     y, labels, told = torch.zeros(2, 1, 4, 4), torch.tensor([1, 0]), torch.ones(2, 9)
-    draws = Draws(torch.tensor([2.0, 4.0]), torch.ones(2, 1, 4, 4))
+    draws = LossDraws(torch.tensor([2.0, 4.0]), torch.ones(2, 1, 4, 4))
     own = loss(denoiser, y, labels, draws=draws, augment=told)
     assert network.labels is labels and network.augment is told
     other = loss(denoiser, y, labels, kind="vp", draws=draws)
@@ -201,7 +201,7 @@ def test_small_sets_have_no_average_only_where_that_is_asked_for() -> None:
 def test_several_averages_in_one_run() -> None:
     network = nn.Linear(3, 2)
     kinds = [Average.of(text) for text in ("0.99", "0", "mode1", "mode3")]
-    averages = Averages(network, kinds, batch=16, n=40)
+    averages = NetworkAverages(network, kinds, batch=16, n=40)
     expected = {str(k): network.weight.detach().double().clone() for k in kinds}
     for step in range(6):
         with torch.no_grad():
@@ -218,12 +218,12 @@ def test_several_averages_in_one_run() -> None:
     with averages.applied("0"):
         assert torch.equal(network.weight, own)
 
-    again = Averages(nn.Linear(3, 2), kinds, batch=16, n=40)
+    again = NetworkAverages(nn.Linear(3, 2), kinds, batch=16, n=40)
     again.load_state_dict(averages.state_dict())
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in averages.state_dict().items())
     assert set(averages.state_dict()) == {f"{k}/{p}" for k in expected for p in ("weight", "bias")}
     with pytest.raises(UsageError, match="same averages"):
-        Averages(nn.Linear(3, 2), kinds[:1], batch=16, n=40).load_state_dict(averages.state_dict())
+        NetworkAverages(nn.Linear(3, 2), kinds[:1], batch=16, n=40).load_state_dict(averages.state_dict())
     with pytest.raises(UsageError, match="this run has 0.99, 0, mode1, mode3"), averages.applied("mode2"):
         pass
 

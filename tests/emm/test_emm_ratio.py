@@ -14,7 +14,7 @@ from mnemoscope.emm.data.writers import write_images
 from mnemoscope.emm.ratio.command import measure_ratio
 from mnemoscope.emm.ratio.generated_sets import Held, held_sets
 from mnemoscope.emm.ratio.memorization import memorization, usual_distance
-from mnemoscope.emm.ratio.options import Asked, Drawing, RatioOptions
+from mnemoscope.emm.ratio.options import AskedRatio, RatioOptions, SnapshotDrawing
 from mnemoscope.emm.ratio.references import ByFeatures, ByPixels
 from mnemoscope.emm.ratio.run import Known, run_ratio
 from mnemoscope.emm.sampling.options import Sampling
@@ -301,11 +301,11 @@ def test_a_damaged_summary_still_has_a_page(digits: Images, tmp_path: Path) -> N
 def test_bad_commands(digits: Images, tmp_path: Path) -> None:
     place = str(write_images(digits.take(range(20)), tmp_path / "a.npz"))
     with pytest.raises(UsageError, match="Pixels have no --preset"):
-        measure_ratio(Asked(place, place), tmp_path / "run", RatioOptions(), Drawing(), preset="x")
+        measure_ratio(AskedRatio(place, place), tmp_path / "run", RatioOptions(), SnapshotDrawing(), preset="x")
     with pytest.raises(UsageError, match="No --references were given"):
-        measure_ratio(Asked(place), tmp_path / "run", RatioOptions(), Drawing())
+        measure_ratio(AskedRatio(place), tmp_path / "run", RatioOptions(), SnapshotDrawing())
     with pytest.raises(UsageError, match="is no folder"):
-        measure_ratio(Asked(place, place, snapshots=True), tmp_path / "run", RatioOptions(), Drawing())
+        measure_ratio(AskedRatio(place, place, snapshots=True), tmp_path / "run", RatioOptions(), SnapshotDrawing())
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no snapshot"):
         held_sets(str(tmp_path / "empty"), snapshots=True)
@@ -325,8 +325,8 @@ def test_images_drawn_from_the_snapshots_of_a_training(digits: Images, tmp_path:
         network = build(options, channels=1, resolution=8, seed=step)
         Snapshots(run).write(step, {"0.9": network.state_dict()})
     place = str(write_images(digits.take(range(50)), tmp_path / "train.npz"))
-    drawing = Drawing(samples=6, sampling=Sampling(2), batch_size=4)
-    summary = measure_ratio(Asked(str(run), place), tmp_path / "ratio", RatioOptions(), drawing)
+    drawing = SnapshotDrawing(samples=6, sampling=Sampling(2), batch_size=4)
+    summary = measure_ratio(AskedRatio(str(run), place), tmp_path / "ratio", RatioOptions(), drawing)
     rows = read_rows(tmp_path / "ratio")
     names = [f"step-{step:06d}" for step in (1, 12)]
     assert [row["snapshot"] for row in summary["snapshots"]] == names
@@ -337,7 +337,7 @@ def test_images_drawn_from_the_snapshots_of_a_training(digits: Images, tmp_path:
     assert summary["network_evaluations"] == 3 * (3 * 6 + len(summary["pairs"]))  # two steps of Heun: three evaluations
     once = replace(drawing, batch_size=1)
     (run / "data.zip").write_bytes(write_images(digits.take(range(50)), tmp_path / "data.zip").read_bytes())
-    other = measure_ratio(Asked(str(run)), tmp_path / "other", RatioOptions(), once)
+    other = measure_ratio(AskedRatio(str(run)), tmp_path / "other", RatioOptions(), once)
     assert other["mean_distance"] == pytest.approx(summary["mean_distance"], abs=0.05)
     with pytest.raises(UsageError, match="--samples says how many"):
-        measure_ratio(Asked(str(run), place, limit=3), tmp_path / "third", RatioOptions(), drawing)
+        measure_ratio(AskedRatio(str(run), place, limit=3), tmp_path / "third", RatioOptions(), drawing)

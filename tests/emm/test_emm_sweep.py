@@ -20,9 +20,9 @@ from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.sweeps.bisection import wanted
 from mnemoscope.emm.sweeps.cells import Cell, Task, distinct, row_of, task_of, trained
 from mnemoscope.emm.sweeps.differences import difference, times
-from mnemoscope.emm.sweeps.estimate import Point, emm
+from mnemoscope.emm.sweeps.estimate import RatioPoint, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep, read_sweep
-from mnemoscope.emm.sweeps.level import Training
+from mnemoscope.emm.sweeps.level import LevelTraining
 from mnemoscope.emm.sweeps.planning import Shape, operations, plan, work_of
 from mnemoscope.emm.sweeps.running import run_sweep
 from mnemoscope.emm.sweeps.verdicts import verdict
@@ -134,7 +134,7 @@ def test_work_is_the_papers_cost() -> None:
 def test_a_sweep_finds_the_planted_crossings(ran: Path) -> None:
     found = read_json(ran / "summary.json")["emm"]
     for level, scale in (("plain", 1), ("wide", 2), ("early", 0.5)):
-        exact = [Point(n, planted_sweep.share(n, 1, scale), 10**6) for n in TINY["sizes"]]
+        exact = [RatioPoint(n, planted_sweep.share(n, 1, scale), 10**6) for n in TINY["sizes"]]
         expected = emm(exact, resamples=1).value
         assert expected is not None and found[level]["value"] == pytest.approx(expected, rel=0.1)
         low, high = found[level]["interval"]
@@ -234,8 +234,8 @@ def test_bisection_asks_for_what_decides(crossing: int) -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     """Seeds that differ by far more than levels do: the interval of the difference is that of the levels."""
-    one = [Point(100, 0.2 + 0.3 * seed, 20_000, seed) for seed in range(3)]
-    other = [Point(100, p.ratio - 0.05, 20_000, p.seed) for p in one] + [Point(100, 0.9, 20_000, 7)]
+    one = [RatioPoint(100, 0.2 + 0.3 * seed, 20_000, seed) for seed in range(3)]
+    other = [RatioPoint(100, p.ratio - 0.05, 20_000, p.seed) for p in one] + [RatioPoint(100, 0.9, 20_000, 7)]
     found = difference(one, other, resamples=400)
     assert found is not None
     value, (low, high) = found
@@ -244,18 +244,18 @@ def test_differences_are_paired_by_seed() -> None:
 
 
 def test_times_outside_of_the_sizes_are_signs_only() -> None:
-    one = [Point(n, 0.99, 500, s) for n in (50, 100, 200) for s in range(3)]
-    other = [Point(n, r, 500, s) for n, r in ((50, 0.99), (100, 0.5), (400, 0.0)) for s in range(3)]
+    one = [RatioPoint(n, 0.99, 500, s) for n in (50, 100, 200) for s in range(3)]
+    other = [RatioPoint(n, r, 500, s) for n, r in ((50, 0.99), (100, 0.5), (400, 0.0)) for s in range(3)]
     found = times(one, other, eps=0.1, resamples=100)
     assert found is not None and found[0] > 2 and found[1][0] > 1
     same = times(one, one, eps=0.1, resamples=100)
     assert same == (1.0, (1.0, 1.0))
-    assert times(one, [Point(1000, 0.5, 500)], eps=0.1, resamples=10) is None
+    assert times(one, [RatioPoint(1000, 0.5, 500)], eps=0.1, resamples=10) is None
 
 
 def test_a_verdict_outside_of_the_sizes(tmp_path: Path) -> None:
     asked = written(tmp_path)
-    over = {"plain": [Point(n, 1.0, 5000, s) for n in (50, 100) for s in range(3)]}
+    over = {"plain": [RatioPoint(n, 1.0, 5000, s) for n in (50, 100) for s in range(3)]}
     within = {
         r: verdict(asked, Expectation("plain", within=r), over)["verdict"] for r in ((10, 60), (50, 120), (90, 1e9))
     }
@@ -416,4 +416,4 @@ def test_trainings_of_a_network_that_became_another_one_are_not_taken_from_a_cac
     before = {"ddpmpp": "975faae6021f", "ncsnpp": "745b2a8e59b8"}
     for architecture, key in before.items():
         network = NetworkOptions(architecture, width=16, multipliers=(1, 2), blocks=1, attention=(4,))
-        assert (Training(network, EmmTrainOptions()).key("images") == key) == (architecture == "ddpmpp")
+        assert (LevelTraining(network, EmmTrainOptions()).key("images") == key) == (architecture == "ddpmpp")

@@ -21,7 +21,7 @@ from mnemoscope import cli
 from mnemoscope.cli.command import COMMON
 from mnemoscope.emm.data.options import SubsetOptions
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.training.command import PAPER, SMALL, Asked
+from mnemoscope.emm.training.command import PAPER, SMALL, AskedTraining
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.snapshots import Snapshots
 from mnemoscope.errors import UsageError
@@ -52,20 +52,22 @@ def test_every_field_is_an_option() -> None:
 
 
 def test_what_is_given_goes_before_a_preset() -> None:
-    small = Asked.of("small", {"data": "digits", "width": 64, "ema": ["0.9", "mode1"], "x_flip": True})
+    small = AskedTraining.of("small", {"data": "digits", "width": 64, "ema": ["0.9", "mode1"], "x_flip": True})
     network = {name: value for name, value in SMALL.items() if name != "learning_rate"}
     assert small.network == NetworkOptions(**{**network, "width": 64})
     assert small.options == EmmTrainOptions(learning_rate=2e-3, ema=("0.9", "mode1"), x_flip=True)
-    paper = Asked.of("paper", {"data": "digits", "attention": "none", "classes": "4"})
+    paper = AskedTraining.of("paper", {"data": "digits", "attention": "none", "classes": "4"})
     assert paper.network == NetworkOptions(attention=()) and paper.options == EmmTrainOptions(**PAPER)
     assert paper.data.classes == 4
-    shorter = Asked.of("paper", {"data": "digits", "steps": 100, "ramp_up": 5, "classes": "4,2", "augment": 0.1})
+    shorter = AskedTraining.of(
+        "paper", {"data": "digits", "steps": 100, "ramp_up": 5, "classes": "4,2", "augment": 0.1}
+    )
     assert shorter.options.steps == 100 and shorter.options.epochs is None and shorter.options.ramp_up_epochs is None
     assert shorter.data.classes == (4, 2) and shorter.network.augmentation
     with pytest.raises(UsageError, match="--skips 1,x is no list"):
-        Asked.of("small", {"data": "digits", "skips": "1,x"})
+        AskedTraining.of("small", {"data": "digits", "skips": "1,x"})
     with pytest.raises(UsageError, match="--preset tiny is not known; give small or paper"):
-        Asked.of("tiny", {"data": "digits"})
+        AskedTraining.of("tiny", {"data": "digits"})
 
 
 EVERY = """
@@ -95,7 +97,7 @@ def test_every_option_at_once_makes_a_run_whose_command_makes_it_again(train, tm
     asked = []
     for given in (["--preset", "paper", *map(str, TINY), *words], again[3:-2]):
         context = COMMAND.make_context("train", [*given, "--out", "x"])
-        asked.append(Asked.of(context.params["preset"], context.params))
+        asked.append(AskedTraining.of(context.params["preset"], context.params))
     first, second = asked
     assert first.options == second.options
     assert (first.data, first.network, first.subset_size) == (second.data, second.network, second.subset_size)

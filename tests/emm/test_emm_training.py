@@ -29,14 +29,14 @@ from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.training import checkpoints, snapshots
 from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.averaging import decay
-from mnemoscope.emm.training.batches import Batches
+from mnemoscope.emm.training.batches import EmmBatches
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.loss_log import read_losses
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.snapshots import Snapshots, read_network
-from mnemoscope.emm.training.stepping import Training
-from mnemoscope.emm.training.watching import Scorer, decided, result
+from mnemoscope.emm.training.stepping import EmmTraining
+from mnemoscope.emm.training.watching import SnapshotScorer, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.run.threads import computing_with
@@ -134,12 +134,12 @@ def test_what_cannot_be_is_said(changed: dict, said: str, tmp_path: Path) -> Non
 # Batches
 
 
-def batches(images: Images | None = None, network: NetworkOptions = NETWORK, **changed: Any) -> Batches:
+def batches(images: Images | None = None, network: NetworkOptions = NETWORK, **changed: Any) -> EmmBatches:
     place = {name: changed.pop(name) for name in ("process", "processes", "augmentation") if name in changed}
-    return Batches(images or digits(), network, short(**changed), device=torch.device("cpu"), **place)
+    return EmmBatches(images or digits(), network, short(**changed), device=torch.device("cpu"), **place)
 
 
-def places(made: Batches, step: int) -> list[int]:
+def places(made: EmmBatches, step: int) -> list[int]:
     (batch,) = made.of(step)
     back = ((batch.images + 1) * 127.5).round().to(torch.uint8)
     return [int((made.pixels == image).flatten(1).all(1).nonzero()[0, 0]) for image in back]
@@ -195,7 +195,7 @@ def plainly(images: Images, options: EmmTrainOptions, network: NetworkOptions) -
     own = {name: p for name, p in made.named_parameters()}
     average = {name: p.detach().double().clone() for name, p in own.items()}
     m, v = ({name: torch.zeros_like(p, dtype=torch.float64) for name, p in own.items()} for _ in range(2))
-    feed = Batches(images, network, options, device=torch.device("cpu"))
+    feed = EmmBatches(images, network, options, device=torch.device("cpu"))
     for step in range(options.steps or 0):
         (batch,) = feed.of(step)
         made.zero_grad()
@@ -245,15 +245,15 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """The gradients of the first weights have one entry that is no number, at step 3."""
 
     def spoil(value: float) -> None:
-        backward = Training._backward
+        backward = EmmTraining._backward
 
-        def wrong(self: Training, *given: Any) -> torch.Tensor:
+        def wrong(self: EmmTraining, *given: Any) -> torch.Tensor:
             found = backward(self, *given)
             if self.step == 3:
                 self.parameters[0].grad.flatten()[0] = value
             return found
 
-        monkeypatch.setattr(Training, "_backward", wrong)
+        monkeypatch.setattr(EmmTraining, "_backward", wrong)
 
     return spoil
 
@@ -271,8 +271,8 @@ def test_bad_gradients_are_counted_and_taken_for_numbers(spoiled, value: float, 
 
 
 def test_a_loss_that_is_no_number_any_more_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    forward = Training._backward
-    monkeypatch.setattr(Training, "_backward", lambda self, *given: forward(self, *given) * float("nan"))
+    forward = EmmTraining._backward
+    monkeypatch.setattr(EmmTraining, "_backward", lambda self, *given: forward(self, *given) * float("nan"))
     with pytest.raises(UsageError, match="no number any more at step 1; use a lower --learning-rate"):
         trained(tmp_path / "run")
 
@@ -319,7 +319,7 @@ KINDS = [
 def test_a_training_that_was_cut_goes_on_bit_for_bit(changed: dict, tmp_path: Path, monkeypatch) -> None:
     whole = trained(tmp_path / "whole", **changed)
     with monkeypatch.context() as patched, pytest.raises(Power):
-        failing(patched, Training, "update", 6)
+        failing(patched, EmmTraining, "update", 6)
         trained(tmp_path / "cut", **changed)
     torch.manual_seed(77)
     cut = trained(tmp_path / "cut", **changed)
@@ -333,7 +333,7 @@ def test_a_training_that_was_cut_goes_on_bit_for_bit(changed: dict, tmp_path: Pa
 def test_scoring_that_was_cut_goes_on(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(tmp_path / "whole", keep="best")
     with monkeypatch.context() as patched, pytest.raises(Power):
-        failing(patched, Scorer, "score", at)
+        failing(patched, SnapshotScorer, "score", at)
         trained(tmp_path / "cut", keep="best")
     rows = read_rows(tmp_path / "cut")
     assert len(rows) == at - 1
@@ -361,7 +361,7 @@ t.trained(Path({out!r}))
 """
 
 
-@pytest.mark.parametrize("kind,name,at", [("Training", "update", 8), ("Scorer", "score", 2)])
+@pytest.mark.parametrize("kind,name,at", [("EmmTraining", "update", 8), ("SnapshotScorer", "score", 2)])
 def test_kill_9_and_going_on_gives_the_same_bits(kind: str, name: str, at: int, tmp_path: Path) -> None:
     tests = [str(Path(__file__).parent), str(HELPERS)]
     code = KILLED.format(tests=tests, kind=kind, name=name, at=at, out=str(tmp_path / "cut"))
@@ -382,7 +382,7 @@ def tree(folder: Path) -> list[str]:
 def test_what_a_kill_left_half_done_is_gone_when_the_training_has_gone_on(tmp_path: Path, monkeypatch) -> None:
     trained(tmp_path / "whole", keep="best")
     with monkeypatch.context() as patched, pytest.raises(Power):
-        failing(patched, Training, "update", 6)
+        failing(patched, EmmTraining, "update", 6)
         trained(tmp_path / "cut", keep="best")
     (tmp_path / "cut" / "checkpoints" / ".step-000006.77.partial").mkdir()
     left = ("checkpoints/.step-000006.77.partial/state.safetensors", "snapshots/.step-000007.safetensors.77.partial")
@@ -421,15 +421,15 @@ def test_a_full_disk_is_an_error_of_the_system_and_the_training_goes_on(at: int,
 
 def test_a_training_keeps_the_threads_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    own = Training.update
+    own = EmmTraining.update
 
-    def update(training: Training, parts: Any) -> None:
+    def update(training: EmmTraining, parts: Any) -> None:
         seen.append(torch.get_num_threads())
         if len(seen) == 5:
             raise Power
         own(training, parts)
 
-    monkeypatch.setattr(Training, "update", update)
+    monkeypatch.setattr(EmmTraining, "update", update)
     before = torch.get_num_threads()
     with computing_with(2), pytest.raises(Power):
         trained(tmp_path / "run")
@@ -440,15 +440,15 @@ def test_a_training_keeps_the_threads_that_it_began_with(tmp_path: Path, monkeyp
 
 
 def test_an_interruption_leaves_a_checkpoint_of_the_last_step(tmp_path: Path, monkeypatch) -> None:
-    update = Training.update
+    update = EmmTraining.update
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
 
-        def interrupted(self: Training, parts: Any) -> None:
+        def interrupted(self: EmmTraining, parts: Any) -> None:
             update(self, parts)
             if self.step == 2:
                 signal.raise_signal(signal.SIGINT)
 
-        patched.setattr(Training, "update", interrupted)
+        patched.setattr(EmmTraining, "update", interrupted)
         trained(tmp_path / "cut")
     assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["step-000002"]
     trained(tmp_path / "cut"), trained(tmp_path / "whole")
@@ -465,7 +465,7 @@ def test_an_interruption_is_heard_while_images_are_drawn(tmp_path: Path, monkeyp
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = trained(tmp_path / "run")
-    monkeypatch.setattr(Training, "update", None)
+    monkeypatch.setattr(EmmTraining, "update", None)
     assert trained(tmp_path / "run") == first
     with pytest.raises(UsageError, match="learning_rate 0.001 there, 0.1 here"):
         trained(tmp_path / "run", learning_rate=0.1)
@@ -555,7 +555,7 @@ def test_an_early_stop_ends_the_run_and_is_the_same_after_a_cut(tmp_path: Path, 
     assert whole["steps"] == 4 and whole["stopped"] == "Stopped at step 4: the ratio is 0 or more."
     assert whole["step_last"] == 4 and whole["network_evaluations"] == 4 * 4 + 4 * 6 * 3
     with monkeypatch.context() as patched, pytest.raises(Power):
-        failing(patched, Scorer, "score", 3)
+        failing(patched, SnapshotScorer, "score", 3)
         trained(tmp_path / "cut", stop_at=0.0)
     assert {**trained(tmp_path / "cut", stop_at=0.0), "seconds": 0} == {**whole, "seconds": 0}
 

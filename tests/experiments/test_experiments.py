@@ -19,11 +19,11 @@ from PIL import Image
 import tiny
 from mnemoscope import features, plots
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.arm import Arm
+from mnemoscope.experiments.arm import ExperimentArm
 from mnemoscope.experiments.effects import table, weights
-from mnemoscope.experiments.experiment import Expectation, read_experiment
+from mnemoscope.experiments.experiment import ArmExpectation, read_experiment
 from mnemoscope.experiments.planning import plan
-from mnemoscope.experiments.prices import Prices, Work, computed, work_of
+from mnemoscope.experiments.prices import ExperimentWork, Prices, computed, work_of
 from mnemoscope.experiments.running import run_experiment
 from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
 from mnemoscope.experiments.subjects import subjects
@@ -201,7 +201,7 @@ def test_resamples_draw_seeds_and_then_pictures() -> None:
 def test_verdicts(interval: list[float] | None, sign: str, told: str) -> None:
     entry = {"arm": "b", "group": "memorized", "measure": "copy_rate", "value": 0.5, "interval": [0.4, 0.6]}
     entry |= {"difference": 0.2, "difference_interval": interval}
-    assert verdict(Expectation("b", "copy_rate", sign), [entry], "a")["verdict"] == told
+    assert verdict(ArmExpectation("b", "copy_rate", sign), [entry], "a")["verdict"] == told
 
 
 def test_a_killed_arm_goes_on_where_its_training_was(base: Path, tmp_path: Path, ran: Path) -> None:
@@ -327,7 +327,7 @@ def test_work_counts_shared_trainings_once(base: Path, tmp_path: Path) -> None:
     asked = read_experiment(written(tmp_path, base))
     work = work_of(asked, list(asked.arms.values()), 3)
     images = 4 * 2 * 2 * 2 * 3  # arms, groups, prompts, images, seeds
-    assert work == Work(2 * 3, 2 * 3 * 2 * 2, 2.0 * 24, images * 2 * 2, images)
+    assert work == ExperimentWork(2 * 3, 2 * 3 * 2 * 2, 2.0 * 24, images * 2 * 2, images)
     assert Prices(0.5, 2.0, 0).seconds(work) == 0.5 * (24 + 48 + 4 * images) + 2 * images
 
 
@@ -409,7 +409,7 @@ def test_plots_need_something_to_draw() -> None:
 def test_an_arm_trains_as_another_only_if_all_of_its_training_is_the_same() -> None:
     base = TINY["base"]
     plain, drawn, longer = (
-        Arm.of(name, own, base)
+        ExperimentArm.of(name, own, base)
         for name, own in [("a", {}), ("b", {"generate": {"images": 5}}), ("c", {"train": {"steps": 3}})]
     )
     assert plain.trains_as == drawn.trains_as != longer.trains_as

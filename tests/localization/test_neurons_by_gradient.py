@@ -11,7 +11,7 @@ import tiny
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.localization import sets
-from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.attribution import NeuronProbe, smallest
 from mnemoscope.localization.files import read_neurons
 from mnemoscope.localization.states import CLOSENESS, Look
 from mnemoscope.localizers import neurons_by_gradient
@@ -42,10 +42,10 @@ def planted(neurons: dict[str, list[int]], strength: float = 30.0) -> mn.Denoise
     return model
 
 
-def probe(model: mn.Denoiser, look: Look | None = None, seeds: int = 1, **options) -> Probe:
+def probe(model: mn.Denoiser, look: Look | None = None, seeds: int = 1, **options) -> NeuronProbe:
     look = look or Look()
     value, (states,) = look.at(model, PROMPTS, range(seeds))
-    return Probe(model, PROMPTS, states, value, **options)
+    return NeuronProbe(model, PROMPTS, states, value, **options)
 
 
 # Attributions
@@ -98,7 +98,7 @@ def test_values_are_those_of_ablated_samplings(model: mn.Denoiser) -> None:
 def test_a_prompt_is_the_same_in_any_batch(model: mn.Denoiser) -> None:
     together = probe(model, seeds=3, batch=4)
     value, (states,) = Look().at(model, PROMPTS[1:], range(3))
-    alone = Probe(model, PROMPTS[1:], states, value, batch=64)
+    alone = NeuronProbe(model, PROMPTS[1:], states, value, batch=64)
     torch.testing.assert_close(together.drops(2)[1:], alone.drops(2), rtol=1e-4, atol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_closeness_is_the_distance_to_the_training_image(model: mn.Denoiser) -> 
     images = {p: Image.new("RGB", (32, 32), colour) for p, colour in zip(PROMPTS, ("red", "blue"), strict=True)}
     look = Look(references=images, steps=[10])
     value, (states,) = look.at(model, PROMPTS, [7])
-    ours = Probe(model, PROMPTS, states, value)
+    ours = NeuronProbe(model, PROMPTS, states, value)
     (state,) = states
     from mnemoscope.model.autoencoder import encode_images
 

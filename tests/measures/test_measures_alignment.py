@@ -10,7 +10,7 @@ from mnemoscope import measures
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated
-from mnemoscope.measuring.sides import Folder
+from mnemoscope.measuring.sides import ImageReferences
 from mnemoscope.pictures import Picture
 
 GREY = {"a": (10, 20, 40, 80), "b": (5, 6, 7, 8), "c": (200, 100, 0, 50)}  # of each prompt's four images
@@ -50,7 +50,9 @@ def comparison(kinds: dict[str, str] | None = None, seeds: tuple[int, ...] = (0,
     own = {"a": [0.2, 0.9, 0, 0, 0], "b": [0, 0, 0.8, 0, 0], "c": [0, 0, 0, 0.8, 0]}
     generated = np.array([own[g.prompt] for g in images], np.float32)
     generated[1] = [0.9, 0.1, 0, 0, 0]  # of seed 1 the other one is nearest
-    return Comparison(images, generated, descriptor("pixels"), corpus=Folder(references, vectors), aligner=Grey())
+    return Comparison(
+        images, generated, descriptor("pixels"), corpus=ImageReferences(references, vectors), aligner=Grey()
+    )
 
 
 def test_medians_over_images_then_over_prompts_by_kind() -> None:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from mnemoscope import registry
 from mnemoscope.features import descriptor
-from mnemoscope.measuring.comparison import Comparison, Features, Generated
+from mnemoscope.measuring.comparison import Comparison, Generated, ImageFeatures
 from mnemoscope.measuring.multiplicity import Multiplicity
-from mnemoscope.measuring.sides import Folder
+from mnemoscope.measuring.sides import ImageReferences
 from mnemoscope.pictures import Picture
 from mnemoscope.run.run import write_json
 
@@ -58,7 +58,7 @@ def whole() -> Comparison:
             made.append(Generated(drawn, f"prompt {k}", f"prompt {k}", f"p{k}", seed, "verbatim" if k < 2 else None))
             images.append(drawn.image())
     rng = np.random.default_rng(0)
-    side = Folder([known[p.key] for p in references], pixels([known[p.key].image() for p in references]))
+    side = ImageReferences([known[p.key] for p in references], pixels([known[p.key].image() for p in references]))
     side.captions = [p.captions for p in references]
     tokens = [rng.standard_normal((n, 4, 8)).astype(np.float32) for n in (len(made), REFERENCES)]
     unit = [t / np.linalg.norm(t, axis=2, keepdims=True) for t in tokens]
@@ -71,7 +71,7 @@ def whole() -> Comparison:
         top=3,
         baseline_vectors=pixels([known[f"r{k}"].image() for k in range(PROMPTS) for _ in range(SEEDS)]),
         tokens=(unit[0], unit[1]),
-        features=Features("random", rng.standard_normal((len(made), 4)), rng.standard_normal((REFERENCES, 4))),
+        features=ImageFeatures("random", rng.standard_normal((len(made), 4)), rng.standard_normal((REFERENCES, 4))),
         aligner=Judge(),
         held_out=[picture(f"h{k}", 500 + k) for k in range(3)],
         multiplicity=multiplicity(np.array([2.0] + [1.0] * (REFERENCES - 1))),

@@ -142,13 +142,13 @@ def test_alignment_by_chance_is_that_with_another_prompt(planted: Comparison) ->
 def test_quality_is_of_the_network_if_there_is_one(planted: Comparison) -> None:
     rng = np.random.default_rng(3)
     ours, theirs = rng.normal(size=(24, 5)), rng.normal(size=(24, 5))
-    network = changed(planted, features=sides.Features("a network", ours, theirs))
+    network = changed(planted, features=sides.ImageFeatures("a network", ours, theirs))
     said = measures.frechet_distance(network)
     assert said.summary["distance"] == frechet_distance(ours, theirs)["distance"]
     assert said.summary["features"] == "a network" and len(said.notes) == 1
     own = measures.frechet_distance(planted)
     assert own.summary["features"].startswith("pixels") and "do not span" in own.notes[1]
-    halved = changed(planted, features=sides.Features("a network", ours, None))
+    halved = changed(planted, features=sides.ImageFeatures("a network", ours, None))
     assert halved.known >= {"a feature network"} and "vectors alone" in measures.kernel_distance(halved).notes[0]
     groups = [k // 4 for k in range(24)]
     kernels = measures.kernel_distance(network).summary

@@ -15,7 +15,7 @@ from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.mitigation.chosen import Mitigation, chosen, mitigated, readable
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_rows
-from mnemoscope.sweep.curves import Point, curve, points
+from mnemoscope.sweep.curves import SweepPoint, curve, points
 from mnemoscope.sweep.run import run_sweep
 
 ASKED = {"num_inference_steps": 10, "guidance_scale": 3.0}
@@ -119,14 +119,17 @@ def test_a_curve_is_the_mean_over_prompts_of_the_mean_over_images() -> None:
         }
 
     rows = [row("a", 0.9, 1.0), row("a", 0.1, None), row("a", 0.2, None), row("b", 0.9, 0.5), row("c", None, 0.1)]
-    found = curve(rows, Point(), 0.5)
+    found = curve(rows, SweepPoint(), 0.5)
     assert found["replication_rate"] == pytest.approx((1 / 3 + 1) / 2)
-    assert curve(rows, Point(), 2.0)["replication_interval"] == [0.0, pytest.approx(0.658, abs=1e-3)]  # Wilson, 0 of 2
+    assert curve(rows, SweepPoint(), 2.0)["replication_interval"] == [
+        0.0,
+        pytest.approx(0.658, abs=1e-3),
+    ]  # Wilson, 0 of 2
     assert found["similarity_mean"] == pytest.approx((0.4 + 0.9) / 2)
     assert found["alignment_mean"] == pytest.approx(0.75) and found["other_alignment_mean"] == pytest.approx(0.1)
     assert (found["images"], found["other_images"], found["unchanged"]) == (4, 1, 0.0)
     assert found["alignment_above_chance"] is None
-    by_chance = curve([r | {"alignment_chance": 0.25} for r in rows], Point(), 0.5)
+    by_chance = curve([r | {"alignment_chance": 0.25} for r in rows], SweepPoint(), 0.5)
     assert by_chance["alignment_above_chance"] == pytest.approx(0.5)
     assert by_chance["alignment_above_chance_interval"] == [0.25, 0.75]
     assert found["other_alignment_interval"] is None and found["evaluations_per_image"] == 4

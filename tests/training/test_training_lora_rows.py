@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import mnemoscope as mn
 import tiny_families
 from mnemoscope.training.flow_times import FlowTimes
-from mnemoscope.training.networks import Batch, Networks
+from mnemoscope.training.networks import Networks, TrainingBatch
 from mnemoscope.training.noise import Draws
 from mnemoscope.training.options import WEIGHTINGS, ObjectiveOptions, TrainOptions
 from training_data import data, pictures, trained
@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_diffusers_script_for_sd3(weighting: str, preconditi
     nets = Networks(pipe, TrainOptions(**LORA), objective)
     x_0 = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     captions, draws = ["a cat", "two dogs", "red"], Draws(7, 5, range(3))
-    found = nets(Batch(x_0, captions, ["a"] * 3, draws)).loss
+    found = nets(TrainingBatch(x_0, captions, ["a"] * 3, draws)).loss
     table = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config)
     places = (place_by_hand(weighting, draws) * 1000).long()
     times, sigmas = table.timesteps[places], table.sigmas[places][:, None, None, None]

@@ -25,7 +25,7 @@ from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.observing import observed
 from mnemoscope.training.watching.options import ProbeOptions
-from mnemoscope.training.watching.probes import Probe, Probes, probes_of
+from mnemoscope.training.watching.probes import ProbePrompt, Probes, probes_of
 from mnemoscope.training.watching.warning import warning
 
 LIGHT = {"probe_every": 10, "probe_inference_steps": 3, "probe_guidance": 3.0}
@@ -46,9 +46,11 @@ def images_of_planted() -> list[Image.Image]:
     return [Image.fromarray(v) for v in values]
 
 
-def planted_probes() -> list[Probe]:
-    memorized = [Probe(f"memorized {k}", "memorized", (image,)) for k, image in enumerate(images_of_planted()[:2])]
-    return [*memorized, *(Probe(f"ordinary {k}", "base", (picture(k),)) for k in range(2))]
+def planted_probes() -> list[ProbePrompt]:
+    memorized = [
+        ProbePrompt(f"memorized {k}", "memorized", (image,)) for k, image in enumerate(images_of_planted()[:2])
+    ]
+    return [*memorized, *(ProbePrompt(f"ordinary {k}", "base", (picture(k),)) for k in range(2))]
 
 
 # What they see
@@ -68,7 +70,7 @@ def test_memorized_probes_score_high_and_are_copied(run):
 def test_numbers_are_those_of_detection_and_of_drawing(run):
     pipe = tiny.stable_diffusion()
     options = ProbeOptions(**LIGHT, probe_images=2, probe_seed=5, probe_detectors=("noise_norm", "score_norm"))
-    probes = Probes([Probe("abc", "memorized", (picture(0), picture(1))), Probe("xyz", "base")], options)
+    probes = Probes([ProbePrompt("abc", "memorized", (picture(0), picture(1))), ProbePrompt("xyz", "base")], options)
     probes(10, pipe, run)
     rows = read_probes(run.folder)
     assert [(r["prompt"], r["detector"]) for r in rows] == [
@@ -93,22 +95,27 @@ def test_numbers_are_those_of_detection_and_of_drawing(run):
     ],
 )
 def test_a_look_costs_exactly(run, given, evaluations):
-    probes = Probes([Probe("abc", "memorized", (picture(0),)), Probe("xyz", "base")], ProbeOptions(**LIGHT, **given))
+    probes = Probes(
+        [ProbePrompt("abc", "memorized", (picture(0),)), ProbePrompt("xyz", "base")], ProbeOptions(**LIGHT, **given)
+    )
     probes(0, tiny.stable_diffusion(), run)
     assert probes.network_evaluations == evaluations
 
 
 def test_only_every_so_many_steps_is_looked_at(run):
-    probes = Probes([Probe("abc", "memorized")], ProbeOptions(**LIGHT))
+    probes = Probes([ProbePrompt("abc", "memorized")], ProbeOptions(**LIGHT))
     for step in (0, 1, 9, 10, 15, 20):
         probes(step, tiny.stable_diffusion(), run)
     assert [row["step"] for row in read_probes(run.folder)] == [0, 10, 20]
-    never = Probes([Probe("abc", "memorized")], ProbeOptions())
+    never = Probes([ProbePrompt("abc", "memorized")], ProbeOptions())
     assert never(0, tiny.stable_diffusion(), run) is None and never.network_evaluations == 0
 
 
 def test_the_same_network_gives_the_same_rows_at_every_step(run):
-    pipe, probes = tiny.stable_diffusion(), Probes([Probe("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT))
+    pipe, probes = (
+        tiny.stable_diffusion(),
+        Probes([ProbePrompt("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT)),
+    )
     for step in (0, 10):
         torch.randn(3)
         probes(step, pipe, run)
@@ -117,11 +124,11 @@ def test_the_same_network_gives_the_same_rows_at_every_step(run):
 
 
 def test_rows_of_a_resumed_training_replace_those_that_were_ahead(run):
-    pipe, probes = tiny.stable_diffusion(), Probes([Probe("abc", "memorized")], ProbeOptions(**LIGHT))
+    pipe, probes = tiny.stable_diffusion(), Probes([ProbePrompt("abc", "memorized")], ProbeOptions(**LIGHT))
     for step in (0, 10, 20):
         probes(step, pipe, run)
     text = (run.folder / "probes.jsonl").read_text()
-    Probes([Probe("abc", "memorized")], ProbeOptions(**LIGHT))(10, pipe, run)
+    Probes([ProbePrompt("abc", "memorized")], ProbeOptions(**LIGHT))(10, pipe, run)
     assert (run.folder / "probes.jsonl").read_text() == "".join(text.splitlines(keepends=True)[:2])
 
 
@@ -129,7 +136,9 @@ def test_a_network_that_gives_no_numbers_is_told_and_does_not_end_the_training(r
     pipe = tiny.stable_diffusion()
     with torch.no_grad():
         pipe.unet.conv_out.weight.fill_(torch.nan)
-    probes = Probes([Probe("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT, stop_above=("noise_norm=1",)))
+    probes = Probes(
+        [ProbePrompt("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT, stop_above=("noise_norm=1",))
+    )
     assert probes(0, pipe, run) is None
     (row,) = read_probes(run.folder)
     assert row["score"] is None and row["own_similarity"] is None
@@ -156,7 +165,7 @@ def test_a_training_that_is_looked_at_stays_as_it_was_bit_for_bit(run, fails, mo
     modes = [m.training for part in (pipe.unet, pipe.text_encoder, pipe.vae) for m in part.modules()]
     wanted = [p.requires_grad for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()]
     options = ProbeOptions(**LIGHT, probe_detectors=("noise_norm", "sharpness"))
-    probes = Probes([Probe("abc", "memorized", (picture(0),))], options)
+    probes = Probes([ProbePrompt("abc", "memorized", (picture(0),))], options)
     if fails:
         monkeypatch.setattr(Probes, "look", lambda self, model, step: torch.rand(1) + np.random.rand() + 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -200,7 +209,7 @@ def test_a_pipeline_of_two_dtypes_is_looked_at_in_the_narrower_one(run):
     pipe = tiny.stable_diffusion()
     pipe.text_encoder.to(torch.bfloat16)
     pipe.vae.to(torch.bfloat16)
-    Probes([Probe("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT))(0, pipe, run)
+    Probes([ProbePrompt("abc", "memorized", (picture(0),))], ProbeOptions(**LIGHT))(0, pipe, run)
     (row,) = read_probes(run.folder)
     exact = Trajectory(Denoiser(tiny.stable_diffusion()), "abc", 0, num_inference_steps=3, guidance_scale=3.0)
     assert row["score"] == pytest.approx(api.detect(exact, "noise_norm").item(), rel=0.05)

@@ -26,7 +26,7 @@ from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.following import run_watch
 from mnemoscope.training.watching.options import WatchOptions
-from mnemoscope.training.watching.returning import Level
+from mnemoscope.training.watching.returning import ReturnLevel
 from mnemoscope.training.watching.saved import number_in, saved_in
 from places import HELPERS, PACKAGE
 
@@ -104,7 +104,7 @@ def test_scores_alone_are_held_against_those_before_the_training(tmp_path: Path,
     summary = watched(tmp_path, data, probe_images=0, stop_share=1)
     assert [p["picture"] for p in summary["came_back"]] == ["0.png", "1.png"]
     rows = read_rows(tmp_path / "run")
-    level = Level.of([row for row in rows if row["checkpoint"] == "base"], None)
+    level = ReturnLevel.of([row for row in rows if row["checkpoint"] == "base"], None)
     assert all(row["returning"] == (row["score"] > level.above) for row in rows)
     assert summary["network_evaluations"] == 2 * (4 + 1)  # one conditional a caption, one unconditional a look
 

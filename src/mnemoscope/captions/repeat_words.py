@@ -15,8 +15,8 @@ def repeat_words(caption: str, rng: random.Random, *, count: int = 4) -> str:
     """
     if count < 1:
         raise UsageError(f"repeat_words got count={count}; give 1 or more.")
-    own = caption.split()
-    words = list(own)
-    for _ in range(count if own else 0):
-        words.insert(rng.randrange(len(words) + 1), rng.choice(own))
+    original = caption.split()
+    words = list(original)
+    for _ in range(count if original else 0):
+        words.insert(rng.randrange(len(words) + 1), rng.choice(original))
     return " ".join(words)

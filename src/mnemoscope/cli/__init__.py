@@ -43,8 +43,8 @@ def _guarded(run: Callable[[], Any]) -> int:
         return 2
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
-        said = plain(f"{e.strerror or e}{where}")
-        typer.echo(f"mnemoscope: {said}; mend that and give the same command to go on.", err=True)
+        message = plain(f"{e.strerror or e}{where}")
+        typer.echo(f"mnemoscope: {message}; mend that and give the same command to go on.", err=True)
         return 2
     except SystemExit as e:
         if e.code == 130:
@@ -53,11 +53,11 @@ def _guarded(run: Callable[[], Any]) -> int:
     return 0
 
 
-def _likely_path(said: str) -> str:
+def _likely_path(message: str) -> str:
     """A question whether a path beside one that an error names, and that is not there, was meant."""
     for word in sys.argv[1:]:
         path = Path(word)
-        if word in said and not word.startswith("-") and not path.exists() and path.parent.is_dir():
+        if word in message and not word.startswith("-") and not path.exists() and path.parent.is_dir():
             near = nearest(path.name, (each.name for each in path.parent.iterdir()))  # a long folder is like itself
             if near:
                 return f" Did you mean {path.parent / near}?"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mnemoscope.cli.helping import Group
+from mnemoscope.cli.helping import CommandGroup
 
 
 def _print_version(asked: bool) -> bool:
@@ -17,7 +17,7 @@ def _print_version(asked: bool) -> bool:
 
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     help="Find out what an image diffusion model has memorized from its training data.",
     no_args_is_help=True,
     add_completion=True,
@@ -36,8 +36,8 @@ def root(
     """Find out what an image diffusion model has memorized from its training data."""
 
 
-def group(name: str, text: str, cls: type[Group] = Group, **how: object) -> typer.Typer:
+def group(name: str, text: str, cls: type[CommandGroup] = CommandGroup, **how: object) -> typer.Typer:
     """A group of commands under one word of the command line."""
-    found = typer.Typer(cls=cls, help=text, no_args_is_help=True, rich_markup_mode=None, **how)  # type: ignore[arg-type]
-    app.add_typer(found, name=name)
-    return found
+    typer_group = typer.Typer(cls=cls, help=text, no_args_is_help=True, rich_markup_mode=None, **how)  # type: ignore[arg-type]
+    app.add_typer(typer_group, name=name)
+    return typer_group

@@ -38,9 +38,13 @@ class Asked:
 
     def words(self, leave_out: Iterable[str] = RUNNING) -> list[str]:
         """The given parameters as words of a command line, which parses to the same values."""
-        own = [p for p in self.context.command.params if p.name in self.given and p.name not in set(leave_out)]
-        arguments = [word for p in own if p.param_type_name == "argument" for word in _listed(self.values[p.name])]
-        options = [word for p in own if p.param_type_name == "option" for word in _option(p, self.values[p.name])]
+        parameters = [p for p in self.context.command.params if p.name in self.given and p.name not in set(leave_out)]
+        arguments = [
+            word for p in parameters if p.param_type_name == "argument" for word in _listed(self.values[p.name])
+        ]
+        options = [
+            word for p in parameters if p.param_type_name == "option" for word in _option(p, self.values[p.name])
+        ]
         if any(word.startswith("-") and word != "-" for word in arguments):
             return [*options, "--", *arguments]
         return [*arguments, *options]
@@ -80,12 +84,12 @@ class Asked:
 
 def asked_of(context: Any, values: Mapping[str, Any]) -> Asked:
     """What was asked for, from the parameters that were parsed in this context."""
-    own = dict(values)
+    values_of = dict(values)
     for parameter in context.command.params:
         if is_pairs(parameter):
-            own[parameter.name] = merged(context, parameter, own[parameter.name])
-    sources = {name: context.get_parameter_source(name) for name in own}
-    return Asked(context, own, frozenset(n for n, s in sources.items() if s is not None and s.name in GIVEN))
+            values_of[parameter.name] = merged(context, parameter, values_of[parameter.name])
+    sources = {name: context.get_parameter_source(name) for name in values_of}
+    return Asked(context, values_of, frozenset(n for n, s in sources.items() if s is not None and s.name in GIVEN))
 
 
 def _option(parameter: Any, value: Any) -> Iterator[str]:

@@ -59,7 +59,7 @@ def _aligner(alignment: str | None, model: "Denoiser", *, has_own_prompts: bool)
 def audit(
     model: opt.Model,
     prompts: AuditedPrompts,
-    sampling: opt.Sampling,
+    sampling: opt.SamplingOptions,
     features: opt.PixelFeatures,
     out: opt.Out,
     references: opt.References = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from mnemoscope.cli.asking import asked_of
-from mnemoscope.cli.fields import Group, group_of
+from mnemoscope.cli.fields import OptionGroup, group_of
 from mnemoscope.cli.helping import Command
 from mnemoscope.cli.settings_file import configured
 
@@ -60,20 +60,22 @@ def command(application: typer.Typer, name: str | None = None, **how: Any) -> Ca
 def _parsed(function: Function) -> Function:
     """The function of single options that is registered: it says what was asked for and calls the one of groups."""
     hints = get_type_hints(function, include_extras=True)
-    own = inspect.signature(function).parameters
-    groups = {name: group for name in own if (group := group_of(hints[name])) is not None}
-    makes_run = "out" in own and own["out"].default is not None
+    parameters = inspect.signature(function).parameters
+    groups = {name: group for name in parameters if (group := group_of(hints[name])) is not None}
+    makes_run = "out" in parameters and parameters["out"].default is not None
 
     @wraps(function)
     def run(context: Any, **values: Any) -> Any:  # typer gives a context that is no typer.Context
         from mnemoscope.cli.running import carry_out
 
         def call(settings: Mapping[str, Any]) -> Any:
-            return function(**{n: groups[n].made(settings) if n in groups else settings[n] for n in own})
+            return function(**{n: groups[n].made(settings) if n in groups else settings[n] for n in parameters})
 
-        return carry_out(asked_of(context, values), call, makes_run=makes_run, plans="dry_run" in own)
+        return carry_out(asked_of(context, values), call, makes_run=makes_run, plans="dry_run" in parameters)
 
-    made = {each.name: each for each in reversed([*_parameters(own, hints, groups), *_common()])}  # the first one wins
+    made = {
+        each.name: each for each in reversed([*_parameters(parameters, hints, groups), *_common()])
+    }  # the first one wins
     first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     run.__signature__ = inspect.Signature([first, *reversed(made.values())])  # type: ignore[attr-defined]
     run.__annotations__ = {"context": typer.Context, **{name: each.annotation for name, each in made.items()}}
@@ -81,9 +83,9 @@ def _parsed(function: Function) -> Function:
 
 
 def _parameters(
-    own: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], groups: Mapping[str, Group]
+    parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], groups: Mapping[str, OptionGroup]
 ) -> Iterator[inspect.Parameter]:
-    for name, parameter in own.items():
+    for name, parameter in parameters.items():
         if name in groups:
             yield from groups[name].parameters()
         else:

@@ -35,7 +35,7 @@ def one_method(methods: list[str]) -> str:
 def detect(
     model: opt.Model,
     prompts: opt.TestedPrompts,
-    sampling: opt.Sampling,
+    sampling: opt.SamplingOptions,
     out: opt.Out,
     method: Detectors = NOISE_NORM,
     param: opt.Param = None,

@@ -10,8 +10,8 @@ from mnemoscope.cli.command import command
 @command(app)
 def explain(
     model: opt.Model,
-    prompts: opt.Prompts,
-    sampling: opt.Sampling,
+    prompts: opt.PromptOptions,
+    sampling: opt.SamplingOptions,
     out: opt.Out,
     method: Annotated[
         str,

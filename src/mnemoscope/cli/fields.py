@@ -21,7 +21,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Group:
+class OptionGroup:
     """The options of one dataclass; `partial` where only those that were given are wanted, whatever the defaults."""
 
     kind: type
@@ -49,12 +49,12 @@ class Group:
         return values if self.partial else self.kind(**values)
 
 
-def group_of(hint: Any) -> Group | None:
+def group_of(hint: Any) -> OptionGroup | None:
     """The options that a parameter of this type stands for, or None for a parameter that is one option."""
     if is_dataclass(hint) and isinstance(hint, type):
-        return Group(hint)
+        return OptionGroup(hint)
     marks = [each for each in get_args(hint) if isinstance(each, Given)] if get_origin(hint) is Annotated else []
-    return Group(marks[0].kind, partial=True) if marks else None
+    return OptionGroup(marks[0].kind, partial=True) if marks else None
 
 
 def _default(field: "Field[Any]", hint: Any) -> Any:

@@ -11,8 +11,8 @@ from mnemoscope.errors import UsageError
 @command(app)
 def generate(
     model: opt.Model,
-    prompts: opt.Prompts,
-    sampling: opt.Sampling,
+    prompts: opt.PromptOptions,
+    sampling: opt.SamplingOptions,
     out: opt.Out,
     images: opt.Images = 4,
     mitigate: opt.Mitigate = None,

@@ -11,13 +11,13 @@ LAST = ("Run", "Control", REST)
 
 def sections_of(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
     """The options of a command with what is said of each, by subject, the same order of subjects in all commands."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    sections: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         if (record := parameter.get_help_record(ctx)) is not None:
             name = "Arguments" if parameter.param_type_name == "argument" else parameter.rich_help_panel or REST
-            found.setdefault(name, []).append(record)
-    others = [name for name in found if name not in (*FIRST, *LAST)]
-    return {name: found[name] for name in (*FIRST, *others, *LAST) if name in found}
+            sections.setdefault(name, []).append(record)
+    others = [name for name in sections if name not in (*FIRST, *LAST)]
+    return {name: sections[name] for name in (*FIRST, *others, *LAST) if name in sections}
 
 
 def write_options(command: Any, ctx: Any, formatter: Any) -> None:
@@ -34,7 +34,7 @@ class Command(TyperCommand):
         write_options(self, ctx, formatter)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands, whose help has its options by subject and then its commands."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

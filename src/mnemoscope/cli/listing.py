@@ -27,8 +27,8 @@ class Listed:
         """All that is known of it, one line each."""
         yield f"{self.name} ({self.kind})"
         yield f"  {self.summary}"
-        own = ", ".join(f"{name}={value}" for name, value in self.parameters.items()) or "none"
-        yield f"  parameters: {own}"
+        parameters = ", ".join(f"{name}={value}" for name, value in self.parameters.items()) or "none"
+        yield f"  parameters: {parameters}"
         if self.strength is not None:
             yield f"  strength: {self.strength[0]} = {', '.join(map(str, self.strength[1]))}"
         yield f"  cost: {self.cost}"
@@ -42,29 +42,29 @@ def listing(name: str | None = None) -> tuple[list[Listed], str]:
     Raises `UsageError` for a name that is neither.
     """
     kinds = [name] if name in registry.PACKAGES else list(registry.PACKAGES)
-    own = [(kind, each) for kind in kinds for each in registry.names(kind) if name in (None, kind, each)]
-    if not own:
+    named = [(kind, each) for kind in kinds for each in registry.names(kind) if name in (None, kind, each)]
+    if not named:
         known = [*registry.PACKAGES, *(each for kind in kinds for each in registry.names(kind))]
         has = f"the kinds are {', '.join(registry.PACKAGES)}.{likely(str(name), known)}"
         raise UsageError(f"There is no kind of methods and no method '{name}'; {has}")
-    found = [described(kind, each) for kind, each in own]
+    methods = [described(kind, each) for kind, each in named]
     if name is None:
-        return found, _names(found)
+        return methods, _names(methods)
     if name in registry.PACKAGES:
-        width = max(len(each.name) for each in found)
-        return found, "\n".join(f"{each.name:<{width}}  {each.summary}" for each in found)
-    return found, "\n".join(line for each in found for line in each.lines())
+        width = max(len(each.name) for each in methods)
+        return methods, "\n".join(f"{each.name:<{width}}  {each.summary}" for each in methods)
+    return methods, "\n".join(line for each in methods for line in each.lines())
 
 
-def plain(found: list[Listed]) -> list[dict[str, Any]]:
+def plain(methods: list[Listed]) -> list[dict[str, Any]]:
     """Methods as JSON takes them."""
-    return [asdict(each) for each in found]
+    return [asdict(each) for each in methods]
 
 
-def _names(found: list[Listed]) -> str:
+def _names(methods: list[Listed]) -> str:
     lines = []
     for kind in registry.PACKAGES:
-        names = "  ".join(each.name for each in found if each.kind == kind)
+        names = "  ".join(each.name for each in methods if each.kind == kind)
         lines.append(textwrap.fill(names, 78, initial_indent=f"{kind:<10}", subsequent_indent=" " * 10))
     return "\n".join(
         [*lines, "", "mnemoscope list KIND says what each one computes, and mnemoscope list NAME all of one."]
@@ -82,9 +82,9 @@ def described(kind: str, name: str) -> Listed:
     about = _decorator(function, constants)
     for default in function.args.kw_defaults:
         constants |= _constants_of(default.value, tree) if isinstance(default, ast.Attribute) else {}
-    own = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    defaults = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     steps = {"steps": about.get("steps", 1)} if kind == "score" else {}
-    parameters = {each.arg: "..." if default is None else _value(default, constants) for each, default in own}
+    parameters = {each.arg: "..." if default is None else _value(default, constants) for each, default in defaults}
     summary = (ast.get_docstring(function) or "").partition("\n")[0]
     cost = about.get("cost", "no evaluation")
     return Listed(kind, name, summary, about["paper"], cost, {**steps, **parameters}, about.get("strength"))
@@ -100,12 +100,12 @@ def _constants_of(module: ast.expr, tree: ast.Module) -> dict[str, ast.expr]:
     """What `module.NAME` stands for where the file imports `module` from a room of the package."""
     name = ast.unparse(module)
     rooms = [each.module or "" for each in tree.body if isinstance(each, ast.ImportFrom) and name in _names_of(each)]
-    found: dict[str, ast.expr] = {}
+    constants: dict[str, ast.expr] = {}
     for room in rooms:
         file = Path(registry.__file__).parents[2].joinpath(*room.split("."), f"{name}.py")
         there = _constants(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-        found |= {f"{name}.{constant}": value for constant, value in there.items()}
-    return found
+        constants |= {f"{name}.{constant}": value for constant, value in there.items()}
+    return constants
 
 
 def _names_of(imports: ast.ImportFrom) -> list[str]:

@@ -8,18 +8,18 @@ import typer
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import group
 from mnemoscope.cli.command import command
-from mnemoscope.cli.helping import Group, write_options
+from mnemoscope.cli.helping import CommandGroup, write_options
 
 DEFAULT = "prompts"
 LAYERS = "seven for the down and mid blocks, as NeMo does, or all."
 
 
-class Localize(Group):
+class Localize(CommandGroup):
     """Commands of which one is meant where the first word names none: `localize MODEL` is `localize prompts MODEL`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = not args or args[0] in self.commands or args[0] == "--help"
-        return super().parse_args(ctx, args if own else [DEFAULT, *args])
+        is_plain = not args or args[0] in self.commands or args[0] == "--help"
+        return super().parse_args(ctx, args if is_plain else [DEFAULT, *args])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The options of the command that is meant, then the commands."""
@@ -89,7 +89,7 @@ def _number(text: str | None) -> float | Path | None:
 @command(localize, "statistics")
 def statistics_(
     model: opt.Model,
-    prompts: opt.Prompts,
+    prompts: opt.PromptOptions,
     out: Annotated[Path, opt.of(opt.RUN, "A .safetensors file, or a folder for statistics.safetensors.")],
     layers: Annotated[str, opt.of(opt.METHOD, LAYERS)] = "seven",
     no_statistics: Annotated[
@@ -111,15 +111,17 @@ def statistics_(
         count, neurons = run_activations(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
         typer.echo(f"Activations of {neurons:,} neurons for each of {count:,} prompts.")
         return
-    found = run_statistics(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
-    neurons = sum(map(len, found.mean.values()))
-    typer.echo(f"Mean and deviation of {neurons:,} neurons in {len(found.mean)} layers over {found.count:,} prompts.")
+    summary = run_statistics(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
+    neurons = sum(map(len, summary.mean.values()))
+    typer.echo(
+        f"Mean and deviation of {neurons:,} neurons in {len(summary.mean)} layers over {summary.count:,} prompts."
+    )
 
 
 @command(localize, "threshold")
 def threshold_(
     model: opt.Model,
-    prompts: opt.Prompts,
+    prompts: opt.PromptOptions,
     out: opt.Out,
     param: opt.Param = None,
     num_inference_steps: opt.Steps = 50,
@@ -135,14 +137,15 @@ def threshold_(
     setting = setting_of(given)
     loaded = model.load()
     listed = prompts.read(loaded, seed)
-    found = run_threshold(loaded, listed, out, setting, batch=batch_size, overwrite=overwrite)
+    summary = run_threshold(loaded, listed, out, setting, batch=batch_size, overwrite=overwrite)
     typer.echo(
-        f"Threshold {found['threshold']:.3f}, "
-        f"the mean {found['mean']:.3f} (standard error {found['standard_error']:.3f}) "
-        f"and one deviation {found['sd']:.3f} of all pairs of seeds of {found['prompts']:,} prompts."
+        f"Threshold {summary['threshold']:.3f}, "
+        f"the mean {summary['mean']:.3f} (standard error {summary['standard_error']:.3f}) "
+        f"and one deviation {summary['sd']:.3f} of all pairs of seeds of {summary['prompts']:,} prompts."
     )
     typer.echo(
-        f"Over each prompt's greatest instead: {found['threshold_of_maxima']:.3f}. Compared by {found['similarity']}."
+        f"Over each prompt's greatest instead: {summary['threshold_of_maxima']:.3f}. "
+        f"Compared by {summary['similarity']}."
     )
-    if found["failed"]:
+    if summary["failed"]:
         raise typer.Exit(1)

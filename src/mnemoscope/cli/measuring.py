@@ -57,7 +57,7 @@ def measure(
     from mnemoscope.run.settings import parameters
 
     wanted = read_prompts(prompts, column=column) if prompts else ()
-    found = read_generated(generated, prompts=wanted, unmitigated=unmitigated, limit=limit)
+    read = read_generated(generated, prompts=wanted, unmitigated=unmitigated, limit=limit)
     names = tuple(name.strip() for each in metrics or () for name in each.split(",") if name.strip())
     sources = Sources(
         references=references,
@@ -69,7 +69,7 @@ def measure(
         network=descriptor("network", preset=network_preset, weights=network, device=device) if network else None,
     )
     summary = run_measurement(
-        found,
+        read,
         out,
         features.descriptor(device),
         Measurement(names, parameters(param), threshold, top_k, seed, gallery, tuple(trackers or ()), project),

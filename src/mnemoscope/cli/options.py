@@ -95,8 +95,8 @@ class Model:
         from mnemoscope.model.denoiser import Denoiser
 
         prepare()
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "negative_prompt"} | other
-        model = Denoiser.from_pretrained(own.pop("model"), **own)
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "negative_prompt"} | other
+        model = Denoiser.from_pretrained(options.pop("model"), **options)
         model.family.negate(self.negative_prompt)
         warn(model.opened.warnings if model.opened else ())
         return model
@@ -106,7 +106,7 @@ MODEL_PARTS = [field.name for field in fields(Model) if field.name not in ("mode
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
+class PromptOptions:
     """The prompts that a command is about."""
 
     PANEL: ClassVar = INPUT
@@ -128,7 +128,7 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestedPrompts(Prompts):
+class TestedPrompts(PromptOptions):
     """The prompts that a command is about, and ordinary ones that it calibrates on."""
 
     negatives: Annotated[str | None, of(INPUT, "Ordinary prompts, to calibrate on; read like --prompts.")] = None
@@ -142,7 +142,7 @@ class TestedPrompts(Prompts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class SamplingOptions:
     """How images are sampled."""
 
     PANEL: ClassVar = SAMPLING
@@ -187,11 +187,11 @@ def read_prompts(
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
     last = None if limit is None else limit + start if limit > 0 else limit
-    found = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed, only=only)
-    if start and not found[start:]:
-        raise UsageError(f"--start {start} leaves none of the {len(found)} prompts of {source}; give a lower one.")
-    kept = Prompts(found[start:])
-    kept.empty = found.empty
+    prompts = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed, only=only)
+    if start and not prompts[start:]:
+        raise UsageError(f"--start {start} leaves none of the {len(prompts)} prompts of {source}; give a lower one.")
+    kept = Prompts(prompts[start:])
+    kept.empty = prompts.empty
     return kept
 
 

@@ -12,7 +12,7 @@ from mnemoscope.cli.command import command
 def recover(
     model: opt.Model,
     prompts: opt.TestedPrompts,
-    sampling: opt.Sampling,
+    sampling: opt.SamplingOptions,
     features: opt.Features,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images, with the prompts as their captions.")],
     out: opt.Out,
@@ -43,7 +43,7 @@ def recover(
 
     loaded = model.load()
     listed, neutral = prompts.read(loaded, sampling.seed), prompts.read_negatives(loaded, sampling.seed)
-    found, told = targets_of(listed, references, controls, captions)
+    targets, told = targets_of(listed, references, controls, captions)
     given = {"unet": edited_unet, "lora": edited_lora}
     parts: dict[str, Any] = {name: value for name, value in given.items() if value}
     recovery = Recovery(
@@ -58,7 +58,7 @@ def recover(
     )
     summary = run_recovery(
         loaded,
-        found,
+        targets,
         out,
         recovery,
         features.descriptor(model.device),

@@ -22,9 +22,9 @@ def reference(root: Any = None) -> str:
         from mnemoscope.cli import app
 
         root = typer.main.get_command(app)
-    found = dict(leaves(root))
-    pages = [part for words, command in found.items() for part in _page(words, command)]
-    first = next(iter(found.values()))
+    commands = dict(leaves(root))
+    pages = [part for words, command in commands.items() for part in _page(words, command)]
+    first = next(iter(commands.values()))
     common = sections_of(first, first.make_context("", [], resilient_parsing=True))[COMMON]
     return "\n".join([HEAD, *pages, "## All commands\n", _table(COMMON, common)])
 
@@ -40,8 +40,8 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 def _page(words: tuple[str, ...], command: Any) -> Iterator[str]:
     context = command.make_context(words[-1], [], resilient_parsing=True)
-    own = [p for p in command.params if p.param_type_name == "argument"]
-    arguments = [(p.metavar or p.name.upper()) + ("..." if p.nargs == -1 else "") for p in own]
+    arguments_of = [p for p in command.params if p.param_type_name == "argument"]
+    arguments = [(p.metavar or p.name.upper()) + ("..." if p.nargs == -1 else "") for p in arguments_of]
     yield f"## {' '.join(words)}\n\n{command.help}\n"
     yield f"```text\nmnemoscope {' '.join([*words, *arguments])} [OPTIONS]\n```\n"
     yield from (

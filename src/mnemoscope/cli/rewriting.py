@@ -86,8 +86,8 @@ def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoi
     if source is None:
         raise UsageError("The explanation was imported and names no model; give --rescore MODEL.")
     same = opt.MODEL_PARTS if rescore is None else ("scheduler", "dtype")
-    own = {name: given[name] for name in same if given.get(name) is not None}
-    loaded = opt.Model(**{**own, "model": source, "device": device}).load()
+    options = {name: given[name] for name in same if given.get(name) is not None}
+    loaded = opt.Model(**{**options, "model": source, "device": device}).load()
     if rescore is None and about.get("weights") != loaded.weights_hash:
         raise UsageError(f"{source} has other weights than when it was explained; give --rescore {source} to go on.")
     return loaded

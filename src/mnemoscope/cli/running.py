@@ -104,5 +104,5 @@ def printing(*, quiet: bool, as_json: bool) -> Iterator[list[Any]]:
 def _print_json(result: list[Any]) -> None:
     for value in result[-1:]:
         file = value / "summary.json" if isinstance(value, Path) else None
-        found = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
-        typer.echo(json.dumps({"run": str(value), **found} if isinstance(value, Path) else value, default=str))
+        printed = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
+        typer.echo(json.dumps({"run": str(value), **printed} if isinstance(value, Path) else value, default=str))

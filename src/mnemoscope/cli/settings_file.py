@@ -15,10 +15,10 @@ def configured(context: Any, file: Path | None) -> Path | None:  # typer gives a
     from mnemoscope.run.settings import read_settings
 
     if file is not None:
-        own = [parameter for parameter in context.command.params if parameter.name not in UNFILED]
-        several = {p.name for p in own if getattr(p, "multiple", False) or p.nargs == -1}
-        flags = {p.name for p in own if getattr(p, "is_flag", False)}
-        values = read_settings(file, [p.name for p in own], several=several, flags=flags)
+        parameters = [parameter for parameter in context.command.params if parameter.name not in UNFILED]
+        several = {p.name for p in parameters if getattr(p, "multiple", False) or p.nargs == -1}
+        flags = {p.name for p in parameters if getattr(p, "is_flag", False)}
+        values = read_settings(file, [p.name for p in parameters], several=several, flags=flags)
         swept = {name: value for name, value in values.items() if isinstance(value, list) and name not in several}
         for name, listed in swept.items():
             values[name] = listed[0]

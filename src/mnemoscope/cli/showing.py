@@ -43,6 +43,6 @@ def list_(
     """Show the methods there are, those of a kind, or one with its parameters, its cost and its paper."""
     from mnemoscope.cli.listing import listing, plain
 
-    found, text = listing(name)
+    methods, text = listing(name)
     typer.echo(text)
-    return plain(found)
+    return plain(methods)

@@ -12,8 +12,8 @@ from mnemoscope.errors import UsageError
 @command(app)
 def sweep(
     model: opt.Model,
-    prompts: opt.Prompts,
-    sampling: opt.Sampling,
+    prompts: opt.PromptOptions,
+    sampling: opt.SamplingOptions,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images with captions, from any source.")],
     out: opt.Out,
     captions: opt.ReferenceCaptions = None,
@@ -70,7 +70,7 @@ def strengths_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[A
     from mnemoscope.run.yaml_values import yaml_value
 
     tried = [name for name in names if registry.stopping(name).strength is not None]
-    found: dict[str, list[Any]] = {}
+    strengths: dict[str, list[Any]] = {}
     for text in texts:
         whose, equals, listed = text.rpartition("=")
         if not equals and len(tried) != 1:
@@ -78,7 +78,7 @@ def strengths_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[A
         if equals and whose not in tried:
             raise UsageError(f"--strength {text}: {whose} is not tried, or has no strength; give --mitigate {whose}.")
         try:
-            found.setdefault(whose or tried[0], []).extend(yaml_value(f"[{listed}]", "--strength"))
+            strengths.setdefault(whose or tried[0], []).extend(yaml_value(f"[{listed}]", "--strength"))
         except UsageError:
             raise UsageError(f"--strength {text} has no readable values; write for instance 1,2,4.") from None
-    return found
+    return strengths

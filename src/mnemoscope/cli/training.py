@@ -34,14 +34,14 @@ def train(
     opt.prepare()
     opened = open_model(model, unet=unet, text_encoder=text_encoder, variant=variant, device="cpu", dtype="float32")
     opt.warn(opened.warnings)
-    pipe, found = opened.pipe, training_set(opened.pipe, data)
-    how: dict[str, Any] = {"callbacks": _probes(found, watching), "source": model, "overwrite": overwrite}
+    pipe, dataset = opened.pipe, training_set(opened.pipe, data)
+    how: dict[str, Any] = {"callbacks": _probes(dataset, watching), "source": model, "overwrite": overwrite}
     how["warnings"] = opened.warnings
-    if train_on(pipe, found, out, options, objective, asked=vars(watching), **how):  # on the first process
+    if train_on(pipe, dataset, out, options, objective, asked=vars(watching), **how):  # on the first process
         opt.show(out, 0)
 
 
-def _probes(found: Any, options: Any) -> "list[Probes]":
+def _probes(dataset: Any, options: Any) -> "list[Probes]":
     from mnemoscope.training.watching.probes import Probes, probes_of
 
-    return [Probes(probes_of(found, options), options)] if options.probe_every else []
+    return [Probes(probes_of(dataset, options), options)] if options.probe_every else []

@@ -92,15 +92,15 @@ class Concepts:
     def rank(self, images: Sequence[Image.Image], concepts: Sequence[str]) -> Int[np.ndarray, " N"]:
         """How many concepts are nearer to each image than the one named: 0 where the image shows it."""
         cosines = self.cosines(images)
-        own = cosines[np.arange(len(cosines)), self._indices(images, concepts)]
-        return (cosines > own[:, None]).sum(1)
+        right = cosines[np.arange(len(cosines)), self._indices(images, concepts)]
+        return (cosines > right[:, None]).sum(1)
 
     def similarity(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Float[np.ndarray, " N"]:
         """Cosine between each image and the concept of its prompt; NaN where the prompt has none."""
         concepts = [of_prompts().get(p) for p in prompts]
-        own = self._indices(images, [c or self.names[0] for c in concepts])
-        found = self.cosines(images)[np.arange(len(own)), own]
-        return np.where([c is not None for c in concepts], found, np.nan)
+        asked = self._indices(images, [c or self.names[0] for c in concepts])
+        similarities = self.cosines(images)[np.arange(len(asked)), asked]
+        return np.where([c is not None for c in concepts], similarities, np.nan)
 
     def _indices(self, images: Sequence[Image.Image], concepts: Sequence[str]) -> Int[np.ndarray, " N"]:
         if len(images) != len(concepts):

@@ -72,10 +72,10 @@ def write_references(emoji: Emoji, folder: Path) -> None:
 
 def _ordinary(emoji: Emoji) -> list[Sample]:
     """The ordinary pairs of training from one step on."""
-    found: list[Sample] = []
+    samples: list[Sample] = []
     position = 0
-    while len(found) < ORDINARY_REFERENCES:
+    while len(samples) < ORDINARY_REFERENCES:
         sample = draw_sample(emoji, 0, REFERENCE_STEP + position // REFERENCE_BATCH, position % REFERENCE_BATCH)
-        found += [sample] if sample.kind in ("ordinary", "tail") else []
+        samples += [sample] if sample.kind in ("ordinary", "tail") else []
         position += 1
-    return found
+    return samples

@@ -115,7 +115,7 @@ def scale_latents(vae: AutoencoderKL, emoji: Emoji) -> None:
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
 
 
-class Latents(Dataset):
+class EncodedBatches(Dataset):
     """Encoded batches by step, made in the loader's own process."""
 
     def __init__(self, emoji: Emoji, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int, size: int):
@@ -143,7 +143,7 @@ def train_denoiser(emoji: Emoji, vae: AutoencoderKL, out: Path, steps: int, batc
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998)).requires_grad_(False)
     stage = Stage({"net": net, "average": average}, out / "denoiser.pt", steps, 1e-3)
     scheduler = schedule.stable_diffusion(PREDICTION)
-    data = Latents(emoji, vae, tokenizer, steps, batch_size)
+    data = EncodedBatches(emoji, vae, tokenizer, steps, batch_size)
     loader = DataLoader(data, batch_size=None, sampler=range(stage.step, steps), num_workers=1, prefetch_factor=4)
     for step, (x_0, ids) in zip(stage, loader, strict=False):
         generator = torch.Generator().manual_seed(step)

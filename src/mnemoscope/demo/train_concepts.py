@@ -142,11 +142,11 @@ def generated(model: Denoiser, kind: str) -> tuple[list[Image.Image], list[str]]
     return images, [of_prompts()[p] for p in prompts]
 
 
-def report(found: Concepts, sets: Sets) -> None:
+def report(model: Concepts, sets: Sets) -> None:
     """Print the share of images whose concept is the nearest, or among the five nearest; then for shuffled concepts."""
-    for what, (images, own) in sets.items():
-        shuffled = [own[k] for k in np.random.default_rng(FRESH).permutation(len(own))]
-        ranks = [found.rank(images, asked) for asked in (own, shuffled)]
+    for what, (images, asked_of) in sets.items():
+        shuffled = [asked_of[k] for k in np.random.default_rng(FRESH).permutation(len(asked_of))]
+        ranks = [model.rank(images, asked) for asked in (asked_of, shuffled)]
         right, control = (f"top-1 {(r < 1).mean():.3f}, top-5 {(r < 5).mean():.3f}" for r in ranks)
         print(f"{what} ({len(images)}): {right}; shuffled {control}", flush=True)
 
@@ -162,10 +162,10 @@ def main() -> None:
     torch.set_num_threads(1)
     emoji, model = Emoji(args.emoji), Denoiser.from_pretrained("demo", device="cpu")
     train(emoji, model.pipe.vae, args.out, args.steps, args.batch_size)
-    found = load(args.out)
-    report(found, held_out(emoji, model.pipe.vae, each=8))
+    classifier = load(args.out)
+    report(classifier, held_out(emoji, model.pipe.vae, each=8))
     for kind in ("ordinary", "verbatim", "template"):
-        report(found, {f"generated for {kind} prompts": generated(model, kind)})
+        report(classifier, {f"generated for {kind} prompts": generated(model, kind)})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from mnemoscope.run.rows import Row
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedPrompts:
     """The prompts under test and the ordinary ones beside them, in that order."""
 
     prompts: Sequence[Prompt]

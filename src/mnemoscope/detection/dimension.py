@@ -45,7 +45,7 @@ def local_dimension(
         raise UsageError(f"{len(prompts)} prompts were given for {len(latents)} images; give one for each, or none.")
     options = {"how": trace, "probes": probes, "derivative": derivative, "h": h, "seed": seed}
     size = batch_size(model, batch)
-    found = []
+    dimensions = []
     for level in t if isinstance(t, Sequence) else [t]:
         if not 0 < level <= 1:
             raise UsageError(f"t was {level}; give a share of the noise schedule, above 0 and at most 1.")
@@ -53,8 +53,8 @@ def local_dimension(
             _dimension(model, part, None if prompts is None else prompts[k * size : (k + 1) * size], level, options)
             for k, part in enumerate(latents.split(size))
         ]
-        found.append(torch.cat(parts))
-    return torch.stack(found) if isinstance(t, Sequence) else found[0]
+        dimensions.append(torch.cat(parts))
+    return torch.stack(dimensions) if isinstance(t, Sequence) else dimensions[0]
 
 
 def _dimension(

@@ -19,8 +19,8 @@ def export_wen(folder: Path) -> None:
     """Write `wen.jsonl` of a detection's prompts into its folder, and `wen-negatives.jsonl` of any negatives."""
     rows = read_rows(folder)
     for role, name in (("prompt", "wen.jsonl"), ("negative", "wen-negatives.jsonl")):
-        if own := [r for r in rows if r["role"] == role]:
-            write_wen(own, folder / name)
+        if chosen := [r for r in rows if r["role"] == role]:
+            write_wen(chosen, folder / name)
 
 
 def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -17,13 +17,13 @@ LARGEST = 1_500_000_000  # parameters: of a larger model there may be no room fo
 def in_float32(model: Denoiser) -> Iterator[None]:
     """The model's networks in float32; afterwards every tensor has its own dtype again, bit for bit."""
     tensors = [t for m in model.modules.values() for t in (*m.parameters(), *m.buffers()) if t.is_floating_point()]
-    own = [t.dtype for t in tensors]
+    dtypes = [t.dtype for t in tensors]
     try:
         for tensor in tensors:
             tensor.data = tensor.data.float()
         yield
     finally:
-        for tensor, dtype in zip(tensors, own, strict=True):
+        for tensor, dtype in zip(tensors, dtypes, strict=True):
             tensor.data = tensor.data.to(dtype)
 
 

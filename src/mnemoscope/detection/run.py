@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mnemoscope import registry
-from mnemoscope.detection.concluding import Asked, concluded
+from mnemoscope.detection.concluding import AskedPrompts, concluded
 from mnemoscope.detection.formats import read_wen
 from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.detection.several import named, run_detections
@@ -42,7 +42,7 @@ def run_detection(
     """
     listed = [detection] if isinstance(detection, Detection) else list(detection)
     settled = [replace(d, guidance_scale=model.family.guidance(d.guidance_scale)) for d in listed]
-    by_name, asked = named(settled), Asked(prompts, negatives)
+    by_name, asked = named(settled), AskedPrompts(prompts, negatives)
     how: dict[str, Any] = {"fpr": fpr, "threshold": threshold, "batch": batch, "overwrite": overwrite}
     if len(by_name) > 1:
         return run_detections(model, asked, out, by_name, **how)
@@ -51,7 +51,7 @@ def run_detection(
 
 def _run_one(
     model: Denoiser,
-    asked: Asked,
+    asked: AskedPrompts,
     out: Path | str,
     detection: Detection,
     *,
@@ -100,8 +100,8 @@ def import_detection(
 ) -> dict[str, Any]:
     """Make a run of Wen et al.'s result files, calibrated on their negatives, and return its summary."""
     calibrate([], fpr=fpr)
-    found = registry.get("score", "noise_norm")
-    about = {"name": found.name, "summary": found.summary, "paper": found.paper, "cost": "imported"}
+    method = registry.get("score", "noise_norm")
+    about = {"name": method.name, "summary": method.summary, "paper": method.paper, "cost": "imported"}
     rows = [{**r, "role": "prompt"} for r in read_wen(file, steps=steps)]
     if negatives:
         others = read_wen(negatives, label=False, steps=steps)

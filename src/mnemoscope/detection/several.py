@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.detection.concluding import Asked, concluded
+from mnemoscope.detection.concluding import AskedPrompts, concluded
 from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Attempts, Batch, Pass, prompt_run, seeds_of
@@ -24,7 +24,7 @@ SAMPLING = ("seed", "seeds", "num_inference_steps", "guidance_scale")
 
 def run_detections(
     model: Denoiser,
-    asked: Asked,
+    asked: AskedPrompts,
     out: Path | str,
     detections: Mapping[str, Detection],
     *,

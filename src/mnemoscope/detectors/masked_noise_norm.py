@@ -38,8 +38,8 @@ def inside(step: Step, *, mask: Tensor) -> Float[Tensor, " B"]:
 
 
 def _explained(trajectory: Trajectory, name: str) -> Float[Tensor, "B h w"]:
-    found = registry.get("explain", name)
-    if found.gives != "regions":
+    method = registry.get("explain", name)
+    if method.gives != "regions":
         known = ", ".join(registry.explainers("regions"))
         raise UsageError(f"masked_noise_norm needs a mask of regions, and {name} gives tokens; give one of {known}.")
-    return found.function(trajectory)
+    return method.function(trajectory)

@@ -43,8 +43,8 @@ def noise_ssim(
 def _pairs(trajectory: Trajectory, prompt: str) -> Int[Tensor, "2 P"]:
     """Samples of one prompt, two by two, that began from different noise."""
     (step,) = trajectory.first(1)
-    own = [i for i, p in enumerate(trajectory.prompts) if p == prompt]
-    pairs = [(i, j) for i, j in combinations(own, 2) if not torch.equal(step.x_t[i], step.x_t[j])]
+    samples = [i for i, p in enumerate(trajectory.prompts) if p == prompt]
+    pairs = [(i, j) for i, j in combinations(samples, 2) if not torch.equal(step.x_t[i], step.x_t[j])]
     if not pairs:
         raise UsageError(f"noise_ssim compares seeds, and '{prompt[:60]}' has only one; give --seeds 2 or more.")
     return torch.tensor(pairs).T

@@ -20,7 +20,7 @@ OURS = ("seed", "device", "resume")  # given by the runner, the same for all arm
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ArmDrawing:
     """How the images of an arm are drawn; each is an entry of the same name under `generate`."""
 
     images: int = 2
@@ -41,7 +41,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Training:
+class ArmTraining:
     """All that one training depends on, but for its model."""
 
     data: DataOptions
@@ -51,7 +51,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ExperimentArm:
     """One arm as a file describes it, its base settings included; `dose` and `family` place it on a line of arms.
 
     An arm that is not `trained` draws from the model that the others start from.
@@ -64,9 +64,9 @@ class Arm:
     trained: bool = True
 
     @classmethod
-    def of(cls, name: str, own: Any, base: Mapping[str, Mapping[str, Any]]) -> "Arm":
+    def of(cls, name: str, overrides: Any, base: Mapping[str, Mapping[str, Any]]) -> "ExperimentArm":
         """An arm from its overrides; raises `UsageError` for what no option takes."""
-        given = known_in(f"arms: {name}", own, OWN)
+        given = known_in(f"arms: {name}", overrides, OWN)
         settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
         for part in SECTIONS:
             settings[part] |= known_in(f"arms: {name}: {part}", given.get(part), [*(given.get(part) or {})])
@@ -76,27 +76,27 @@ class Arm:
         arm.drawing()
         return arm
 
-    def training(self, seed: int, places: Mapping[str, Path], device: str) -> Training:
+    def training(self, seed: int, places: Mapping[str, Path], device: str) -> ArmTraining:
         """What is trained with a seed; `places` are the folders of the scenes."""
-        own = {part: dict(self.settings[part]) for part in SECTIONS}
+        options = {part: dict(self.settings[part]) for part in SECTIONS}
         for part, names in (("data", OURS[:1]), ("train", OURS), ("probe", ("probe_seed",))):
-            if taken := [name for name in names if name in own[part]]:
+            if taken := [name for name in names if name in options[part]]:
                 raise UsageError(f"arms: {self.name}: {part}: {taken[0]} is not for an arm to set; use the options.")
         for key in ("data", "base"):
-            if str(own["data"].get(key)).startswith(SCENES):
-                named = str(own["data"][key]).removeprefix(SCENES)
-                own["data"][key] = str(places.get(named, own["data"][key]))
+            if str(options["data"].get(key)).startswith(SCENES):
+                named = str(options["data"][key]).removeprefix(SCENES)
+                options["data"][key] = str(places.get(named, options["data"][key]))
         where = f"arms: {self.name}"
-        return Training(
-            made(DataOptions, f"{where}: data", own["data"], seed=seed),
-            made(TrainOptions, f"{where}: train", own["train"], seed=seed, device=device, resume="auto"),
-            made(ObjectiveOptions, f"{where}: objective", own["objective"]),
-            made(ProbeOptions, f"{where}: probe", own["probe"], probe_seed=seed),
+        return ArmTraining(
+            made(DataOptions, f"{where}: data", options["data"], seed=seed),
+            made(TrainOptions, f"{where}: train", options["train"], seed=seed, device=device, resume="auto"),
+            made(ObjectiveOptions, f"{where}: objective", options["objective"]),
+            made(ProbeOptions, f"{where}: probe", options["probe"], probe_seed=seed),
         )
 
-    def drawing(self) -> Drawing:
+    def drawing(self) -> ArmDrawing:
         """How images are drawn."""
-        return made(Drawing, f"arms: {self.name}: generate", self.settings["generate"])
+        return made(ArmDrawing, f"arms: {self.name}: generate", self.settings["generate"])
 
     @property
     def trains_as(self) -> str:

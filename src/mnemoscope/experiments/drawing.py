@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnemoscope.experiments.arm import Drawing
+from mnemoscope.experiments.arm import ArmDrawing
 from mnemoscope.experiments.subjects import Subject, places_of, trained_image
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
@@ -25,23 +25,23 @@ SEEDS = 1000  # seeds of images from one seed of the experiment to the next
 
 def image_rows(
     model: Denoiser,
-    found: TrainingSet,
+    data: TrainingSet,
     whom: Sequence[Subject],
-    drawing: Drawing,
+    drawing: ArmDrawing,
     describe: Descriptor,
     folder: Path,
     about: Row,
     samples: int,
 ) -> list[Row]:
     """A row for each image of each subject; `about` has the arm and the seed, `samples` how many were trained on."""
-    places, trained = places_of(found), [trained_image(found, k) for k in range(len(found))]
+    places, trained = places_of(data), [trained_image(data, k) for k in range(len(data))]
     references = describe(trained)
     seeds = seeds_of(SEEDS * about["seed"], drawing.images)
     asked = [(s, places[s.key], seed) for s in whom for seed in seeds]
-    expected = found.expected_views(samples)
+    expected = data.expected_views(samples)
     rows = []
     for part in chunks(asked, batch_size(model, "auto")):
-        prompts = [found.possible(k)[0] for _, k, _ in part]
+        prompts = [data.possible(k)[0] for _, k, _ in part]
         with mitigated(model, drawing.chosen):
             images = model.generate(
                 prompts,
@@ -60,24 +60,24 @@ def image_rows(
             row["file"] = f"images/{about['arm']}-s{about['seed']}/{k:05d}-{seed}.png"
             save_png(image, folder / row["file"], {"prompt": prompt, "seed": seed, "arm": about["arm"]})
             quantities = {"entropy": entropy(trained[k]), "jpeg": jpeg_size(trained[k]), "views": float(expected[k])}
-            rows.append(row | quantities | _compared(vector, references, k, found) | {"status": "ok"})
+            rows.append(row | quantities | _compared(vector, references, k, data) | {"status": "ok"})
     return rows
 
 
-def held_out_rows(found: TrainingSet, unseen: Sequence[Image.Image], describe: Descriptor, about: Row) -> list[Row]:
+def held_out_rows(data: TrainingSet, unseen: Sequence[Image.Image], describe: Descriptor, about: Row) -> list[Row]:
     """How alike pictures that nothing was trained on are to those that were: what similarity is worth nothing."""
     if not unseen:
         return []
-    references = describe([trained_image(found, k) for k in range(len(found))])
+    references = describe([trained_image(data, k) for k in range(len(data))])
     nearest = (describe(unseen) @ references.T).max(axis=1).tolist()
     base = about | {"group": HELD_OUT, "prompt": "", "status": "ok"}
     name = f"{about['arm']}-s{about['seed']}-{HELD_OUT}"
     return [base | {"id": f"{name}-{k}", "picture": f"{HELD_OUT}/{k}", "similarity": s} for k, s in enumerate(nearest)]
 
 
-def _compared(vector: np.ndarray, references: np.ndarray, own: int, found: TrainingSet) -> Row:
+def _compared(vector: np.ndarray, references: np.ndarray, place: int, data: TrainingSet) -> Row:
     similarity = references @ vector
     nearest = int(np.argmax(similarity))
-    is_nearest = bool(similarity[own] >= similarity[nearest] - ROUNDING)
-    said = {"own_similarity": float(similarity[own]), "similarity": float(similarity[nearest])}
-    return said | {"own_nearest": is_nearest, "match": f"{found.rows[nearest].group}/{found.rows[nearest].file}"}
+    is_nearest = bool(similarity[place] >= similarity[nearest] - ROUNDING)
+    similarities = {"own_similarity": float(similarity[place]), "similarity": float(similarity[nearest])}
+    return similarities | {"own_nearest": is_nearest, "match": f"{data.rows[nearest].group}/{data.rows[nearest].file}"}

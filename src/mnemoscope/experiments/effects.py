@@ -44,52 +44,59 @@ def table(
         raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
     done = [{**row, "copy": (row.get("own_similarity") or -1) >= threshold} for row in rows if row["status"] == "ok"]
     groups = list(dict.fromkeys(row["group"] for row in done if row["group"] != HELD_OUT))
-    found = []
+    entries = []
     for group in [*(["all"] if len(groups) > 1 else []), *groups, HELD_OUT]:
         of_group = [row for row in done if row["group"] == group or (group == "all" and row["group"] != HELD_OUT)]
         for arm in arms:
-            own = [row for row in of_group if row["arm"] == arm]
+            of_arm = [row for row in of_group if row["arm"] == arm]
             against = [row for row in of_group if row["arm"] == baseline and arm != baseline]
             for name in STATISTICS if group != HELD_OUT else UNSEEN:
-                found += _entry(name, arm, group, own, against, resamples)
-            found += _correlations(arm, group, own, resamples) if group != HELD_OUT else []
+                entries += _entry(name, arm, group, of_arm, against, resamples)
+            entries += _correlations(arm, group, of_arm, resamples) if group != HELD_OUT else []
         if group != HELD_OUT:
-            found += _responses(of_group, group, arms, baseline, resamples)
-    return found
+            entries += _responses(of_group, group, arms, baseline, resamples)
+    return entries
 
 
 def weights(units: Sequence[Unit], resamples: int) -> Float[np.ndarray, "R U"]:
     """How often each unit counts in each resample: seeds drawn anew, then pictures of each drawn seed."""
     rng, seeds = np.random.default_rng(0), sorted({seed for seed, _ in units})
     drawn = rng.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=resamples)
-    found = np.zeros((resamples, len(units)))
+    counts = np.zeros((resamples, len(units)))
     for place, seed in enumerate(seeds):
-        own = [k for k, unit in enumerate(units) if unit[0] == seed]
-        found[:, own] = rng.multinomial(drawn[:, place] * len(own), [1 / len(own)] * len(own))
-    return found
+        of_seed = [k for k, unit in enumerate(units) if unit[0] == seed]
+        counts[:, of_seed] = rng.multinomial(drawn[:, place] * len(of_seed), [1 / len(of_seed)] * len(of_seed))
+    return counts
 
 
 def _entry(
-    name: str, arm: str, group: str, own: Sequence[ReadRow], against: Sequence[ReadRow], resamples: int
+    name: str, arm: str, group: str, of_arm: Sequence[ReadRow], against: Sequence[ReadRow], resamples: int
 ) -> list[dict[str, Any]]:
-    if not own:
+    if not of_arm:
         return []
     column, statistic = STATISTICS[name]
-    units = sorted({_unit(row) for row in own})
-    value, drawn = _drawn(own, column, statistic, units, resamples)
+    units = sorted({_unit(row) for row in of_arm})
+    value, drawn = _drawn(of_arm, column, statistic, units, resamples)
     interval = spread(drawn)
     if name in SHARES and interval and interval[0] == interval[1]:
         interval = list(wilson_interval(round(value * len(units)), len(units)))
-    said = {"arm": arm, "group": group, "measure": name, "value": value, "interval": interval, **_counts(own, units)}
+    entry = {
+        "arm": arm,
+        "group": group,
+        "measure": name,
+        "value": value,
+        "interval": interval,
+        **_counts(of_arm, units),
+    }
     both = sorted({_unit(row) for row in against} & set(units))
     if not both:
-        return [said | {"difference": None, "difference_interval": None}]
+        return [entry | {"difference": None, "difference_interval": None}]
     sides = [
         _drawn([r for r in side if _unit(r) in set(both)], column, statistic, both, resamples)
-        for side in (own, against)
+        for side in (of_arm, against)
     ]
     (one, one_drawn), (other, other_drawn) = sides
-    return [said | {"difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
+    return [entry | {"difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
 
 
 def _drawn(
@@ -105,19 +112,19 @@ def _drawn(
     return value, statistic(ascending, weights(units, resamples)[:, places])
 
 
-def _correlations(arm: str, group: str, own: Sequence[ReadRow], resamples: int) -> list[dict[str, Any]]:
+def _correlations(arm: str, group: str, of_arm: Sequence[ReadRow], resamples: int) -> list[dict[str, Any]]:
     """How own-image similarity goes with the complexity of the picture; None where that cannot be said."""
-    if not own:
+    if not of_arm:
         return []
-    similar = np.array([float(row["own_similarity"]) for row in own])
-    units = [_unit(row) for row in own]
-    found = []
+    similar = np.array([float(row["own_similarity"]) for row in of_arm])
+    units = [_unit(row) for row in of_arm]
+    entries = []
     for name, column in CORRELATIONS.items():
-        each = correlation(similar, np.array([float(row[column]) for row in own]), units, resamples=resamples)
-        said = {"arm": arm, "group": group, "measure": name, "value": each["pearson"]}
-        said |= {"interval": each["pearson_interval"], **_counts(own, sorted(set(units)))}
-        found.append(said | {"p": each["pearson_p"], "difference": None, "difference_interval": None})
-    return found
+        each = correlation(similar, np.array([float(row[column]) for row in of_arm]), units, resamples=resamples)
+        entry = {"arm": arm, "group": group, "measure": name, "value": each["pearson"]}
+        entry |= {"interval": each["pearson_interval"], **_counts(of_arm, sorted(set(units)))}
+        entries.append(entry | {"p": each["pearson_p"], "difference": None, "difference_interval": None})
+    return entries
 
 
 def _responses(
@@ -131,9 +138,11 @@ def _responses(
 
     The baseline is the dose 0 of every family, and the row is that of the family's highest dose.
     """
-    found = []
+    entries = []
     for family in dict.fromkeys(family for family, dose in arms.values() if family and dose is not None):
-        doses = {name: dose for name, (own, dose) in arms.items() if own == family and dose is not None} | {baseline: 0}
+        doses = {name: dose for name, (of_top, dose) in arms.items() if of_top == family and dose is not None} | {
+            baseline: 0
+        }
         by_unit = {unit: each for unit, each in _by_unit(rows, list(doses)).items() if len(each) == len(doses)}
         slopes = {u: spearman(np.array(list(doses.values()), float), _each(e, doses)) for u, e in by_unit.items()}
         known = sorted(unit for unit, slope in slopes.items() if np.isfinite(slope))
@@ -142,11 +151,11 @@ def _responses(
         values = np.array([slopes[unit] for unit in known])
         drawn = weights(known, resamples)
         top = max(doses, key=lambda name: doses[name])
-        own = [row for row in rows if row["arm"] == top]
-        said = {"arm": top, "group": group, "measure": "dose_response", "value": float(values.mean())}
-        said |= {"interval": spread(drawn @ values / drawn.sum(axis=1)), **_counts(own, known), "family": family}
-        found.append(said | {"difference": None, "difference_interval": None})
-    return found
+        of_top = [row for row in rows if row["arm"] == top]
+        entry = {"arm": top, "group": group, "measure": "dose_response", "value": float(values.mean())}
+        entry |= {"interval": spread(drawn @ values / drawn.sum(axis=1)), **_counts(of_top, known), "family": family}
+        entries.append(entry | {"difference": None, "difference_interval": None})
+    return entries
 
 
 def _by_unit(rows: Sequence[ReadRow], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
@@ -154,7 +163,7 @@ def _by_unit(rows: Sequence[ReadRow], arms: Sequence[str]) -> dict[Unit, dict[st
     for row in rows:
         if row["arm"] in arms:
             sums.setdefault(_unit(row), {}).setdefault(row["arm"], []).append(float(row["own_similarity"]))
-    return {unit: {arm: float(np.mean(each)) for arm, each in own.items()} for unit, own in sums.items()}
+    return {unit: {arm: float(np.mean(each)) for arm, each in by_arm.items()} for unit, by_arm in sums.items()}
 
 
 def _each(values: Mapping[str, float], doses: Mapping[str, Any]) -> Float[np.ndarray, " D"]:
@@ -165,5 +174,5 @@ def _unit(row: ReadRow) -> Unit:
     return int(row["seed"]), str(row["picture"])
 
 
-def _counts(own: Sequence[ReadRow], units: Sequence[Unit]) -> dict[str, int]:
-    return {"images": len(own), "pictures": len(units), "seeds": len({seed for seed, _ in units})}
+def _counts(rows: Sequence[ReadRow], units: Sequence[Unit]) -> dict[str, int]:
+    return {"images": len(rows), "pictures": len(units), "seeds": len({seed for seed, _ in units})}

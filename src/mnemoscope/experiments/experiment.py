@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.arm import SCENES, SECTIONS, Arm
+from mnemoscope.experiments.arm import SCENES, SECTIONS, ExperimentArm
 from mnemoscope.experiments.scenes import Scenes
 from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
@@ -48,7 +48,7 @@ class Measuring:
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ArmExpectation:
     """What a paper, or reason, says of an arm: the sign of a difference from another arm, or of the value itself."""
 
     arm: str
@@ -74,11 +74,11 @@ class Experiment:
     paper: str
     baseline: str
     model: str
-    arms: dict[str, Arm]
-    expected: tuple[Expectation, ...]
+    arms: dict[str, ExperimentArm]
+    expected: tuple[ArmExpectation, ...]
     measure: Measuring
     scenes: dict[str, Scenes]
-    pretrain: Arm | None
+    pretrain: ExperimentArm | None
     size: Size
     given: dict[str, Any]
     layout: str = ""
@@ -86,14 +86,14 @@ class Experiment:
     resolution: int = 512
     hardware: Hardware = field(default_factory=Hardware)
 
-    def chosen(self, names: list[str] | None) -> list[Arm]:
+    def chosen(self, names: list[str] | None) -> list[ExperimentArm]:
         """The arms of these names in the file's order, all if none is named, the baseline always among them."""
         for name in names or ():
             if name not in self.arms:
                 raise UsageError(f"{self.file} has no arm {name}; it has {', '.join(self.arms)}.")
         return [arm for arm in self.arms.values() if not names or arm.name in (*names, self.baseline)]
 
-    def training_of(self, arm: Arm) -> str:
+    def training_of(self, arm: ExperimentArm) -> str:
         """The name of the training that an arm draws from: that of the first arm that is trained alike."""
         return next(each.name for each in self.arms.values() if each.trains_as == arm.trains_as)
 
@@ -119,26 +119,26 @@ def _experiment(file: str, held: dict[str, Any], size: Size) -> Experiment:
             raise UsageError(f"it lacks {key}; every experiment has one.")
     base = known_in("base", given["base"], SECTIONS)
     listed = known_in("arms", given["arms"], [*given["arms"]] if isinstance(given["arms"], Mapping) else [])
-    arms = {str(name): Arm.of(str(name), own, base) for name, own in listed.items()}
+    arms = {str(name): ExperimentArm.of(str(name), settings, base) for name, settings in listed.items()}
     scenes = known_in("scenes", given.get("scenes"), [*(given.get("scenes") or {})])
     pretrain = given.get("pretrain")
-    found = Experiment(
+    experiment = Experiment(
         *(file, str(given["name"]), str(given["question"]), str(given.get("paper", "")), str(given["baseline"])),
         model=str(given.get("model", "demo")),
         arms=arms,
-        expected=tuple(made(Expectation, "expected", each) for each in given.get("expected") or ()),
+        expected=tuple(made(ArmExpectation, "expected", each) for each in given.get("expected") or ()),
         measure=made(Measuring, "measure", given.get("measure") or {}),
         scenes={
-            str(name): made(Scenes, f"scenes: {name}", {"part": place, **(own or {})})  # others under each name
-            for place, (name, own) in enumerate(scenes.items())
+            str(name): made(Scenes, f"scenes: {name}", {"part": place, **(settings or {})})  # others under each name
+            for place, (name, settings) in enumerate(scenes.items())
         },
-        pretrain=None if pretrain is None else Arm.of("pretrain", pretrain, {}),
+        pretrain=None if pretrain is None else ExperimentArm.of("pretrain", pretrain, {}),
         size=size,
         given=given,
         **_of_size(gpu if size == "gpu" else {}),
     )
-    _check(found)
-    return found
+    _check(experiment)
+    return experiment
 
 
 def _of_size(gpu: dict[str, Any]) -> dict[str, Any]:
@@ -148,33 +148,33 @@ def _of_size(gpu: dict[str, Any]) -> dict[str, Any]:
 
 def _resized(given: dict[str, Any], gpu: dict[str, Any]) -> dict[str, Any]:
     """The settings with those of the GPU size in their place, section by section; scenes have no place there."""
-    found = {**given, "scenes": {}, "pretrain": gpu.get("pretrain")} | {k: gpu[k] for k in ("model",) if k in gpu}
-    found["measure"] = {**(given.get("measure") or {}), "held_out": 0, **(gpu.get("measure") or {})}
-    found["base"] = _over(given.get("base") or {}, gpu.get("base") or {})
+    settings = {**given, "scenes": {}, "pretrain": gpu.get("pretrain")} | {k: gpu[k] for k in ("model",) if k in gpu}
+    settings["measure"] = {**(given.get("measure") or {}), "held_out": 0, **(gpu.get("measure") or {})}
+    settings["base"] = _over(given.get("base") or {}, gpu.get("base") or {})
     arms, larger = given.get("arms") or {}, gpu.get("arms") or {}
     known_in("gpu: arms", larger, [*arms])
-    found["arms"] = {name: _over(own or {}, larger.get(name) or {}) for name, own in arms.items()}
-    return found
+    settings["arms"] = {name: _over(of_arm or {}, larger.get(name) or {}) for name, of_arm in arms.items()}
+    return settings
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = {part: {**(below.get(part) or {}), **(above.get(part) or {})} for part in SECTIONS}
     others = {key: value for key, value in {**below, **above}.items() if key not in SECTIONS}
-    return {part: own for part, own in merged.items() if own} | others
+    return {part: settings for part, settings in merged.items() if settings} | others
 
 
-def _check(found: Experiment) -> None:
-    for name, what in [(found.baseline, "baseline"), *((e.arm, "expected: arm") for e in found.expected)]:
-        _known_arm(found, name, what)
-    for each in found.expected:
-        _known_arm(found, each.against or found.baseline, "expected: against")
-    for arm in (*found.arms.values(), *([found.pretrain] if found.pretrain else [])):
+def _check(experiment: Experiment) -> None:
+    for name, what in [(experiment.baseline, "baseline"), *((e.arm, "expected: arm") for e in experiment.expected)]:
+        _known_arm(experiment, name, what)
+    for each in experiment.expected:
+        _known_arm(experiment, each.against or experiment.baseline, "expected: against")
+    for arm in (*experiment.arms.values(), *([experiment.pretrain] if experiment.pretrain else [])):
         for key in ("data", "base"):
             source = str(arm.settings["data"].get(key))
-            if source.startswith(SCENES) and source.removeprefix(SCENES) not in found.scenes:
+            if source.startswith(SCENES) and source.removeprefix(SCENES) not in experiment.scenes:
                 raise UsageError(f"arms: {arm.name}: data: {key} is {source}, and scenes has no such name.")
 
 
-def _known_arm(found: Experiment, name: str, what: str) -> None:
-    if name not in found.arms:
-        raise UsageError(f"{what} is {name}, which is no arm; the arms are {', '.join(found.arms)}.")
+def _known_arm(experiment: Experiment, name: str, what: str) -> None:
+    if name not in experiment.arms:
+        raise UsageError(f"{what} is {name}, which is no arm; the arms are {', '.join(experiment.arms)}.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.arm import SCENES, Arm
+from mnemoscope.experiments.arm import SCENES, ExperimentArm
 from mnemoscope.experiments.experiment import Experiment
 from mnemoscope.experiments.prices import Prices, computed, measured, memory, work_of
 from mnemoscope.pictures import open_source
@@ -21,30 +21,30 @@ def plan(asked: Experiment, *, seeds: int = 3, arms: Sequence[str] = ()) -> list
     chosen = asked.chosen(list(arms))
     work = work_of(asked, chosen, seeds)
     prices = computed(asked) if asked.size == "gpu" else measured(asked.model)
-    said = [f"{asked.name}: {asked.question}", f"model: {asked.model}, {prices.parameters / 1e6:,.1f} million weights"]
-    said += [f"data: {line}" for line in dict.fromkeys(_data(asked, arm) for arm in chosen if arm.trained)]
-    said += [_arm(asked, arm, prices) for arm in chosen]
-    said.append(f"work: {work.trainings:,} trainings on {work.trained:,} samples, {work.images:,} images drawn")
-    return [*said, f"cost: about {_duration(prices.seconds(work))} of {_machine(asked)}"]
+    lines = [f"{asked.name}: {asked.question}", f"model: {asked.model}, {prices.parameters / 1e6:,.1f} million weights"]
+    lines += [f"data: {line}" for line in dict.fromkeys(_data(asked, arm) for arm in chosen if arm.trained)]
+    lines += [_arm(asked, arm, prices) for arm in chosen]
+    lines.append(f"work: {work.trainings:,} trainings on {work.trained:,} samples, {work.images:,} images drawn")
+    return [*lines, f"cost: about {_duration(prices.seconds(work))} of {_machine(asked)}"]
 
 
-def _data(asked: Experiment, arm: Arm) -> str:
-    own = arm.settings["data"]
-    texts = [_source(asked, str(own[key])) for key in ("data", "base") if own.get(key)]
+def _data(asked: Experiment, arm: ExperimentArm) -> str:
+    data = arm.settings["data"]
+    texts = [_source(asked, str(data[key])) for key in ("data", "base") if data.get(key)]
     return ", with ".join(texts)
 
 
 def _source(asked: Experiment, name: str) -> str:
     if name.startswith(SCENES):
-        own = asked.scenes[name.removeprefix(SCENES)]
-        low, high = own.range
-        return f"{own.count} procedural scenes of {own.size} pixels, complexity {low:g} to {high:g}"
+        scenes = asked.scenes[name.removeprefix(SCENES)]
+        low, high = scenes.range
+        return f"{scenes.count} procedural scenes of {scenes.size} pixels, complexity {low:g} to {high:g}"
     if Path(name).exists():
         return f"{name}, {len(open_source(name)):,} pictures"
     return f"{name}, which is not here; expected: {asked.layout or 'any layout that train reads'}"
 
 
-def _arm(asked: Experiment, arm: Arm, prices: Prices) -> str:
+def _arm(asked: Experiment, arm: ExperimentArm, prices: Prices) -> str:
     images = len(asked.measure.groups) * asked.measure.prompts * arm.drawing().images
     if not arm.trained:
         return f"arm {arm.name}: not trained"
@@ -62,8 +62,8 @@ def _arm(asked: Experiment, arm: Arm, prices: Prices) -> str:
 def _machine(asked: Experiment) -> str:
     if asked.size == "cpu":
         return "processor time on this machine"
-    own = asked.hardware
-    return f"{own.name}, at {own.utilisation:.0%} of {own.tflops:g} TFLOP/s"
+    hardware = asked.hardware
+    return f"{hardware.name}, at {hardware.utilisation:.0%} of {hardware.tflops:g} TFLOP/s"
 
 
 def _duration(seconds: float) -> str:

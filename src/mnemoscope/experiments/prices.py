@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.arm import Arm
+from mnemoscope.experiments.arm import ExperimentArm
 from mnemoscope.experiments.experiment import Experiment
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.training.options import TrainOptions
@@ -35,7 +35,7 @@ BYTES = 16  # of a trained weight in float32: itself, its gradient, two moments 
 
 
 @dataclass(frozen=True)
-class Work:
+class ExperimentWork:
     """How much there is to do in all: trainings, samples trained on, passes and images drawn."""
 
     trainings: int
@@ -53,12 +53,12 @@ class Prices:
     image: float
     parameters: int
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: ExperimentWork) -> float:
         """How long the work takes."""
         return self.forward * (work.trained + work.backward + work.forward) + self.image * work.images
 
 
-def work_of(asked: Experiment, arms: Sequence[Arm], seeds: int) -> Work:
+def work_of(asked: Experiment, arms: Sequence[ExperimentArm], seeds: int) -> ExperimentWork:
     """All that the arms and seeds come to; trainings that arms share count once, and that before all of them once."""
     by_name = {asked.training_of(arm): arm for arm in arms if arm.trained}
     each = [_trained(arm) for arm in by_name.values()]
@@ -68,7 +68,7 @@ def work_of(asked: Experiment, arms: Sequence[Arm], seeds: int) -> Work:
     if asked.pretrain is not None:
         whole = [a + b for a, b in zip(whole, _trained(asked.pretrain), strict=True)]
     trainings = len(by_name) * seeds + (asked.pretrain is not None)
-    return Work(trainings, int(whole[0]), whole[1], int(whole[2]) + drawing, int(whole[3]) + images)
+    return ExperimentWork(trainings, int(whole[0]), whole[1], int(whole[2]) + drawing, int(whole[3]) + images)
 
 
 def measured(model: str) -> Prices:
@@ -90,23 +90,23 @@ def computed(asked: Experiment) -> Prices:
     if asked.architecture not in STABLE_DIFFUSION:
         known = " or ".join(STABLE_DIFFUSION)
         raise UsageError(f"{asked.file}: gpu: architecture is {asked.architecture or 'missing'}; give {known}.")
-    side, own = asked.resolution // LATENT, STABLE_DIFFUSION[asked.architecture]
+    side, sizes = asked.resolution // LATENT, STABLE_DIFFUSION[asked.architecture]
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel(sample_size=side, **own), AutoencoderKL(**AUTOENCODER)
-        x_t, hidden = torch.empty(1, 4, side, side), torch.empty(1, WORDS, own["cross_attention_dim"])
+        unet, vae = UNet2DConditionModel(sample_size=side, **sizes), AutoencoderKL(**AUTOENCODER)
+        x_t, hidden = torch.empty(1, 4, side, side), torch.empty(1, WORDS, sizes["cross_attention_dim"])
         t = torch.zeros(1, dtype=torch.long)
         passes = [_operations(lambda: unet(x_t, t, hidden)), _operations(lambda: vae.decode(x_t))]
     rate = asked.hardware.tflops * 1e12 * asked.hardware.utilisation
     return Prices(passes[0] / rate, passes[1] / rate, _parameters(unet))
 
 
-def memory(prices: Prices, arm: Arm) -> float:
+def memory(prices: Prices, arm: ExperimentArm) -> float:
     """GiB of the trained weights with their gradients and moments; activations come on top."""
     is_lora = arm.settings["train"].get("train") == "lora"
     return prices.parameters * (4 if is_lora else BYTES) / 2**30
 
 
-def _trained(arm: Arm) -> tuple[int, float, int, int]:
+def _trained(arm: ExperimentArm) -> tuple[int, float, int, int]:
     """Samples, backward passes in forward ones, further forward passes and images of one training."""
     asked = arm.training(0, {}, "cpu")
     samples = asked.options.steps * asked.options.batch_size * asked.options.accumulation
@@ -124,7 +124,7 @@ def _backward(options: TrainOptions) -> float:
     return BACKWARD.get(options.train, 2.0) + options.gradient_checkpointing
 
 
-def _drawn(asked: Experiment, arm: Arm) -> tuple[int, int]:
+def _drawn(asked: Experiment, arm: ExperimentArm) -> tuple[int, int]:
     """Images of an arm with one seed, and the passes that they take; at most, where a group has fewer pictures."""
     how = arm.drawing()
     images = len(asked.measure.groups) * asked.measure.prompts * how.images

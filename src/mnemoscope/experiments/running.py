@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from mnemoscope.errors import UsageError
-from mnemoscope.experiments.arm import Arm, Training
+from mnemoscope.experiments.arm import ArmTraining, ExperimentArm
 from mnemoscope.experiments.drawing import held_out_rows, image_rows
 from mnemoscope.experiments.effects import table
 from mnemoscope.experiments.experiment import Experiment
@@ -53,17 +53,17 @@ def run_experiment(
     chosen = asked.chosen(list(arms))
     settings = {"file": asked.file, "size": asked.size, "content": asked.given}
     with Run(out, "experiment", settings, overwrite=overwrite) as run:
-        session = _Session(asked, run, device)
+        session = _SharedWork(asked, run, device)
         for seed in range(seeds):
             for arm in chosen:
                 session.do(arm, seed)
         rows = [row for row in run.rows() if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}]
-        found = summary_of(asked, chosen, rows)
-        write_table(found["table"], run.folder / "table.csv")
-        return run.finish(seeds=seeds, arms=[arm.name for arm in chosen], **found)
+        summary = summary_of(asked, chosen, rows)
+        write_table(summary["table"], run.folder / "table.csv")
+        return run.finish(seeds=seeds, arms=[arm.name for arm in chosen], **summary)
 
 
-def summary_of(asked: Experiment, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of(asked: Experiment, arms: Sequence[ExperimentArm], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The table of an experiment's rows, and what it says of what was expected."""
     how: dict[str, Any] = {"threshold": asked.measure.threshold, "resamples": asked.measure.resamples}
     placed = {arm.name: (arm.family, arm.dose) for arm in arms}
@@ -89,7 +89,7 @@ def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
     return file
 
 
-class _Session:
+class _SharedWork:
     """What the arms of an experiment share."""
 
     def __init__(self, asked: Experiment, run: Run, device: str) -> None:
@@ -99,20 +99,20 @@ class _Session:
         if not self.describe.unit:
             raise UsageError(f"measure: features {asked.measure.features} have no similarity; use another.")
 
-    def do(self, arm: Arm, seed: int) -> None:
+    def do(self, arm: ExperimentArm, seed: int) -> None:
         """Train an arm and draw its images, unless its rows are there."""
         if any(row["arm"] == arm.name and row["seed"] == seed for row in self.run.rows()):
             return  # the rows of an arm and seed are written in one go
         about = {"arm": arm.name, "seed": seed}
-        found, model, samples = self._model(arm, seed)
+        data, model, samples = self._model(arm, seed)
         sets = [self._set(each, seed) for each in self._distinct()]
         whom = subjects(sets, self.asked.measure.groups, self.asked.measure.prompts, seed)
         began = time.perf_counter()
-        rows = image_rows(model, found, whom, arm.drawing(), self.describe, self.folder, about, samples)
-        rows += held_out_rows(found, self._unseen(seed), self.describe, about)
+        rows = image_rows(model, data, whom, arm.drawing(), self.describe, self.folder, about, samples)
+        rows += held_out_rows(data, self._unseen(seed), self.describe, about)
         self.run.append(rows, evaluations=model.network_evaluations, seconds=time.perf_counter() - began)
 
-    def _model(self, arm: Arm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
+    def _model(self, arm: ExperimentArm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
         """The set that an arm is trained on, its model, and how many samples it was trained on."""
         start = self.start()
         if not arm.trained:
@@ -140,14 +140,14 @@ class _Session:
     def _loaded(self, model: str, lora: Path | None = None) -> Denoiser:
         return Denoiser.from_pretrained(model, lora=lora, device=self.device)
 
-    def _set(self, arm: Arm, seed: int) -> TrainingSet:
+    def _set(self, arm: ExperimentArm, seed: int) -> TrainingSet:
         pipe = load(self.asked.model, device="cpu", dtype="float32")
         return training_set(pipe, arm.training(seed, self._places(seed), self.device).data)
 
-    def _distinct(self) -> list[Arm]:
+    def _distinct(self) -> list[ExperimentArm]:
         """One arm for each set of data, of all arms of the file: subjects do not depend on which of them are run."""
-        own = {repr(arm.settings["data"]): arm for arm in self.asked.arms.values() if arm.trained}
-        return list(own.values())
+        arms = {repr(arm.settings["data"]): arm for arm in self.asked.arms.values() if arm.trained}
+        return list(arms.values())
 
     def _places(self, seed: int) -> dict[str, Path]:
         return {
@@ -160,15 +160,15 @@ class _Session:
         kinds = list(self.asked.scenes.values())
         if not (self.asked.measure.held_out and kinds):
             return []
-        own = Scenes(self.asked.measure.held_out, kinds[0].size, kinds[0].complexity, kinds[0].captions, UNSEEN)
-        return [scene.image for scene in scenes(own, seed)]
+        unseen = Scenes(self.asked.measure.held_out, kinds[0].size, kinds[0].complexity, kinds[0].captions, UNSEEN)
+        return [scene.image for scene in scenes(unseen, seed)]
 
 
-def _train(model: str, asked: Training, place: Path) -> dict[str, Any]:
+def _train(model: str, asked: ArmTraining, place: Path) -> dict[str, Any]:
     """The summary of a training, which is done, gone on with, or begun."""
     if (place / "summary.json").is_file():
         return read_json(place / "summary.json")
     pipe = load(model, device="cpu", dtype="float32")
-    found = training_set(pipe, asked.data)
-    watched = [Probes(probes_of(found, asked.probe), asked.probe)] if asked.probe.probe_every else []
-    return train(pipe, found, place, asked.options, asked.objective, callbacks=watched, source=model)
+    data = training_set(pipe, asked.data)
+    watched = [Probes(probes_of(data, asked.probe), asked.probe)] if asked.probe.probe_every else []
+    return train(pipe, data, place, asked.options, asked.objective, callbacks=watched, source=model)

@@ -114,14 +114,14 @@ def _scene(asked: Scenes, rng: np.random.Generator) -> tuple[str, Scene]:
     colour, ground = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
     column, line = (int(k) for k in rng.integers(3, size=2))
     words = {"shape": shape, "colour": colour, "ground": ground, "texture": texture}
-    said = tuple(text.format(column=COLUMNS[column], line=LINES[line], **words) for text in WORDINGS)
+    captions = tuple(text.format(column=COLUMNS[column], line=LINES[line], **words) for text in WORDINGS)
     complexity = float(rng.uniform(*asked.range))
     image = _ground(asked.size, texture, COLOURS[ground], rng)
     _marks(image, round(EXTRAS * complexity), rng)
     middle = tuple((0.22 + 0.28 * k + rng.uniform(-0.04, 0.04)) * image.width for k in (column, line))
     _shape(image, shape, COLOURS[colour], middle, rng.uniform(0.15, 0.21) * image.width, rng)
     small = image.resize((asked.size,) * 2, Image.Resampling.BOX)
-    return said[0], Scene(_grained(small, complexity, rng), said[: asked.captions], shape, complexity)
+    return captions[0], Scene(_grained(small, complexity, rng), captions[: asked.captions], shape, complexity)
 
 
 def _ground(size: int, texture: str, colour: tuple[int, ...], rng: np.random.Generator) -> Image.Image:

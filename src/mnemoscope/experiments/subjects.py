@@ -29,9 +29,14 @@ def subjects(sets: Sequence[TrainingSet], groups: Sequence[str], prompts: int, s
     "duplicated" are pictures that any set duplicates, and "other" those of the data that none does; "memorized" and
     "base" are the two parts of a set. Raises `UsageError` for a group without a picture in all sets.
     """
-    places = [places_of(found) for found in sets]
+    places = [places_of(data) for data in sets]
     common = [key for key in places[0] if all(key in each for each in places)]
-    twice = {key for found, own in zip(sets, places, strict=True) for key, k in own.items() if _duplicated(found, k)}
+    twice = {
+        key
+        for data, places_of_set in zip(sets, places, strict=True)
+        for key, k in places_of_set.items()
+        if _duplicated(data, k)
+    }
     members: dict[str, list[Key]] = {
         "memorized": [key for key in common if key[0] == "memorized"],
         "base": [key for key in common if key[0] == "base"],
@@ -48,16 +53,16 @@ def subjects(sets: Sequence[TrainingSet], groups: Sequence[str], prompts: int, s
     return [Subject(members[group][k], group) for group in groups for k in drawn[group]]
 
 
-def places_of(found: TrainingSet) -> dict[Key, int]:
+def places_of(data: TrainingSet) -> dict[Key, int]:
     """Where each picture is in a set."""
-    return {(row.group, row.file): k for k, row in enumerate(found.rows)}
+    return {(row.group, row.file): k for k, row in enumerate(data.rows)}
 
 
-def trained_image(found: TrainingSet, index: int) -> Image.Image:
+def trained_image(data: TrainingSet, index: int) -> Image.Image:
     """A row's picture as it is trained on, cropped in the middle."""
-    pixels = found.framing.pixels(image_of(found.rows[index]), False) / 2 + 0.5
+    pixels = data.framing.pixels(image_of(data.rows[index]), False) / 2 + 0.5
     return VaeImageProcessor.numpy_to_pil(pixels[None].permute(0, 2, 3, 1).numpy())[0]
 
 
-def _duplicated(found: TrainingSet, index: int) -> bool:
-    return bool(found.shares.duplicated[index])
+def _duplicated(data: TrainingSet, index: int) -> bool:
+    return bool(data.shares.duplicated[index])

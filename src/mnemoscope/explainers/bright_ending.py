@@ -34,11 +34,11 @@ def bright_ending(trajectory: Trajectory, *, steps: int | float | str | list = "
 
 def _of_step(step: Step, ends: Int[Tensor, " B"], layers: list[str]) -> Float[Tensor, "B h w"]:
     parts = step.model.parts(len(ends))
-    found = torch.cat([_of_samples(step, part, ends[part], layers) for part in parts])
+    maps = torch.cat([_of_samples(step, part, ends[part], layers) for part in parts])
     height, width = step.x_t.shape[-2:]
-    while height * width > found.shape[1]:
+    while height * width > maps.shape[1]:
         height, width = math.ceil(height / 2), math.ceil(width / 2)
-    return interpolate(found.unflatten(1, (1, height, width)), step.x_t.shape[-2:], mode="bilinear")[:, 0]
+    return interpolate(maps.unflatten(1, (1, height, width)), step.x_t.shape[-2:], mode="bilinear")[:, 0]
 
 
 def _of_samples(step: Step, part: slice, ends: Int[Tensor, " b"], layers: list[str]) -> Float[Tensor, "b Q"]:

@@ -19,9 +19,9 @@ def random(trajectory: Trajectory, *, salt: str = "") -> Float[Tensor, "B L"]:
     Raises `UsageError` for a model without tokens.
     """
     family, pairs = trajectory.model.family, zip(trajectory.prompts, trajectory.seeds, strict=True)
-    own = content(family, trajectory.prompts)
+    tokens_of = content(family, trajectory.prompts)
     values = torch.zeros(len(trajectory), len(family.tokens(trajectory.prompts[:1])[0]))
-    for row, (prompt, seed), tokens in zip(values, pairs, own, strict=True):
+    for row, (prompt, seed), tokens in zip(values, pairs, tokens_of, strict=True):
         draw = Random(f"{salt}|{seed}|{prompt}")
         row[[token.place for token in tokens]] = torch.tensor([draw.random() for _ in tokens])
     return values

@@ -55,8 +55,8 @@ def per_step(
     function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
     function, wen = _released(function) if compat == "layer6" else function, compat is not None
     path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
-    own = torch.arange(len(trajectory), device=trajectory.model.device)
-    group = _same_prompt(trajectory).to(own) if wen else own
+    samples = torch.arange(len(trajectory), device=trajectory.model.device)
+    group = _same_prompt(trajectory).to(samples) if wen else samples
     return torch.stack([_of_step(path.with_graph(i), function, value, group, wen) for i in indices])
 
 
@@ -83,8 +83,8 @@ def _valued(gradient: Tensor, leaf: Tensor, value: Value, group: Int[Tensor, " B
     if wen:
         samples = torch.bincount(group)[group].to(gradient).view(-1, *[1] * (gradient.ndim - 1))
         gradient = torch.zeros_like(gradient).index_add(0, group, gradient)[group] / (2 * samples)
-    found = gradient.norm(dim=-1) if value == "norm" else (gradient * leaf).sum(-1)
-    return found[:, None] if found.ndim == 1 else found
+    values = gradient.norm(dim=-1) if value == "norm" else (gradient * leaf).sum(-1)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _same_prompt(trajectory: Trajectory) -> Int[Tensor, " B"]:

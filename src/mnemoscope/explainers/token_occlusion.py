@@ -51,10 +51,10 @@ def per_step(
     if batch < 1:
         raise UsageError(f"token_occlusion got batch={batch}; give 1 or more.")
     model, function = trajectory.model, scoring(score)
-    found = content(model.family, trajectory.prompts)
+    tokens_of = content(model.family, trajectory.prompts)
     cuts = [
         (k, places, text)
-        for k, (prompt, tokens) in enumerate(zip(trajectory.prompts, found, strict=True))
+        for k, (prompt, tokens) in enumerate(zip(trajectory.prompts, tokens_of, strict=True))
         for places, text in _cuts(prompt, tokens, unit)
     ]
     length = len(model.family.tokens(trajectory.prompts[:1])[0])
@@ -69,8 +69,8 @@ def per_step(
             for s, step in enumerate(chosen):
                 cut = replace(step.select(index), cond=cond, native_cond=model.predict(step.x_t[index], step.t, cond))
                 lost = whole[s][index] - function(cut)
-                for k, own, value in zip(samples, places, lost, strict=True):
-                    drops[s, k, own] = value / len(own)
+                for k, token_places, value in zip(samples, places, lost, strict=True):
+                    drops[s, k, token_places] = value / len(token_places)
     return drops
 
 

@@ -22,8 +22,8 @@ def export_layer6(folder: Path) -> None:
 def write_layer6(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Explanation rows as the JSON of the layer6 code: prompt -> [[token, score], ...]; failed rows are left out."""
     done = (row for row in rows if row["status"] == "ok")
-    found = {row["prompt"]: [list(pair) for pair in zip(row["tokens"], row["scores"], strict=True)] for row in done}
-    write_whole(file, json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+    pairs = {row["prompt"]: [list(pair) for pair in zip(row["tokens"], row["scores"], strict=True)] for row in done}
+    write_whole(file, json.dumps(pairs, indent=4, ensure_ascii=False) + "\n")
 
 
 def read_layer6(file: Path) -> list[dict[str, Any]]:
@@ -34,16 +34,16 @@ def read_layer6(file: Path) -> list[dict[str, Any]]:
     without such pieces each piece is a word. Raises `UsageError` for anything malformed.
     """
     try:
-        found = parsed(read_bytes(file).decode("utf-8"))
+        attributions = parsed(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{file} is not a readable JSON file: {e}") from e
-    if not isinstance(found, dict) or not found:
+    if not isinstance(attributions, dict) or not attributions:
         raise UsageError(f"{file} holds no attributions; expected an object of prompts with lists of [token, score].")
-    for prompt, pairs in found.items():
+    for prompt, pairs in attributions.items():
         if not isinstance(pairs, list) or not all(map(_is_pair, pairs)):
             raise UsageError(f"{file} has no list of [token, score] with finite scores for '{prompt[:60]}'; mend it.")
-    prompts = as_prompts(found)
-    return [_row(p.id, p.text, found[p.text], file.stem) for p in prompts]
+    prompts = as_prompts(attributions)
+    return [_row(p.id, p.text, attributions[p.text], file.stem) for p in prompts]
 
 
 def _is_pair(pair: object) -> bool:

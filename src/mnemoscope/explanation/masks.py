@@ -28,13 +28,13 @@ def read_masks(source: str | Path, prompts: Sequence[Prompt]) -> dict[str, Mask]
     files = {file.stem: file for file in sorted(Path(source).glob("*.png"))}
     by_place = {int(stem): file for stem, file in files.items() if stem.isdecimal()}
     named = {p.id: files.get(p.id) or by_place.get(place) for place, p in enumerate(prompts)}
-    found = {key: _read(file) for key, file in named.items() if file}
-    if not found:
+    masks = {key: _read(file) for key, file in named.items() if file}
+    if not masks:
         raise UsageError(
             f"{source} holds no mask of these prompts; name PNG files by prompt id or by place: 0.png, 1.png and so on."
         )
     empty = {p.id: np.zeros((1, 1), bool) for p in prompts if p.label is False}
-    return empty | found
+    return empty | masks
 
 
 def resized(mask: Mask, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:

@@ -42,16 +42,16 @@ def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explana
     assert last is not None
     images = VaeImageProcessor.numpy_to_pil(model.decode(last).cpu().permute(0, 2, 3, 1).numpy())
     rows = []
-    for (prompt, seed), image, own in zip(pairs, images, maps, strict=True):
-        if not own.isfinite().all():
+    for (prompt, seed), image, heat in zip(pairs, images, maps, strict=True):
+        if not heat.isfinite().all():
             raise ValueError("the map is not finite")
         name = row_id(prompt, seed)
         row: Row = {"id": name, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed}
         row |= {"file": f"images/{name}.png", "map": f"arrays/{name}.safetensors"}
         row |= {"method": explanation.method, "params": explanation.parameters, "status": "ok"}
         save_png(image, folder / row["file"], {"prompt": prompt.text, "seed": seed, "model": model.source})
-        _save_map(own, folder / row["map"])
-        rows.append(row | {"peak": float(own.max()), "mean": float(own.mean())})
+        _save_map(heat, folder / row["map"])
+        rows.append(row | {"peak": float(heat.max()), "mean": float(heat.mean())})
     return rows
 
 
@@ -70,9 +70,9 @@ def finished(folder: Path, rows: Iterable[Row], masks: Mapping[str, Mask] | None
     raw = np.stack([load_file(folder / row["map"])["map"].numpy() for row in made])
     maps = regions.upsampled(raw, size)
     heats = regions.scaled(maps)
-    found = regions.above(heats, np.array([regions.otsu(heat) for heat in heats]))
+    standing_out = regions.above(heats, np.array([regions.otsu(heat) for heat in heats]))
     truths = {p: resized(mask, size) for p, mask in (masks or {}).items()}
-    for row, heat, region in zip(made, heats, found, strict=True):
+    for row, heat, region in zip(made, heats, standing_out, strict=True):
         row |= {"share": float(region.mean())}
         if (truth := truths.get(row["prompt_id"])) is not None:
             row |= {"iou": float(regions.iou(regions.counts(region[None], truth[None])))}
@@ -97,5 +97,5 @@ def _drawn(folder: Path, row: Row, heat: Float[np.ndarray, "H W"], region: Mask,
     return files
 
 
-def _save_map(own: Float[Tensor, "h w"], file: Path) -> None:
-    write_whole(file, save({"map": own.contiguous()}))
+def _save_map(values: Float[Tensor, "h w"], file: Path) -> None:
+    write_whole(file, save({"map": values.contiguous()}))

@@ -54,11 +54,11 @@ def above(maps: Maps, thresholds: Float[np.ndarray, " N"] | float) -> Masks:
     return maps > np.broadcast_to(np.asarray(thresholds, float), len(maps))[:, None, None]
 
 
-def counts(found: Masks, truth: Bool[np.ndarray, "M h w"]) -> Int[np.ndarray, "N 4"]:
+def counts(masks: Masks, truth: Bool[np.ndarray, "M h w"]) -> Int[np.ndarray, "N 4"]:
     """Pixels of each sample that are rightly inside, wrongly inside, wrongly outside and rightly outside."""
-    if found.shape != truth.shape:
-        raise UsageError(f"Masks of {found.shape} were compared with truth of {truth.shape}; give the same sizes.")
-    pairs = (found & truth, found & ~truth, ~found & truth, ~found & ~truth)
+    if masks.shape != truth.shape:
+        raise UsageError(f"Masks of {masks.shape} were compared with truth of {truth.shape}; give the same sizes.")
+    pairs = (masks & truth, masks & ~truth, ~masks & truth, ~masks & ~truth)
     return np.stack([pair.sum((1, 2)) for pair in pairs], axis=1)
 
 
@@ -117,16 +117,16 @@ def evaluated(maps: Maps, truth: Masks, groups: Sequence[Any] | None = None) -> 
     split of all maps, "best" whichever of 101 thresholds gives the highest value, an oracle, with the curve of IoU.
     """
     even = scaled(maps)
-    own = np.array([otsu(each) for each in even])
+    thresholds = np.array([otsu(each) for each in even])
     masks = {"all_ones": np.ones_like(truth), "fixed": above(even, FIXED)}
-    masks |= {"otsu": above(even, own), "otsu_of_all": above(even, otsu(even))}
-    found = {
+    masks |= {"otsu": above(even, thresholds), "otsu_of_all": above(even, otsu(even))}
+    by_rule = {
         name: {k: _told(m, counts(mask, truth), groups) for k, m in MEASURES.items()} for name, mask in masks.items()
     }
     each = swept(even, truth)
     oracle: dict[str, Any] = {k: _told(best(m), each, groups) for k, m in MEASURES.items()}
     oracle |= {"threshold": float(THRESHOLDS[np.argmax(iou(each))]), "curve": np.round(iou(each), 4).tolist()}
-    return found | {"best": oracle}
+    return by_rule | {"best": oracle}
 
 
 def _told(measure: Measure, counted: Counts, groups: Sequence[Any] | None) -> dict[str, Any]:

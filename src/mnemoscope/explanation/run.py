@@ -46,12 +46,12 @@ def run_explanation(
     `masks` are the true regions by prompt id, see `mnemoscope.explanation.masks`, for a method that gives regions.
     """
     explanation = replace(explanation, guidance_scale=model.family.guidance(explanation.guidance_scale))
-    found = registry.get("explain", explanation.method)
-    registry.checked(found, registry.with_score(found, explanation.parameters))
-    seeds, maps = seeds_of(explanation.seed, explanation.seeds), found.gives == "regions"
+    method = registry.get("explain", explanation.method)
+    registry.checked(method, registry.with_score(method, explanation.parameters))
+    seeds, maps = seeds_of(explanation.seed, explanation.seeds), method.gives == "regions"
     if masks is not None and not maps:
         others = ", ".join(registry.explainers("regions"))
-        raise UsageError(f"Masks were given, and {found.name} explains words; choose one of {others}.")
+        raise UsageError(f"Masks were given, and {method.name} explains words; choose one of {others}.")
     if not maps:
         content(model.family, [""])  # a model without tokens is refused before the work
     settings = {
@@ -75,7 +75,7 @@ def run_explanation(
 
     kind, size = "regions" if maps else "explain", Batch.of(model, batch, explanation.seeds, graph=True)
     return prompt_run(
-        out, kind, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=found.about
+        out, kind, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=method.about
     )
 
 
@@ -95,19 +95,19 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
     about = {"method": explanation.method, "params": explanation.parameters, "seeds": seeds}
     rows, cut = [], dict(zip(texts, cut_off(model, texts), strict=True))
     for prompt in prompts:
-        own = means[:, texts.index(prompt.text)]
-        if not own.isfinite().all():
+        means_of = means[:, texts.index(prompt.text)]
+        if not means_of.isfinite().all():
             raise ValueError("the explanation is not finite")
-        found = tokens[prompt.text]
-        inner = own[:, [token.place for token in found]]
+        content_tokens = tokens[prompt.text]
+        inner = means_of[:, [token.place for token in content_tokens]]
         scores = inner.mean(0).tolist()
         row = {
             "id": prompt.id,
             "prompt": prompt.text,
-            "tokens": [token.text for token in found],
+            "tokens": [token.text for token in content_tokens],
             "scores": scores,
-            "words": merged(prompt.text, found, scores),
-            "special": special(model.family, prompt.text, own.mean(0).tolist(), found),
+            "words": merged(prompt.text, content_tokens, scores),
+            "special": special(model.family, prompt.text, means_of.mean(0).tolist(), content_tokens),
             **about,
             "label": prompt.label,
             "kind": prompt.kind,
@@ -123,23 +123,23 @@ def along(trajectory: Trajectory, method: str, **parameters: Any) -> tuple[Tenso
 
     A method that looks at several steps has a function `per_step` beside it in its file.
     """
-    found = registry.get("explain", method)
-    if "steps" not in found.parameters:
+    registered = registry.get("explain", method)
+    if "steps" not in registered.parameters:
         return api.explain(trajectory, method, **parameters)[None], []
-    given = registry.checked(found, registry.with_score(found, parameters))
-    values = importlib.import_module(found.function.__module__).per_step(trajectory, **given)
+    given = registry.checked(registered, registry.with_score(registered, parameters))
+    values = importlib.import_module(registered.function.__module__).per_step(trajectory, **given)
     steps = given.get("steps")
     if steps is None:
-        steps = registry.usual_steps(given.get("score", found.parameters["score"].default))
+        steps = registry.usual_steps(given.get("score", registered.parameters["score"].default))
     return values, [float(trajectory.timesteps[i]) for i in trajectory.indices(steps)]
 
 
-def special(family: Family, prompt: str, values: Sequence[float], own: Sequence[Token]) -> dict[str, float]:
+def special(family: Family, prompt: str, values: Sequence[float], tokens: Sequence[Token]) -> dict[str, float]:
     """Sums over the positions that are not of the prompt's own tokens, and the share of pooled vectors of the whole."""
     if family.has_ends:
-        end = 1 + len(own)
+        end = 1 + len(tokens)
         return {"bos": values[0], "eos": values[end], "padding": math.fsum(values[end + 1 :])}
-    (names,), places = family.tokens([prompt]), {token.place for token in own}
+    (names,), places = family.tokens([prompt]), {token.place for token in tokens}
     pooled = [v for v, name in zip(values, names, strict=True) if name in family.pooled]
     around = [v for k, v in enumerate(values) if k not in places and names[k] not in family.pooled]
     whole = math.fsum(map(abs, values))

@@ -44,10 +44,10 @@ class NearestConcept:
         """1 where the prompt's concept is the nearest to the image, else 0; NaN where the prompt has no concept."""
         _check_pairs(images, prompts)
         known = [k for k, p in enumerate(prompts) if p in self.of_prompts]
-        own = [self.of_prompts[prompts[k]] for k in known]
-        found = np.full(len(prompts), np.nan)
-        found[known] = self.concepts.rank([images[k] for k in known], own) == 0
-        return found
+        vectors = [self.of_prompts[prompts[k]] for k in known]
+        similarities = np.full(len(prompts), np.nan)
+        similarities[known] = self.concepts.rank([images[k] for k in known], vectors) == 0
+        return similarities
 
     def similarity(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Float[np.ndarray, " N"]:
         """Cosine between each image and its prompt's concept, in [-1, 1]; NaN where the prompt has none."""
@@ -69,8 +69,8 @@ class ClipCosine:
     def align(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Float[np.ndarray, " N"]:
         """Cosine of the embeddings of each image and its prompt; what exceeds CLIP's context is cut off."""
         _check_pairs(images, prompts)
-        shown, said = self.clip.images(images), self.clip.texts(prompts)
-        return np.einsum("nd,nd->n", shown.astype(np.float64), said.astype(np.float64))
+        shown, texts = self.clip.images(images), self.clip.texts(prompts)
+        return np.einsum("nd,nd->n", shown.astype(np.float64), texts.astype(np.float64))
 
 
 def aligner(name: str, device: str = "auto") -> Aligner:

@@ -69,11 +69,11 @@ class Cache:
             self._compute(waiting)
         finally:
             self._save()
-        found = np.empty((len(order), self.descriptor.identity.dimension), dtype=np.float32)
+        gathered = np.empty((len(order), self.descriptor.identity.dimension), dtype=np.float32)
         for row, content in enumerate(order):
-            found[row] = self._known[content][0]
+            gathered[row] = self._known[content][0]
         self.upsampled = sum(self._known[content][1] for content in order)
-        return found, failures
+        return gathered, failures
 
     def _compute(self, waiting: dict[str, Image.Image]) -> None:
         vectors = self.descriptor(list(waiting.values()))

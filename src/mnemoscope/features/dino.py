@@ -91,8 +91,8 @@ class Dino(Descriptor):
     def _vectors(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         statistics = PRESETS[self.variant.preset][1]
         arrays = side_by_side(lambda i: normalised(np.asarray(self.geometry(i)), statistics), images)
-        found = unit_length(evaluated(self.network, arrays, self.device))
-        return self._joined(found) if self.has_patches else found[:, 0]
+        vectors = unit_length(evaluated(self.network, arrays, self.device))
+        return self._joined(vectors) if self.has_patches else vectors[:, 0]
 
     def _joined(self, tokens: Float[np.ndarray, "N T D"]) -> Float[np.ndarray, "N flat"]:
         return tokens.reshape(len(tokens), -1) / np.float32(self.patches**0.5)

@@ -25,10 +25,10 @@ def folder_of(name: str, weights: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(str(weights), allow_patterns=FILES))
-        if not any(found.glob("*.safetensors")):
-            found = Path(snapshot_download(str(weights), allow_patterns=[*FILES, PICKLED]))
-        return found
+        downloaded = Path(snapshot_download(str(weights), allow_patterns=FILES))
+        if not any(downloaded.glob("*.safetensors")):
+            downloaded = Path(snapshot_download(str(weights), allow_patterns=[*FILES, PICKLED]))
+        return downloaded
     except Exception as e:  # the hub client raises many kinds, for no network as for no such model
         raise UsageError(
             f"'{weights}' is no folder and could not be fetched from the hub: {first_line(e)} "
@@ -45,8 +45,8 @@ def load(name: str, kind: Any, folder: Path, types: tuple[str, ...], device: tor
     from transformers import AutoConfig
 
     try:
-        if (found := AutoConfig.from_pretrained(folder).model_type) not in types:
-            raise ValueError(f"it holds a model of the type {found}")
+        if (model_type := AutoConfig.from_pretrained(folder).model_type) not in types:
+            raise ValueError(f"it holds a model of the type {model_type}")
         files = [f for pattern in WEIGHTS for f in folder.glob(pattern)]
         pickled = not files and (folder / PICKLED).is_file()
         how = {"use_safetensors": not pickled, "weights_only": True, "output_loading_info": True}

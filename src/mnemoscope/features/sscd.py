@@ -23,7 +23,7 @@ PACKAGED = {"mixup": "sscd", "distilled": "sscd_distilled"}  # by their names in
 
 
 @dataclass(frozen=True)
-class Preset:
+class SscdPreset:
     """How images are cut and normalised for SSCD; scores of two presets cannot be compared."""
 
     geometry: Geometry
@@ -31,10 +31,10 @@ class Preset:
 
 
 PRESETS = {
-    "sscd-288": Preset(Geometry(short=288), IMAGENET),
-    "sscd-320": Preset(Geometry(square=320), IMAGENET),
-    "dcr-224": Preset(Geometry(short=256, crop=224), HALF),
-    "crop-224": Preset(Geometry(short=256, crop=224), IMAGENET),
+    "sscd-288": SscdPreset(Geometry(short=288), IMAGENET),
+    "sscd-320": SscdPreset(Geometry(square=320), IMAGENET),
+    "dcr-224": SscdPreset(Geometry(short=256, crop=224), HALF),
+    "crop-224": SscdPreset(Geometry(short=256, crop=224), IMAGENET),
 }
 
 
@@ -69,9 +69,9 @@ class Packaged(Descriptor):
     def _vectors(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         arrays = side_by_side(self._array, images)
         batches = by_shape(arrays, BATCH)
-        found = side_by_side(lambda batch: self._run(np.stack([arrays[k] for k in batch])), batches)
+        parts = side_by_side(lambda batch: self._run(np.stack([arrays[k] for k in batch])), batches)
         vectors = np.empty((len(images), self.identity.dimension), dtype=np.float32)
-        for batch, part in zip(batches, found, strict=True):
+        for batch, part in zip(batches, parts, strict=True):
             vectors[batch] = part
         return unit_length(vectors)
 

@@ -30,13 +30,13 @@ def evaluated(
     size, so that the same kernels run whatever else is asked for.
     """
     size = batch or (1 if device.type == "cpu" else BATCH)
-    found: dict[int, np.ndarray] = {}
+    outputs: dict[int, np.ndarray] = {}
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for some in by_shape(arrays, size):
             filled = (some + [some[-1]] * size)[:size]
             out = network(torch.from_numpy(np.stack([arrays[k] for k in filled])).to(device)).float().cpu().numpy()
-            found |= dict(zip(some, out, strict=False))
-    return np.stack([found[k] for k in range(len(arrays))])
+            outputs |= dict(zip(some, out, strict=False))
+    return np.stack([outputs[k] for k in range(len(arrays))])
 
 
 def multiscaled(network: Network) -> Network:

@@ -21,20 +21,20 @@ def rewriting_summary(rows: Sequence[Row]) -> dict[str, Any]:
     originals = _by_caption([row for row in known if REFERENCE not in row], "prompt")
     if not rewritten:
         return {}
-    said: dict[str, Any] = {"captions": len(rewritten), **_mean("rewritten", list(rewritten.values()))}
+    summary: dict[str, Any] = {"captions": len(rewritten), **_mean("rewritten", list(rewritten.values()))}
     both = [caption for caption in rewritten if caption in originals]
     if both:
         before = [originals[caption] for caption in both]
-        said |= _mean("original", before)
-        said |= _mean("difference", [rewritten[caption] - originals[caption] for caption in both])
-    return {"rewriting": said}
+        summary |= _mean("original", before)
+        summary |= _mean("difference", [rewritten[caption] - originals[caption] for caption in both])
+    return {"rewriting": summary}
 
 
 def _by_caption(rows: Sequence[Row], key: str) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    similarities: dict[str, list[float]] = {}
     for row in rows:
-        found.setdefault(row[key], []).append(row["own_similarity"])
-    return {caption: float(np.mean(values)) for caption, values in found.items()}
+        similarities.setdefault(row[key], []).append(row["own_similarity"])
+    return {caption: float(np.mean(values)) for caption, values in similarities.items()}
 
 
 def _mean(name: str, values: Sequence[float]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class State:
     levels: Sequence[Level]  # of the sampling's steps
 
 
-class Probe:
+class NeuronProbe:
     """A score of some prompts as a function of what their neurons are multiplied by, the mean over fixed states.
 
     A gain is a row over all neurons, as in `mnemoscope.model.ablation`: 0 leaves a neuron alone, -1 blocks it.
@@ -67,11 +67,11 @@ class Probe:
 
     def neurons(self, places: Sequence[int]) -> dict[str, list[int]]:
         """Neurons at these places of a row, in plain types and in order."""
-        own = {
+        places_of = {
             n: [p - where.start for p in sorted(places) if p in range(*where.indices(self.width))]
             for n, where in self.places.items()
         }
-        return {name: indices for name, indices in own.items() if indices}
+        return {name: indices for name, indices in places_of.items() if indices}
 
     def place(self, name: str, neuron: int) -> int:
         """Where a neuron lies in a row."""
@@ -89,15 +89,15 @@ class Probe:
 
     def gain(self, places: Sequence[Sequence[int]]) -> Float[Tensor, "P N"]:
         """Gains that multiply each prompt's neurons at these places by the factor."""
-        found = torch.zeros(len(places), self.width)
-        for row, own in enumerate(places):
-            found[row, list(own)] = self.factor - 1
-        return found
+        multiplied = torch.zeros(len(places), self.width)
+        for row, set_places in enumerate(places):
+            multiplied[row, list(set_places)] = self.factor - 1
+        return multiplied
 
     @torch.no_grad()
     def values(self, gain: Float[Tensor, "P N"], prompts: Sequence[int] | None = None) -> Float[Tensor, " P"]:
         """The score of each prompt, of those numbered `prompts` if not all, under a gain of its own."""
-        return self._mean(gain, self._numbers(prompts), lambda score, own: score)
+        return self._mean(gain, self._numbers(prompts), lambda score, numbers: score)
 
     def drops(self, points: int = 4) -> Float[Tensor, "P N"]:
         """By how much blocking takes the score down, neuron by neuron, in units of the score.
@@ -133,22 +133,22 @@ class Probe:
         for state in self.states:
             parts = []
             for part in pairs.split(room):
-                row, own = part[:, 0], prompts[part[:, 0]]
+                row, of_prompt = part[:, 0], prompts[part[:, 0]]
                 leaf = gain[row].to(self.model.device).requires_grad_(graph)
                 before = self.model.network_evaluations
                 with torch.set_grad_enabled(graph):
-                    score = self.value(self._step(state, own, part[:, 1], leaf), own)
+                    score = self.value(self._step(state, of_prompt, part[:, 1], leaf), of_prompt)
                 parts.append(made(score, leaf).detach().float().cpu())
                 each = (self.model.network_evaluations - before) / len(part)
-                self.evaluations.index_add_(0, own, torch.full((len(part),), each))
-                self.gradients.index_add_(0, own, torch.full((len(part),), each * graph))
+                self.evaluations.index_add_(0, of_prompt, torch.full((len(part),), each))
+                self.gradients.index_add_(0, of_prompt, torch.full((len(part),), each * graph))
             total.append(torch.cat(parts).reshape(len(prompts), seeds, *parts[0].shape[1:]).mean(1))
         return torch.stack(total).mean(0)
 
-    def _step(self, state: State, own: Int[Tensor, " B"], seeds: Int[Tensor, " B"], gain: Tensor) -> Step:
+    def _step(self, state: State, of_prompt: Int[Tensor, " B"], seeds: Int[Tensor, " B"], gain: Tensor) -> Step:
         """What the network predicts at a state, each sample under its own gain, with a graph if the gain wants one."""
-        model, x_t = self.model, state.x_t[own, seeds].to(self.model.device)
-        cond = ablation.steer(rows(self.cond, own.to(self.model.device)), gain)
+        model, x_t = self.model, state.x_t[of_prompt, seeds].to(self.model.device)
+        cond = ablation.steer(rows(self.cond, of_prompt.to(self.model.device)), gain)
         null = None
         if not model.family.unguided:
             null = model.null(len(x_t), x_t.shape[1:])
@@ -175,7 +175,7 @@ class Smallest:
 
 
 def smallest(
-    probe: Probe, drops: Float[Tensor, "P N"], before: Sequence[float], thresholds: Sequence[float], most: int
+    probe: NeuronProbe, drops: Float[Tensor, "P N"], before: Sequence[float], thresholds: Sequence[float], most: int
 ) -> list[Smallest]:
     """For each prompt the shortest beginning of the ranking whose blocking brings the score to the threshold.
 
@@ -184,8 +184,10 @@ def smallest(
     no more than `most`; where none is enough the set of the lowest score tried is returned.
     """
     searches = [
-        _Search(torch.argsort(own, descending=True, stable=True)[: min(most, int((own > 0).sum()))].tolist(), b, t)
-        for own, b, t in zip(drops, before, thresholds, strict=True)
+        _Search(
+            torch.argsort(drops_of, descending=True, stable=True)[: min(most, int((drops_of > 0).sum()))].tolist(), b, t
+        )
+        for drops_of, b, t in zip(drops, before, thresholds, strict=True)
     ]
     while going := [k for k, s in enumerate(searches) if s.size is not None]:
         gain = probe.gain([searches[k].ranked[: searches[k].size] for k in going])

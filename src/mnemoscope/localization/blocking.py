@@ -70,9 +70,9 @@ class Blocking:
         missing = [(b, s) for b, s in dict.fromkeys(pairs) if s not in self._known.get(b, {})]
         if self.likeness.coupled:
             missing = [(b, s) for b in dict.fromkeys(b for b, _ in missing) for s in sorted(self.seeds)]
-        found = [self._differences(part) for part in chunks(missing, self.batch)]
-        if found:
-            self._compare(missing, torch.cat(found))
+        parts = [self._differences(part) for part in chunks(missing, self.batch)]
+        if parts:
+            self._compare(missing, torch.cat(parts))
 
     def _differences(self, pairs: Sequence[tuple[Blocked, int]]) -> Float[Tensor, "B C h w"]:
         gain = self.space.gain([blocked for blocked, _ in pairs], self.factor)

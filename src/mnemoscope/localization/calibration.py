@@ -35,14 +35,14 @@ class Prepared:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def prepare(run: Run, model: Denoiser, negatives: Sequence[str], found: Method, given: Mapping[str, Any]) -> Prepared:
+def prepare(run: Run, model: Denoiser, negatives: Sequence[str], method: Method, given: Mapping[str, Any]) -> Prepared:
     """Statistics and threshold of ordinary prompts, kept in the run, for a method that takes them and has none.
 
     Raises `UsageError` for what the method itself would refuse at its first prompt.
     """
-    if "statistics" not in found.parameters:
+    if "statistics" not in method.parameters:
         return Prepared(dict(given))
-    usual = {k: given.get(k, found.parameters[k].default) for k in (*SETTING, "layers", "initial_theta")}
+    usual = {k: given.get(k, method.parameters[k].default) for k in (*SETTING, "layers", "initial_theta")}
     setting = Setting(**{k: usual[k] for k in SETTING})
     ready, summary = dict(given), {}
     if usual["initial_theta"] is not None:
@@ -61,10 +61,10 @@ def prepare(run: Run, model: Denoiser, negatives: Sequence[str], found: Method, 
 
 def setting_of(given: Mapping[str, Any]) -> Setting:
     """How noise differences are taken, from parameters of the method; raises `UsageError` for one that it has not."""
-    found = registry.get("localize", "neurons")
+    method = registry.get("localize", "neurons")
     if strange := [name for name in given if name not in SETTING]:
         raise UsageError(f"A threshold does not depend on '{strange[0]}'; it depends on {', '.join(SETTING)}.")
-    return Setting(**registry.checked(found, dict(given)))
+    return Setting(**registry.checked(method, dict(given)))
 
 
 def _measured(run: Run, model: Denoiser, prompts: Sequence[str], which: Layers) -> None:
@@ -74,18 +74,18 @@ def _measured(run: Run, model: Denoiser, prompts: Sequence[str], which: Layers) 
 
 def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Setting, batch: int) -> dict[str, Any]:
     if (file := run.folder / CALIBRATION).is_file():
-        found = read_json(file)
-        if not is_number(found.get("threshold")):
+        calibration = read_json(file)
+        if not is_number(calibration.get("threshold")):
             raise UsageError(f"{file} holds no threshold; {ADVICE}")
-        return found
+        return calibration
     began, before = time.perf_counter(), model.network_evaluations
     size = per_batch(batch, setting.seeds)
     parts = [pairwise(model, prompts[k : k + size], setting) for k in range(0, len(prompts), size)]
-    found = calibrated([own for part in parts for own in part], setting.conditions(model))
+    calibration = calibrated([similarities for part in parts for similarities in part], setting.conditions(model))
     spent = model.network_evaluations - before
     run.append([], evaluations=spent, seconds=time.perf_counter() - began, part="calibration")
-    write_json(file, found)
-    return found
+    write_json(file, calibration)
+    return calibration
 
 
 def run_statistics(
@@ -101,10 +101,10 @@ def run_statistics(
 
     `nemo` writes NeMo's .pt beside it. Raises `UsageError` for a file that holds anything else, unless `overwrite`.
     """
-    found = _statistics(model, prompts, out, which, overwrite)
+    measured = _statistics(model, prompts, out, which, overwrite)
     if nemo:
-        write_nemo(_file(out, STATISTICS).with_suffix(".pt"), found.mean, found.sd)
-    return found
+        write_nemo(_file(out, STATISTICS).with_suffix(".pt"), measured.mean, measured.sd)
+    return measured
 
 
 def run_activations(
@@ -145,7 +145,7 @@ def _statistics(
         begun = statistics.begun(file, about)
         if (begun.count or 0) >= len(texts):
             return begun
-    return statistics.measure(model, texts, which, begun=begun, keep=lambda found: statistics.save(found, file))
+    return statistics.measure(model, texts, which, begun=begun, keep=lambda measured: statistics.save(measured, file))
 
 
 def run_threshold(
@@ -164,7 +164,8 @@ def run_threshold(
     def work(some: list[Prompt]) -> list[Row]:
         pairs = zip(some, pairwise(model, [p.text for p in some], setting), strict=True)
         return [
-            {"id": p.id, "prompt": p.text, "similarities": own, "max": max(own), "status": "ok"} for p, own in pairs
+            {"id": p.id, "prompt": p.text, "similarities": similarities, "max": max(similarities), "status": "ok"}
+            for p, similarities in pairs
         ]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:

@@ -39,10 +39,10 @@ def _row(value: Any, where: str) -> ReadRow:
     row = dict(value) if isinstance(value, Mapping) and "neurons" in value else {"neurons": value}
     initial = row.get("initial_neurons")
     for neurons in (row["neurons"], {} if initial is None else initial):
-        if not isinstance(neurons, Mapping) or not all(_indices(own) for own in neurons.values()):
+        if not isinstance(neurons, Mapping) or not all(_indices(indices) for indices in neurons.values()):
             raise UsageError(f"{where} are no neurons; write lists of indices by the name of their layer.")
     return {"prompt": None, **row, "initial_neurons": row["neurons"] if initial is None else initial}
 
 
-def _indices(own: Any) -> bool:
-    return isinstance(own, list | tuple) and all(type(i) is int for i in own)
+def _indices(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(i) is int for i in value)

@@ -17,7 +17,7 @@ def least_important_first(blocking: Blocking, blocked: Blocked, candidates: Sequ
     total = torch.zeros(blocking.space.width)
     for seeds in chunks(sorted(blocking.seeds), blocking.batch):
         gain = blocking.space.gain([blocked] * len(seeds), blocking.factor).requires_grad_()
-        found = blocking.differences.of(seeds, gain)
-        distance = (found - blocking.differences.plain[seeds]).square().sum()
+        differences = blocking.differences.of(seeds, gain)
+        distance = (differences - blocking.differences.plain[seeds]).square().sum()
         total -= torch.autograd.grad(distance, gain)[0].sum(0).cpu()
     return sorted(candidates, key=lambda i: float(total[i]))

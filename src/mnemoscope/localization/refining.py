@@ -13,7 +13,7 @@ Search = Literal["exact", "grouped"]
 
 
 @runtime_checkable
-class Judge(Protocol):
+class SetJudge(Protocol):
     """What says whether a set of blocked neurons is still good, at some cost."""
 
     room: int  # sets that can be looked at in one pass, by a single seed each
@@ -46,7 +46,7 @@ class Current:
         return Current(self.listed - Counter(item))
 
 
-def one_by_one(judge: Judge, current: Current, items: Sequence[Item]) -> Current:
+def one_by_one(judge: SetJudge, current: Current, items: Sequence[Item]) -> Current:
     """Unblock each item in turn if the set stays good: the result of testing them strictly one after the other.
 
     Tests are made ahead, along the outcomes that are guessed (each as the last one): twice as many after guesses that
@@ -79,7 +79,7 @@ def _ahead(current: Current, items: Sequence[Item], guess: bool) -> list[Current
     return tests
 
 
-def halving(judge: Judge, current: Current, candidates: Sequence[int]) -> Current:
+def halving(judge: SetJudge, current: Current, candidates: Sequence[int]) -> Current:
     """Unblock whole groups where the set stays good, and halve those where it does not, down to single neurons.
 
     About r log2(M / r) tests for r of M that stay, if a group can be unblocked whenever each of its members can.
@@ -97,7 +97,7 @@ def halving(judge: Judge, current: Current, candidates: Sequence[int]) -> Curren
 
 
 def refine(
-    judge: Judge, layers: Sequence[Sequence[int]], search: Search, arrange: Callable[[Sequence[int]], Sequence[int]]
+    judge: SetJudge, layers: Sequence[Sequence[int]], search: Search, arrange: Callable[[Sequence[int]], Sequence[int]]
 ) -> tuple[Current, int]:
     """Candidates that stay, and how many of them a last check of the grouped search unblocked.
 
@@ -110,6 +110,6 @@ def refine(
     rest = arrange([i for layer in layers for i in layer if i in current.blocked])
     if search == "exact":
         return one_by_one(judge, current, [(i,) for i in rest]), 0
-    found = halving(judge, current, rest)
-    checked = one_by_one(judge, found, [(i,) for i in dict.fromkeys(rest) if i in found.blocked])
-    return checked, len(found.blocked) - len(checked.blocked)
+    halved = halving(judge, current, rest)
+    checked = one_by_one(judge, halved, [(i,) for i in dict.fromkeys(rest) if i in halved.blocked])
+    return checked, len(halved.blocked) - len(checked.blocked)

@@ -54,12 +54,12 @@ def run_localization(
     Ordinary prompts, as negatives, make the statistics and the threshold that the method takes and was not given.
     `dedup` looks at each text once, whatever its spaces.
     """
-    found = registry.get("localize", localization.method)
-    given = registry.checked(found, localization.parameters)
+    method = registry.get("localize", localization.method)
+    given = registry.checked(method, localization.parameters)
     ablation.layers(model)  # a model without neurons is refused before the work
     listed = once_each(prompts) if dedup else list(prompts)
     settings = {
-        "method": found.name,
+        "method": method.name,
         "dedup": dedup,
         "params": given,
         "content": content_hash([p.id for p in listed] + [f"n-{p.id}" for p in negatives]),
@@ -69,9 +69,9 @@ def run_localization(
 
     def plan(run: Run) -> list[Pass]:
         nonlocal ready
-        more = {"batch": batch} if "batch" in found.parameters else {}
-        ready = prepare(run, model, [p.text for p in negatives], found, {**more, **given})
-        return [Pass("localize", lambda some: locate_rows(model, some, found.name, ready.parameters))]
+        more = {"batch": batch} if "batch" in method.parameters else {}
+        ready = prepare(run, model, [p.text for p in negatives], method, {**more, **given})
+        return [Pass("localize", lambda some: locate_rows(model, some, method.name, ready.parameters))]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         rows = [{**row, **known[row["id"]]} for row in rows]
@@ -81,7 +81,7 @@ def run_localization(
     room = batch_size(model, given.get("batch", batch))
     size = Batch(1, room if batch != "auto" else 2 * room)
     return prompt_run(
-        out, "localize", settings, [model], listed, size, plan, finish, overwrite=overwrite, method=found.about
+        out, "localize", settings, [model], listed, size, plan, finish, overwrite=overwrite, method=method.about
     )
 
 
@@ -95,9 +95,9 @@ def caption_summary(references: object) -> dict[str, Any]:
 
 def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]) -> list[Row]:
     """One row for each prompt."""
-    found = api.localize(model, [p.text for p in prompts], method, **parameters)
+    located = api.localize(model, [p.text for p in prompts], method, **parameters)
     rows = [
-        {"id": p.id, **each.row(), "method": method, "status": "ok"} for p, each in zip(prompts, found, strict=True)
+        {"id": p.id, **each.row(), "method": method, "status": "ok"} for p, each in zip(prompts, located, strict=True)
     ]
     for row in rows:
         if not all(math.isfinite(row[key]) for key in ("before", "after") if row[key] is not None):
@@ -117,7 +117,7 @@ def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[st
     """Counts, the most frequent neurons, and what the numbers hold for."""
     done = [row for row in rows if row["status"] == "ok"]
     located = [row for row in done if row["count"]]
-    each = Counter((name, i) for row in located for name, own in row["neurons"].items() for i in own)
+    each = Counter((name, i) for row in located for name, indices in row["neurons"].items() for i in indices)
     which: ablation.Layers = next((row["layers"] for row in done), "seven")
     missed = sum(row.get("is_enough") is False for row in done)
     notes = [f"{NOT_ENOUGH} for {missed} of {len(done)} prompts; try --layers all."] if missed else []
@@ -162,14 +162,14 @@ def _joined(rows: Sequence[Row], prompts: Sequence[Prompt]) -> tuple[list[Row], 
     by_text: dict[str, list[Prompt]] = {}
     for prompt in prompts:
         by_text.setdefault(" ".join(prompt.text.split()), []).append(prompt)
-    found, unknown = [], 0
+    joined, unknown = [], 0
     for row in rows:
-        own = by_text.get(" ".join(row["prompt"].split()), [])
-        found.append({**row, "label": own[0].label, "kind": own[0].kind} if own else row)
-        unknown += not own
-        if len(own) > 1:  # of several of one text each has its row
-            del own[0]
-    return found, unknown
+        same_text = by_text.get(" ".join(row["prompt"].split()), [])
+        joined.append({**row, "label": same_text[0].label, "kind": same_text[0].kind} if same_text else row)
+        unknown += not same_text
+        if len(same_text) > 1:  # of several of one text each has its row
+            del same_text[0]
+    return joined, unknown
 
 
 def _url(prompt: Prompt) -> str | None:

@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass
-class Judge:
+class SimilarityJudge:
     """Whether a set is good: every seed's similarity as `accept` wants it."""
 
     blocking: Blocking
@@ -120,21 +120,21 @@ class Prompted:
         def enough(similarity: float, seed: int) -> bool:
             return similarity <= plan.threshold
 
-        judge = Judge(self.blocking, enough, self.room)
+        judge = SimilarityJudge(self.blocking, enough, self.room)
         while some := list(islice(pairs, self.room)):
-            found = [candidates(values, unusual, pair, plan.twice) for pair in some]
-            seen = judge.glance([self.space.flat(each) for each in found])
-            for each, pair, promising in zip(found, some, seen, strict=True):
+            sets = [candidates(values, unusual, pair, plan.twice) for pair in some]
+            seen = judge.glance([self.space.flat(each) for each in sets])
+            for each, pair, promising in zip(sets, some, seen, strict=True):
                 last = each, pair
                 if promising and judge.good(self.space.flat(each)):
                     return each, pair, True
         return *last, False
 
-    def refine(self, found: Candidates, is_enough: bool) -> tuple[Current, int]:
+    def refine(self, sets_of_neurons: Candidates, is_enough: bool) -> tuple[Current, int]:
         """Candidates that cannot be unblocked, and how many the last check of the grouped search unblocked."""
-        layers = [[self.space.places[name].start + i for i in own] for name, own in found.items()]
+        layers = [[self.space.places[name].start + i for i in indices] for name, indices in sets_of_neurons.items()]
         layers = layers if self.plan.order == "forward" else layers[::-1]
-        judge = Judge(self.blocking, self._stays(self.space.flat(found), is_enough), self.room)
+        judge = SimilarityJudge(self.blocking, self._stays(self.space.flat(sets_of_neurons), is_enough), self.room)
 
         def arranged(rest: Sequence[int]) -> Sequence[int]:
             by_gradient = self.plan.order == "gradient"
@@ -169,14 +169,14 @@ def find(model: Denoiser, prompt: str, plan: Plan, latents: Tensor | None = None
     after = None
     if kept:
         work.blocking.keep(kept)
-        found, (theta, k), is_enough = work.select()
-        initial_ssim = work.blocking.highest(work.space.flat(found))
-        current, corrected = work.refine(found, is_enough)
+        sets_of_neurons, (theta, k), is_enough = work.select()
+        initial_ssim = work.blocking.highest(work.space.flat(sets_of_neurons))
+        current, corrected = work.refine(sets_of_neurons, is_enough)
         after = work.blocking.highest(current.blocked)
-        neurons, initial = work.space.lists(current.blocked), work.space.lists(work.space.flat(found))
+        neurons, initial = work.space.lists(current.blocked), work.space.lists(work.space.flat(sets_of_neurons))
         details |= {"initial_ssim": initial_ssim, "theta": theta, "k": k, "is_enough": is_enough}
         details |= {"corrected": corrected} if plan.search == "grouped" else {}
-        listed = {"listed": current.listed.total(), "initial_listed": sum(map(len, found.values()))}
+        listed = {"listed": current.listed.total(), "initial_listed": sum(map(len, sets_of_neurons.values()))}
         details |= listed if plan.twice else {}
     evaluations = model.network_evaluations - before
     return Located(prompt, neurons, initial, "ssim", 1.0 if kept else None, after, plan.layers, evaluations, details)

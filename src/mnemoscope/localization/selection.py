@@ -48,9 +48,9 @@ def candidates(
     In order and none twice, or `twice`, as NeMo's code does: the deviating ones, then the largest, largest first.
     """
     theta, k = pair
-    found: Candidates = {}
+    neurons: Candidates = {}
     for name, value in values.items():
         outside = [] if theta is None or deviations is None else (deviations[name] > theta).nonzero()[:, 0].tolist()
         largest = value.topk(min(k, len(value))).indices.tolist() if k else []
-        found[name] = outside + largest if twice else sorted({*outside, *largest})
-    return found
+        neurons[name] = outside + largest if twice else sorted({*outside, *largest})
+    return neurons

@@ -30,18 +30,18 @@ class Space:
 
     def flat(self, neurons: Mapping[str, Sequence[int]]) -> Blocked:
         """Places of neurons that are given by layer and index."""
-        return frozenset(self.places[name].start + i for name, own in neurons.items() for i in own)
+        return frozenset(self.places[name].start + i for name, indices in neurons.items() for i in indices)
 
     def lists(self, blocked: Iterable[int]) -> dict[str, list[int]]:
         """Neurons by layer and index, in order; layers without any are left out."""
         chosen = sorted(blocked)
-        own = {n: [i - p.start for i in chosen if p.start <= i < p.stop] for n, p in self.places.items()}
-        return {name: indices for name, indices in own.items() if indices}
+        inside = {n: [i - p.start for i in chosen if p.start <= i < p.stop] for n, p in self.places.items()}
+        return {name: indices for name, indices in inside.items() if indices}
 
     def gain(self, sets: Sequence[Blocked], factor: int | float = 0.0) -> Float[Tensor, "B N"]:
         """One row a set for `mnemoscope.model.ablation.steer`: factor - 1 for each of its neurons, 0 for all others."""
         row = [k for k, blocked in enumerate(sets) for _ in blocked]
         column = [i for blocked in sets for i in blocked]
-        found = torch.zeros(len(sets), self.width)
-        found[row, column] = factor - 1
-        return found.to(self.device)
+        multiplied = torch.zeros(len(sets), self.width)
+        multiplied[row, column] = factor - 1
+        return multiplied.to(self.device)

@@ -55,10 +55,10 @@ class Look:
         indices = self.indices(model)
         if self.references is None:
             rest = self.num_inference_steps, self.guidance_scale
-            return self._scored(), [sampled(model, prompts, own, indices, *rest) for own in seeds]
+            return self._scored(), [sampled(model, prompts, seeds_of, indices, *rest) for seeds_of in seeds]
         latents = latents_of(model, prompts, self.references)
         value = closeness(latents) if self.name == CLOSENESS else self._scored()
-        return value, [noised(model, latents, own, indices, self.num_inference_steps) for own in seeds]
+        return value, [noised(model, latents, seeds_of, indices, self.num_inference_steps) for seeds_of in seeds]
 
     def _scored(self) -> Value:
         function = scoring(self.name)
@@ -76,11 +76,11 @@ def sampled(
     """Latents on the way of each prompt's own sampling; those of the first step cost nothing."""
     sampler = model.sampler(num_inference_steps, guidance_scale)
     _, start, _ = sampler.begin([p for p in prompts for _ in seeds], list(seeds) * len(prompts))
-    found = []
+    states = []
     for index in steps:
         x_t, t = start.state(index)
-        found.append(State(index, t, x_t.unflatten(0, (len(prompts), len(seeds))), sampler.levels))
-    return found
+        states.append(State(index, t, x_t.unflatten(0, (len(prompts), len(seeds))), sampler.levels))
+    return states
 
 
 def noised(
@@ -93,12 +93,12 @@ def noised(
     """Each prompt's first training image with the noise of each seed, at the timesteps of these steps."""
     noise = model.initial_noise(seeds)
     sampler = model.sampler(num_inference_steps, 1)
-    found = []
+    states = []
     for index in steps:
         alpha, sigma = sampler.levels[index]
         x_t = alpha * latents[:, :1] + sigma * noise[None]
-        found.append(State(index, sampler.timesteps[index], x_t.to(model.dtype), sampler.levels))
-    return found
+        states.append(State(index, sampler.timesteps[index], x_t.to(model.dtype), sampler.levels))
+    return states
 
 
 def closeness(latents: Float[Tensor, "P R C h w"]) -> Value:
@@ -127,12 +127,14 @@ def latents_of(
     if missing := [prompt for prompt in prompts if not images.get(prompt)]:
         wanted = "each prompt must be the caption of one"
         raise UsageError(f"There is no training image of '{missing[0][:60]}' among the references; {wanted}.")
-    own: dict[str, Tensor] = {}
+    latents: dict[str, Tensor] = {}
     for prompt in prompts:  # one by one, so that a result does not depend on the batch
-        if prompt not in own:
-            own[prompt] = torch.cat([encode_images(model.pipe, [i], model.latent_shape) for i in images[prompt]])
-    most = max(map(len, own.values()))
-    several = {prompt: torch.cat([each, each[:1].expand(most - len(each), -1, -1, -1)]) for prompt, each in own.items()}
+        if prompt not in latents:
+            latents[prompt] = torch.cat([encode_images(model.pipe, [i], model.latent_shape) for i in images[prompt]])
+    most = max(map(len, latents.values()))
+    several = {
+        prompt: torch.cat([each, each[:1].expand(most - len(each), -1, -1, -1)]) for prompt, each in latents.items()
+    }
     return torch.stack([several[prompt] for prompt in prompts]).float()
 
 

@@ -104,11 +104,11 @@ def measure(
     """
     if len(prompts) < 2:
         raise UsageError(f"Statistics need 2 prompts or more, and {len(prompts)} was given; give hundreds.")
-    found = begun or Statistics({}, {}, 0, described(model, prompts, which))
-    for batch in chunks(list(prompts)[found.count or 0 :], TEXTS):
-        found = found.joined(activations(model, batch, which))
-        keep(found)
-    return found
+    joined = begun or Statistics({}, {}, 0, described(model, prompts, which))
+    for batch in chunks(list(prompts)[joined.count or 0 :], TEXTS):
+        joined = joined.joined(activations(model, batch, which))
+        keep(joined)
+    return joined
 
 
 def raw(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven") -> ByLayer:
@@ -141,24 +141,24 @@ def given(model: Denoiser, statistics: "Statistics | str | Path | None", which: 
 def load(model: Denoiser, file: Path | str, which: ablation.Layers = "seven") -> Statistics:
     """Statistics from a file of ours or from NeMo's .pt; raises `UsageError` if they are of other layers or weights."""
     mean, sd, count, about = statistics_files.read(Path(file), list(ablation.widths(model, which)))
-    found = Statistics(mean, sd, count, about)
-    check(model, found, which, str(file))
-    return found
+    statistics = Statistics(mean, sd, count, about)
+    check(model, statistics, which, str(file))
+    return statistics
 
 
-def check(model: Denoiser, found: Statistics, which: ablation.Layers, where: str = "the statistics given") -> None:
+def check(model: Denoiser, statistics: Statistics, which: ablation.Layers, where: str = "the statistics given") -> None:
     """Raise `UsageError` unless the statistics are of this model's layers."""
     for name, width in ablation.widths(model, which).items():
-        if name not in found.mean:
+        if name not in statistics.mean:
             raise UsageError(f"{where} lacks the layer {name}; compute statistics with --layers {which}.")
-        if len(found.mean[name]) != width:
-            has = f"{len(found.mean[name])} neurons in {name}, and this model has {width}"
+        if len(statistics.mean[name]) != width:
+            has = f"{len(statistics.mean[name])} neurons in {name}, and this model has {width}"
             raise UsageError(f"{where} has {has}; compute the statistics of this model.")
-    theirs, ours = found.about.get("weights"), model.weights_hash
+    theirs, ours = statistics.about.get("weights"), model.weights_hash
     if theirs not in (None, ours):
         raise UsageError(f"{where} is of other weights ({theirs}, and these are {ours}); compute them for this model.")
-    if (found.count or 2) < (found.about.get("number") or 0):
-        done = f"{found.count} of {found.about['number']} prompts"
+    if (statistics.count or 2) < (statistics.about.get("number") or 0):
+        done = f"{statistics.count} of {statistics.about['number']} prompts"
         raise UsageError(f"{where} is unfinished ({done}); give the same statistics command again.")
 
 
@@ -170,6 +170,6 @@ def begun(file: Path, about: Mapping[str, Any]) -> Statistics:
     return Statistics(mean, sd, count, there)
 
 
-def save(found: Statistics, file: Path) -> None:
+def save(statistics: Statistics, file: Path) -> None:
     """Write statistics as safetensors, whole or not at all."""
-    statistics_files.write(file, found.mean, found.sd, found.count, found.about)
+    statistics_files.write(file, statistics.mean, statistics.sd, statistics.count, statistics.about)

@@ -21,7 +21,11 @@ def write(
     file: Path, mean: Mapping[str, Tensor], sd: Mapping[str, Tensor], count: int | None, about: Mapping[str, Any]
 ) -> None:
     """Safetensors with `mean/LAYER` and `sd/LAYER` in float64, what they are of in the metadata."""
-    tensors = {f"{kind}/{k}": v.contiguous() for kind, own in (("mean", mean), ("sd", sd)) for k, v in own.items()}
+    tensors = {
+        f"{kind}/{k}": v.contiguous()
+        for kind, tensors_of in (("mean", mean), ("sd", sd))
+        for k, v in tensors_of.items()
+    }
     metadata = {"format": FORMAT, "count": json.dumps(count), "about": json.dumps(dict(about))}
     with whole(file) as partial:
         save_file(tensors, partial, metadata=metadata)
@@ -74,8 +78,8 @@ def _nemo(file: Path, layers: Sequence[str]) -> Content:
         pair = torch.load(file, map_location="cpu", weights_only=True)
         means, sds = ([torch.as_tensor(v).double() for v in part] for part in pair)
     except Exception as e:  # a file of another kind makes its reader raise nearly anything
-        said = str(e).partition("\n")[0][:120]
-        raise UsageError(f"{file} is not a pair of lists of tensors, as NeMo's statistics are: {said}") from e
+        reason = str(e).partition("\n")[0][:120]
+        raise UsageError(f"{file} is not a pair of lists of tensors, as NeMo's statistics are: {reason}") from e
     if not len(means) == len(sds) == len(layers) or any(m.shape != s.shape or m.dim() != 1 for m, s in zip(means, sds)):  # noqa: B905
         raise UsageError(f"{file} has {len(means)} layers, and {len(layers)} are looked at; compute statistics anew.")
     return dict(zip(layers, means, strict=True)), dict(zip(layers, sds, strict=True)), None, {"file": file.name}

@@ -80,8 +80,8 @@ def named_layers(file: Path) -> list[str] | None:
         lines = read_bytes(beside).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"{beside}, which may name the layers of {file}, could not be read as text: {e}") from e
-    said = next((line.removeprefix(NAMED) for line in lines if line.startswith(NAMED)), "")
-    return [name.strip() for name in said.split(",") if name.strip()] or None
+    listed = next((line.removeprefix(NAMED) for line in lines if line.startswith(NAMED)), "")
+    return [name.strip() for name in listed.split(",") if name.strip()] or None
 
 
 def _row(record: Mapping[str, str], layers: Sequence[str], where: str) -> dict[str, Any]:
@@ -110,11 +110,11 @@ def _neurons(text: str, layers: Sequence[str], where: str) -> dict[str, list[int
         lists = ast.literal_eval(text)
         if not isinstance(lists, list) or len(lists) != len(layers):
             raise ValueError(f"expected {len(layers)} lists, or the file of its name in .txt that says `{NAMED} ...`")
-        if not all(type(i) is int and i >= 0 for own in lists for i in own):
+        if not all(type(i) is int and i >= 0 for indices in lists for i in indices):
             raise ValueError("expected numbers from 0 up")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
         raise UsageError(f"{where} has neurons that cannot be read ({str(e)[:100]}): {text[:60]}") from e
-    return {name: sorted(set(own)) for name, own in zip(layers, lists, strict=True) if own}
+    return {name: sorted(set(indices)) for name, indices in zip(layers, lists, strict=True) if indices}
 
 
 def _similarity(text: str, where: str) -> float:

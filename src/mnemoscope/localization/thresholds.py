@@ -22,7 +22,10 @@ PUBLISHED_AT = {"prediction_type": "epsilon", "latent_shape": [4, 64, 64], "seed
 def pairwise(model: Denoiser, prompts: Sequence[str], setting: Setting) -> list[list[float]]:
     """Similarity of every two seeds for each prompt, one evaluation a seed and prompt, all in one forward pass."""
     differences = Differences(model, list(prompts), setting).plain.split(setting.seeds)
-    return [alike_pairs(own, setting.likeness(own.shape))[0].tolist() for own in differences]
+    return [
+        alike_pairs(differences_of, setting.likeness(differences_of.shape))[0].tolist()
+        for differences_of in differences
+    ]
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ def calibrated(similarities: Sequence[Sequence[float]], conditions: dict[str, An
     `threshold` takes all pairs of seeds, as section 4 and the released code do; `threshold_of_maxima` takes each
     prompt's greatest, as section 3.1 does.
     """
-    pairs, maxima = Spread.of([v for own in similarities for v in own]), Spread.of([max(own) for own in similarities])
-    between = Spread.of([float(np.mean(own)) for own in similarities])
+    pairs, maxima = (
+        Spread.of([v for similarities_of in similarities for v in similarities_of]),
+        Spread.of([max(similarities_of) for similarities_of in similarities]),
+    )
+    between = Spread.of([float(np.mean(similarities_of)) for similarities_of in similarities])
     return {
         "threshold": pairs.threshold,
         "mean": pairs.mean,

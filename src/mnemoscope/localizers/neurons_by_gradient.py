@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mnemoscope.errors import UsageError
-from mnemoscope.localization.attribution import Probe, smallest
+from mnemoscope.localization.attribution import NeuronProbe, smallest
 from mnemoscope.localization.states import Look
 from mnemoscope.methods.located import Located
 from mnemoscope.model.batch import batch_size
@@ -59,19 +59,19 @@ def neurons_by_gradient(
     value, states = looked.at(model, prompts, range(seed, seed + seeds), range(seed + seeds, seed + 2 * seeds))
     sampling = (model.network_evaluations - began) // max(1, len(prompts))
     options: dict[str, Any] = {"layers": layers, "branch": branch, "factor": factor, "guidance_scale": guidance_scale}
-    search, check = (Probe(model, prompts, s, value, batch=batch_size(model, batch), **options) for s in states)
+    search, check = (NeuronProbe(model, prompts, s, value, batch=batch_size(model, batch), **options) for s in states)
     drops, most_of_them = search.drops(points), max(1, int(most * int(search.searched.sum())))
     level, check_level = (_levels(probe, threshold, remaining) for probe in (search, check))
-    found = smallest(search, drops, level.before, level.threshold, most_of_them)
-    again = check.values(check.gain([one.places for one in found])).tolist()
+    sets = smallest(search, drops, level.before, level.threshold, most_of_them)
+    again = check.values(check.gain([one.places for one in sets])).tolist()
     name = looked.name if isinstance(looked.name, str) else getattr(looked.name, "__name__", "score")
     located = []
-    for k, (prompt, one) in enumerate(zip(prompts, found, strict=True)):
+    for k, (prompt, one) in enumerate(zip(prompts, sets, strict=True)):
         chosen, spent = search.neurons(one.places), sampling + search.evaluations[k] + check.evaluations[k]
         details = {
             "threshold": level.threshold[k],
             "reached": one.reached,
-            "drops": {n: [float(drops[k, search.place(n, i)]) for i in own] for n, own in chosen.items()},
+            "drops": {n: [float(drops[k, search.place(n, i)]) for i in indices] for n, indices in chosen.items()},
             "again_before": check_level.before[k],
             "again_after": again[k],
             "again_reached": again[k] <= check_level.threshold[k],
@@ -91,7 +91,7 @@ class _Levels(NamedTuple):
     threshold: list[float]
 
 
-def _levels(probe: Probe, threshold: int | float | None, remaining: int | float) -> _Levels:
+def _levels(probe: NeuronProbe, threshold: int | float | None, remaining: int | float) -> _Levels:
     before = probe.values(probe.nothing)
     if threshold is not None:
         return _Levels(before.tolist(), [float(threshold)] * len(before))

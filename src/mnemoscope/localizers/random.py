@@ -25,9 +25,9 @@ def random(
     for a model without cross-attention.
     """
     every = [(name, i) for name, width in ablation.widths(model, layers).items() for i in range(width)]
-    found = []
+    located = []
     for prompt in prompts:
         drawn = generators.Random(f"{seed}|{prompt}").sample(every, min(count, len(every)))
         chosen = ablation.lists({name: [i for n, i in drawn if n == name] for name, _ in every})
-        found.append(Located(prompt, chosen, chosen, "none", None, None, layers, 0))
-    return found
+        located.append(Located(prompt, chosen, chosen, "none", None, None, layers, 0))
+    return located

@@ -28,13 +28,13 @@ def alignment(
     and clamp, which the summary names. The column `alignment_chance` is the same for another prompt of the images, or
     for any picture where the measure knows that: images that are no better aligned do not show their prompt.
     """
-    found = comparison.asked_alignment if text == "original" else comparison.used_alignment
+    aligned = comparison.asked_alignment if text == "original" else comparison.used_alignment
     groups, model = comparison.groups.tolist(), comparison.judge
-    said = clip_score(found, groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed)
-    chance = scale * np.where(np.isnan(found), np.nan, comparison.chance_alignment(text))
+    summary = clip_score(aligned, groups, model=model, text=text, scale=scale, clamp=clamp, seed=comparison.seed)
+    chance = scale * np.where(np.isnan(aligned), np.nan, comparison.chance_alignment(text))
     chance = np.where(chance < 0, 0.0, chance) if clamp == "image" else chance
-    said["chance"] = None if np.isnan(chance).all() else float(np.nanmean(chance))
-    return Measured({"alignment": said.pop("values").tolist(), "alignment_chance": chance.tolist()}, said)
+    summary["chance"] = None if np.isnan(chance).all() else float(np.nanmean(chance))
+    return Measured({"alignment": summary.pop("values").tolist(), "alignment_chance": chance.tolist()}, summary)
 
 
 Text = Literal["original", "used"]
@@ -70,10 +70,10 @@ def clip_score(
     if not known.any():
         return about | {"values": values} | dict.fromkeys(names)
     groups = None if prompts is None else [p for p, there in zip(prompts, known, strict=True) if there]
-    found = estimates({"mean": mean, "median": Percentile(50)}, values[known], groups, seed=seed)
+    summary = estimates({"mean": mean, "median": Percentile(50)}, values[known], groups, seed=seed)
     if clamp == "mean":
-        found = {name: _positive(value) if name.startswith("mean") else value for name, value in found.items()}
-    return about | {"values": values} | found
+        summary = {name: _positive(value) if name.startswith("mean") else value for name, value in summary.items()}
+    return about | {"values": values} | summary
 
 
 def _positive(value: float | list[float] | None) -> float | list[float] | None:

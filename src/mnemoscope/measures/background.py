@@ -23,12 +23,12 @@ def background(comparison: Comparison, *, most: int = 10000, resamples: int = 10
         return Measured(notes=["There is one reference: a background of references needs two."])
     seed, similarity = comparison.seed, comparison.nearest[0][:, 0]
     positions = sampled(len(vectors), most, seed)
-    own, _ = nearest_other(comparison.references.blocks(), vectors[positions], positions)
+    to_others, _ = nearest_other(comparison.references.blocks(), vectors[positions], positions)
     rate = {"background_rate": Share(comparison.threshold)}
-    found = distribution(own, name="background", resamples=resamples, seed=seed)
-    found |= estimates(rate, own, resamples=resamples, seed=seed)
-    found |= separation(similarity, own, comparison.groups, resamples=resamples, seed=seed)
-    counted, theirs = histogram(similarity), histogram(own)
-    arrays = {"similarity": own, "edges": np.array(counted["edges"])}
+    summary = distribution(to_others, name="background", resamples=resamples, seed=seed)
+    summary |= estimates(rate, to_others, resamples=resamples, seed=seed)
+    summary |= separation(similarity, to_others, comparison.groups, resamples=resamples, seed=seed)
+    counted, theirs = histogram(similarity), histogram(to_others)
+    arrays = {"similarity": to_others, "edges": np.array(counted["edges"])}
     arrays |= {"generated_counts": np.array(counted["counts"]), "background_counts": np.array(theirs["counts"])}
-    return Measured(summary={"background_references": len(positions)} | found, arrays=arrays)
+    return Measured(summary={"background_references": len(positions)} | summary, arrays=arrays)

@@ -41,19 +41,19 @@ def cliques(
         sizes[places], inside[places] = len(clique.members), in_largest(joined, clique)
         largest.append(len(clique.members))
         able += [len(clique.members) >= least] if len(places) >= least else []
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "on": on,
         "least": least,
         "prompts": len(able),
         "largest": max(largest),
         "passed": sum(able),
     }
-    found |= {"rate": sum(able) / len(able) if able else None}
-    found["rate_interval"] = list(wilson_interval(sum(able), len(able))) if able else None
+    summary |= {"rate": sum(able) / len(able) if able else None}
+    summary["rate_interval"] = list(wilson_interval(sum(able), len(able))) if able else None
     notes = [] if able else [f"No prompt has {least} images, so that none can have a clique of {least}; draw more."]
     if inexact:
         notes.append(f"The search stopped early for {inexact} prompts: their cliques may be larger.")
-    return Measured({"clique": sizes.tolist(), "in_clique": inside.tolist()}, found, notes=notes)
+    return Measured({"clique": sizes.tolist(), "in_clique": inside.tolist()}, summary, notes=notes)
 
 
 def _near(
@@ -103,8 +103,8 @@ def in_largest(joined: Bool[np.ndarray, "N N"], clique: Clique) -> Bool[np.ndarr
     inside[list(clique.members)] = True
     near = joined | np.eye(len(joined), dtype=bool)
     for place in np.flatnonzero(~inside & (near.sum(axis=1) >= len(clique.members))):
-        own = np.flatnonzero(near[place])
-        inside[place] = len(largest_clique(joined[np.ix_(own, own)]).members) >= len(clique.members)
+        neighbours = np.flatnonzero(near[place])
+        inside[place] = len(largest_clique(joined[np.ix_(neighbours, neighbours)]).members) >= len(clique.members)
     return inside
 
 

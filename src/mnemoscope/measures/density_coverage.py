@@ -18,9 +18,9 @@ def density_coverage(comparison: Comparison, *, k: int = 5, strict: bool = True,
     sets = feature_sets(comparison, most, least=k + 1)
     if isinstance(sets, Measured):
         return sets
-    found = neighbours.density_coverage(sets.generated, sets.reference, k=k, strict=strict)
+    values_of = neighbours.density_coverage(sets.generated, sets.reference, k=k, strict=strict)
     groups = comparison.groups[sets.places].tolist()
-    values = ({"density": found["density"]}, {"coverage": found["covered"]})
-    said = neighbours.shares(*values, groups, comparison.seed)
-    columns = {"density": column(comparison, sets, found["density"])}
-    return Measured(columns, sets.about | said, notes=sets.notes)
+    values = ({"density": values_of["density"]}, {"coverage": values_of["covered"]})
+    shares = neighbours.shares(*values, groups, comparison.seed)
+    columns = {"density": column(comparison, sets, values_of["density"])}
+    return Measured(columns, sets.about | shares, notes=sets.notes)

@@ -21,5 +21,5 @@ def diversity(
     values = [nemo.diversity(comparison.vectors[places], median=median) for places in members]
     kinds = nemo.known_kinds([comparison.generated[places[0]].kind for places in members])
     named, seed = kinds if any(kinds) else None, comparison.seed
-    found = nemo.over_prompts(values, "pairs", kinds=named, median=median, resamples=resamples, seed=seed)
-    return Measured({"diversity": nemo.spread_out(values, members)}, found)
+    summary = nemo.over_prompts(values, "pairs", kinds=named, median=median, resamples=resamples, seed=seed)
+    return Measured({"diversity": nemo.spread_out(values, members)}, summary)

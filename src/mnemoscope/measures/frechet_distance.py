@@ -17,6 +17,6 @@ def frechet_distance(comparison: Comparison, *, most: int = 50000) -> Measured:
     sets = feature_sets(comparison, most)
     if isinstance(sets, Measured):
         return sets
-    found = frechet.frechet_distance(sets.generated, sets.reference)
-    notes = [*sets.notes, *found.pop("notes")]
-    return Measured(summary=sets.about | found, notes=notes)
+    summary = frechet.frechet_distance(sets.generated, sets.reference)
+    notes = [*sets.notes, *summary.pop("notes")]
+    return Measured(summary=sets.about | summary, notes=notes)

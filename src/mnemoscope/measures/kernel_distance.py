@@ -29,10 +29,10 @@ def kernel_distance(
     if isinstance(sets, Measured):
         return sets
     drawn = {"subsets": subsets, "subset_size": subset_size, "seed": comparison.seed}
-    found = distance_of_subsets(sets.generated, sets.reference, **drawn)
-    notes = [*sets.notes, *found.pop("notes")]
+    summary = distance_of_subsets(sets.generated, sets.reference, **drawn)
+    notes = [*sets.notes, *summary.pop("notes")]
     groups = comparison.groups[sets.places].tolist()
-    return Measured(summary=sets.about | found | mmd(sets.generated, sets.reference, groups), notes=notes)
+    return Measured(summary=sets.about | summary | mmd(sets.generated, sets.reference, groups), notes=notes)
 
 
 Generated = Float[np.ndarray, "N D"]
@@ -56,15 +56,15 @@ def distance_of_subsets(
         raise UsageError(f"{subsets} subsets of {subset_size} vectors were asked for; ask for at least 1 of 2.")
     rng, sides = np.random.default_rng(seed), [side.astype(np.float64) for side in (generated, reference)]
     whole = size == len(generated) == len(reference)
-    found = []
+    distances = []
     for _ in range(1 if whole else subsets):
         x, y = (side[rng.choice(len(side), size, replace=False)] for side in sides)
-        found.append(_unbiased(_apart(x), size, _apart(y), size, kernel(x, y).sum()))
+        distances.append(_unbiased(_apart(x), size, _apart(y), size, kernel(x, y).sum()))
     notes = (
         ["Every subset is the whole of both sets: the standard deviation over subsets says nothing."] if whole else []
     )
-    mean, sd = float(np.mean(found)), float(np.std(found))
-    return {"mean": mean, "sd": sd, "subsets": len(found), "subset_size": size, "notes": notes}
+    mean, sd = float(np.mean(distances)), float(np.std(distances))
+    return {"mean": mean, "sd": sd, "subsets": len(distances), "subset_size": size, "notes": notes}
 
 
 def mmd(
@@ -90,10 +90,10 @@ def mmd(
     across, down = _cross(x, y)
     value = _unbiased(xx.sum(), n, yy.sum(), m, across.sum())
     sizes, x_sums = np.bincount(codes), np.bincount(codes, across)
-    own = np.bincount(codes, xx)
+    within = np.bincount(codes, xx)
     left = n - sizes
     with np.errstate(divide="ignore", invalid="ignore"):
-        without_prompt = _unbiased(xx.sum() - 2 * own + x_within, left, yy.sum(), m, across.sum() - x_sums)
+        without_prompt = _unbiased(xx.sum() - 2 * within + x_within, left, yy.sum(), m, across.sum() - x_sums)
         without_reference = _unbiased(xx.sum(), n, yy.sum() - 2 * yy + y_within, m - 1, across.sum() - down)
     errors = [_jackknife(each) for each in (without_prompt, without_reference)]
     half = NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(sum(errors)))
@@ -118,13 +118,13 @@ def _sums(
     x: Float[np.ndarray, "N D"], codes: Int[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " G"]]:
     """Kernel of each row with all other rows, and of all pairs of different rows within each group."""
-    own = (np.square(x).sum(axis=1) / x.shape[1] + 1) ** 3
+    itself = (np.square(x).sum(axis=1) / x.shape[1] + 1) ** 3
     rows, within = np.empty(len(x)), np.zeros(int(codes.max()) + 1)
     for start in range(0, len(x), ROWS):
         part = slice(start, start + ROWS)
         values = kernel(x[part], x)
-        rows[part] = values.sum(axis=1) - own[part]
-        same = (values * (codes[part, None] == codes)).sum(axis=1) - own[part]
+        rows[part] = values.sum(axis=1) - itself[part]
+        same = (values * (codes[part, None] == codes)).sum(axis=1) - itself[part]
         within += np.bincount(codes[part], same, minlength=len(within))
     return rows, within
 

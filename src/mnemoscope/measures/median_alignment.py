@@ -20,10 +20,10 @@ def median_alignment(
     `median=lower` takes the lower of two middle values, as the released code does. Images without a number are left
     out, prompts without any are missing. The authors take CLIP ViT-B/32 and ten images. Intervals draw prompts anew.
     """
-    members, found = nemo.members(comparison.groups), comparison.asked_alignment
-    known = [own[~np.isnan(own)] for own in (found[places] for places in members)]
-    values = [float(nemo.median_of(own, median)) if own.size else None for own in known]
+    members, aligned = nemo.members(comparison.groups), comparison.asked_alignment
+    known = [of_prompt[~np.isnan(of_prompt)] for of_prompt in (aligned[places] for places in members)]
+    values = [float(nemo.median_of(of_prompt, median)) if of_prompt.size else None for of_prompt in known]
     kinds = nemo.known_kinds([comparison.generated[places[0]].kind for places in members])
     named, seed = kinds if any(kinds) else None, comparison.seed
-    said = nemo.over_prompts(values, "alignment", kinds=named, median=median, resamples=resamples, seed=seed)
-    return Measured({"median_alignment": nemo.spread_out(values, members)}, {"model": comparison.judge, **said})
+    summary = nemo.over_prompts(values, "alignment", kinds=named, median=median, resamples=resamples, seed=seed)
+    return Measured({"median_alignment": nemo.spread_out(values, members)}, {"model": comparison.judge, **summary})

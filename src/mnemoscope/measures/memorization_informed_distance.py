@@ -33,12 +33,12 @@ def memorization_informed_distance(
     if isinstance(sets, Measured):
         return sets
     ours, theirs = sets.generated, sets.reference
-    found = penalised_distance(ours, theirs, threshold=threshold, over=over)
-    notes = [*sets.notes, *found.pop("notes")]
-    if math.isinf(found["distance"]):
-        found["distance"] = None
+    summary = penalised_distance(ours, theirs, threshold=threshold, over=over)
+    notes = [*sets.notes, *summary.pop("notes")]
+    if math.isinf(summary["distance"]):
+        summary["distance"] = None
         notes.append("All that is averaged are copies: the memorization-informed distance is infinite.")
-    return Measured(summary=sets.about | {"threshold": threshold, "over": over} | found, notes=notes)
+    return Measured(summary=sets.about | {"threshold": threshold, "over": over} | summary, notes=notes)
 
 
 ROUNDING = 1e-12  # a mean distance below it is that of copies

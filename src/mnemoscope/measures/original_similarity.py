@@ -28,19 +28,21 @@ def original_similarity(
     """
     members = nemo.members(comparison.groups)
     whole = [np.stack([comparison.own_similarity[k] for k in places.tolist()], axis=1) for places in members]
-    near = [nemo.to_originals(own, median=median) if own.size else None for own in whole]
-    best = [own["max"] if own else None for own in near]
+    near = [nemo.to_originals(of_prompt, median=median) if of_prompt.size else None for of_prompt in whole]
+    best = [of_prompt["max"] if of_prompt else None for of_prompt in near]
     given = nemo.known_kinds([comparison.generated[places[0]].kind for places in members])
     kinds = given if any(given) else nemo.kinds_of(best, threshold=verbatim)
-    far = [nemo.to_originals(nemo.distances(own), median=median) if own.size else None for own in whole]
-    found: dict[str, Any] = {"split_by": "kind" if any(given) else "similarity"}
+    far = [
+        nemo.to_originals(nemo.distances(of_prompt), median=median) if of_prompt.size else None for of_prompt in whole
+    ]
+    summary: dict[str, Any] = {"split_by": "kind" if any(given) else "similarity"}
     for name, side, key in (
         ("originals_max", near, "max"),
         ("originals_median", near, "median"),
         ("originals_distance_min", far, "min"),
         ("originals_distance_median", far, "median"),
     ):
-        values = [own[key] if own else None for own in side]
+        values = [of_prompt[key] if of_prompt else None for of_prompt in side]
         drawn = {"resamples": resamples, "seed": comparison.seed}
-        found |= nemo.over_prompts(values, name, kinds=kinds, median=median, compat=compat, **drawn)
-    return Measured({"memorization_type": nemo.spread_out(kinds, members)}, found)
+        summary |= nemo.over_prompts(values, name, kinds=kinds, median=median, compat=compat, **drawn)
+    return Measured({"memorization_type": nemo.spread_out(kinds, members)}, summary)

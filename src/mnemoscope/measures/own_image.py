@@ -22,13 +22,13 @@ def own_image(comparison: Comparison, *, resamples: int = 1000) -> Measured:
     scores, positions = best_own(own, comparison.own_similarity)
     nearest, places = (side[:, 0] for side in comparison.nearest)
     first, there = own_is_nearest(own, scores, nearest, places), ~np.isnan(scores)
-    found = distribution(scores[there], asked[there], name="own", resamples=resamples, seed=seed)
+    summary = distribution(scores[there], asked[there], name="own", resamples=resamples, seed=seed)
     rate = {"own_rate": Share(comparison.threshold)}
-    found |= estimates(rate, scores[there], asked[there], resamples=resamples, seed=seed)
+    summary |= estimates(rate, scores[there], asked[there], resamples=resamples, seed=seed)
     keys = comparison.references.keys
-    found |= nearest_rate(first, own, len(keys), asked, resamples=resamples, seed=seed)
+    summary |= nearest_rate(first, own, len(keys), asked, resamples=resamples, seed=seed)
     columns = {
         "own_match": [keys[k] if k >= 0 else None for k in positions.tolist()],
         "own_is_nearest": [bool(value) if known else None for value, known in zip(first, there, strict=True)],
     }
-    return Measured(columns, found)
+    return Measured(columns, summary)

@@ -84,9 +84,9 @@ def nearest_by_patches(
     positions, first = np.full(len(generated), -1), 0
     for block in blocks:
         similarity = split_similarity(generated, block, mode=mode, drop_cls=drop_cls, compat=compat)
-        found = similarity.argmax(axis=1)
-        reached = similarity[np.arange(len(best)), found]
-        positions = np.where(reached > best, first + found, positions)
+        places = similarity.argmax(axis=1)
+        reached = similarity[np.arange(len(best)), places]
+        positions = np.where(reached > best, first + places, positions)
         best, first = np.maximum(best, reached), first + len(block)
     if not first:
         raise UsageError("There is no reference to compare patches with; give at least one.")

@@ -18,10 +18,10 @@ def precision_recall(comparison: Comparison, *, k: int = 3, strict: bool = False
     sets = feature_sets(comparison, most, least=k + 1)
     if isinstance(sets, Measured):
         return sets
-    found = neighbours.precision_recall(sets.generated, sets.reference, k=k, strict=strict)
+    summary = neighbours.precision_recall(sets.generated, sets.reference, k=k, strict=strict)
     real = neighbours.realism(sets.generated, sets.reference, k=k)
-    columns = {"precise": column(comparison, sets, found["precise"]), "realism": column(comparison, sets, real)}
+    columns = {"precise": column(comparison, sets, summary["precise"]), "realism": column(comparison, sets, real)}
     groups = comparison.groups[sets.places].tolist()
-    shares = ({"precision": found["precise"]}, {"recall": found["recalled"]})
-    said = neighbours.shares(*shares, groups, comparison.seed)
-    return Measured(columns, sets.about | said, notes=sets.notes)
+    shares = ({"precision": summary["precise"]}, {"recall": summary["recalled"]})
+    intervals = neighbours.shares(*shares, groups, comparison.seed)
+    return Measured(columns, sets.about | intervals, notes=sets.notes)

@@ -20,10 +20,10 @@ def reference_alignment(comparison: Comparison, *, resamples: int = 1000) -> Mea
     corpus = comparison.references
     captioned = [k for k, captions in enumerate(corpus.captions) if captions]
     images = ((corpus.image(k), corpus.captions[k][0]) for k in captioned)
-    found = comparison.aligned((image, caption) for image, caption in images if image is not None)
-    known = found[~np.isnan(found)]
-    said: dict[str, Any] = {"mean": None, "mean_interval": None}
+    aligned = comparison.aligned((image, caption) for image, caption in images if image is not None)
+    known = aligned[~np.isnan(aligned)]
+    summary: dict[str, Any] = {"mean": None, "mean_interval": None}
     if known.size:
-        said = estimates({"mean": mean}, known, resamples=resamples, seed=comparison.seed)
+        summary = estimates({"mean": mean}, known, resamples=resamples, seed=comparison.seed)
     counts = {"references": known.size, "uncaptioned": len(corpus.keys) - len(captioned)}
-    return Measured(summary={"model": comparison.judge, **said, **counts, "unknown": found.size - known.size})
+    return Measured(summary={"model": comparison.judge, **summary, **counts, "unknown": aligned.size - known.size})

@@ -18,12 +18,12 @@ def replication(comparison: Comparison, *, resamples: int = 1000) -> Measured:
     """
     similarity, asked = comparison.nearest[0][:, 0], comparison.groups
     shares = {"replication_rate": Share(comparison.threshold), "above_half": Share(0.5)}
-    found = estimates(shares, similarity, asked, resamples=resamples, seed=comparison.seed)
-    found |= distribution(similarity, asked, resamples=resamples, seed=comparison.seed)
+    summary = estimates(shares, similarity, asked, resamples=resamples, seed=comparison.seed)
+    summary |= distribution(similarity, asked, resamples=resamples, seed=comparison.seed)
     curve = threshold_curve(similarity, asked, resamples=resamples, seed=comparison.seed)
     drawn = np.array([[point["threshold"], point["share"], *point["interval"]] for point in curve])
     return Measured(
         columns={"replicated": (similarity > comparison.threshold).tolist()},
-        summary=found,
+        summary=summary,
         arrays=dict(zip(("thresholds", "share", "low", "high"), drawn.T.copy(), strict=True)),
     )

@@ -25,8 +25,8 @@ def seed_agreement(comparison: Comparison, *, threshold: int | float | None = No
     values = np.empty(len(comparison.generated))
     for row in rows:
         values[row["places"]] = row["agreement"]
-    said = agreement_summary(rows, comparison.seed)
-    return Measured({"seed_agreement": values.tolist()}, {"agreement_threshold": above} | said)
+    summary = agreement_summary(rows, comparison.seed)
+    return Measured({"seed_agreement": values.tolist()}, {"agreement_threshold": above} | summary)
 
 
 def agreement_by_prompt(
@@ -51,13 +51,13 @@ def agreement_by_prompt(
 def agreement_summary(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
     """Means over prompts of what `agreement_by_prompt` says, with 95 % intervals; None if no prompt has two images."""
     known = [row for row in rows if len(row["places"]) > 1]
-    found: dict[str, Any] = {"prompts": len(known), "single": len(rows) - len(known)}
+    summary: dict[str, Any] = {"prompts": len(known), "single": len(rows) - len(known)}
     for name in ("agreement", "agreeing"):
         if known:
-            found |= estimates({name: mean}, np.array([row[name] for row in known]), seed=seed)
+            summary |= estimates({name: mean}, np.array([row[name] for row in known]), seed=seed)
         else:
-            found |= {name: None, f"{name}_interval": None}
-    return found
+            summary |= {name: None, f"{name}_interval": None}
+    return summary
 
 
 def _agreement(vectors: Float[np.ndarray, "S D"], threshold: int | float) -> dict[str, float]:

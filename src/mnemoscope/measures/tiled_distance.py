@@ -43,8 +43,8 @@ def tiled_distance(
         distances.append(float(apart.min()))
         matches.append(keys[near[int(apart.argmin())]])
     values, groups = np.array(distances), comparison.groups.tolist()
-    found = estimates({"median": Percentile(50)}, values, groups, seed=comparison.seed)
+    summary = estimates({"median": Percentile(50)}, values, groups, seed=comparison.seed)
     extracted = (values < below).astype(np.float64)
-    found |= estimates({"extracted_rate": Share(0.5)}, extracted, groups, seed=comparison.seed)
+    summary |= estimates({"extracted_rate": Share(0.5)}, extracted, groups, seed=comparison.seed)
     columns = {"tiled_distance": distances, "tiled_match": matches, "extracted": (values < below).tolist()}
-    return Measured(columns, {"below": below, "tiles": tiles, "size": size} | found)
+    return Measured(columns, {"below": below, "tiles": tiles, "size": size} | summary)

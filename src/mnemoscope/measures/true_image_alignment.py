@@ -28,35 +28,35 @@ def true_image_alignment(comparison: Comparison, *, resamples: int = 1000) -> Me
     pairs = ((_image(comparison, shown[k]), str(comparison.generated[members[k][0]].prompt)) for k in there)
     true = np.full(len(members), np.nan)
     true[there] = comparison.aligned(pairs)
-    own = [comparison.asked_alignment[places] for places in members]
-    generated = np.array([each.mean() if not np.isnan(each).any() else np.nan for each in own])
+    of_prompt = [comparison.asked_alignment[places] for places in members]
+    generated = np.array([each.mean() if not np.isnan(each).any() else np.nan for each in of_prompt])
     column = nemo.spread_out([None if np.isnan(v) else float(v) for v in true], members)
-    said = {"model": comparison.judge, **_over_prompts(true, generated, resamples, comparison.seed)}
-    return Measured({"true_image_alignment": column}, said)
+    summary = {"model": comparison.judge, **_over_prompts(true, generated, resamples, comparison.seed)}
+    return Measured({"true_image_alignment": column}, summary)
 
 
 def _true_image(comparison: Comparison, places: Any) -> int | None:
     """Position of the true image nearest to a prompt's generation of the lowest seed."""
     seeds = {k: comparison.generated[k].seed for k in places.tolist()}
     first = min(seeds, key=lambda k: (seeds[k] is None, seeds[k] or 0, comparison.generated[k].picture.key))
-    own = comparison.own[first]
-    return own[int(np.argmax(comparison.own_similarity[first]))] if own else None
+    reference_places = comparison.own[first]
+    return reference_places[int(np.argmax(comparison.own_similarity[first]))] if reference_places else None
 
 
 def _image(comparison: Comparison, position: int | None) -> Image.Image:
-    found = None if position is None else comparison.references.image(position)
-    if found is None:
+    image = None if position is None else comparison.references.image(position)
+    if image is None:
         raise UsageError("The true images are not there, only their vectors; give them as --references.")
-    return found
+    return image
 
 
 def _over_prompts(true: np.ndarray, generated: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     known = ~(np.isnan(true) | np.isnan(generated))
     sides = {"true_alignment": true, "generated_alignment": generated, "difference": generated - true}
-    said: dict[str, Any] = {"prompts": int(known.sum()), "missing": int((~known).sum())}
+    summary: dict[str, Any] = {"prompts": int(known.sum()), "missing": int((~known).sum())}
     for name, values in sides.items():
         if known.any():
-            said |= estimates({name: mean}, values[known], resamples=resamples, seed=seed)
+            summary |= estimates({name: mean}, values[known], resamples=resamples, seed=seed)
         else:
-            said |= {name: None, f"{name}_interval": None}
-    return said
+            summary |= {name: None, f"{name}_interval": None}
+    return summary

@@ -23,8 +23,8 @@ def true_images(comparison: Comparison, *, resamples: int = 1000) -> Measured:
     number of generations: the authors take four. Intervals draw prompts anew.
     """
     best, _ = best_own(comparison.own, comparison.own_similarity)
-    found = over_generations(best, comparison.groups.tolist())
-    return Measured(summary=over_dataset(list(found.values()), resamples=resamples, seed=comparison.seed))
+    by_prompt = over_generations(best, comparison.groups.tolist())
+    return Measured(summary=over_dataset(list(by_prompt.values()), resamples=resamples, seed=comparison.seed))
 
 
 OVER: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "max": max, "min": min}
@@ -54,7 +54,7 @@ def over_generations(best: Float[np.ndarray, " N"], prompts: Sequence[Hashable])
     for value, prompt in zip(best.tolist(), prompts, strict=True):
         if not np.isnan(value):
             members.setdefault(prompt, []).append(value)
-    return {prompt: {name: over(own) for name, over in OVER.items()} for prompt, own in members.items()}
+    return {prompt: {name: over(values) for name, over in OVER.items()} for prompt, values in members.items()}
 
 
 def over_dataset(by_prompt: Sequence[dict[str, float]], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def over_dataset(by_prompt: Sequence[dict[str, float]], *, resamples: int = 1000
 
     In the unit of the similarity. Wen et al., arXiv:2407.21720. Raises UsageError for no prompt.
     """
-    found: dict[str, Any] = {"prompts": len(by_prompt)}
+    summary: dict[str, Any] = {"prompts": len(by_prompt)}
     for name in OVER:
-        values = np.array([own[name] for own in by_prompt], dtype=np.float64)
-        found |= estimates({f"true_{name}": mean}, values, resamples=resamples, seed=seed)
-    return found
+        values = np.array([of_prompt[name] for of_prompt in by_prompt], dtype=np.float64)
+        summary |= estimates({f"true_{name}": mean}, values, resamples=resamples, seed=seed)
+    return summary

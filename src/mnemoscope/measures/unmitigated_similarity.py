@@ -27,6 +27,6 @@ def unmitigated_similarity(
     values = [nemo.to_unmitigated(comparison.vectors[p], plain[p], median=median) for p in members]
     kinds = nemo.known_kinds([comparison.generated[places[0]].kind for places in members])
     named, seed = kinds if any(kinds) else None, comparison.seed
-    found = nemo.over_prompts(values, "unmitigated", kinds=named, median=median, resamples=resamples, seed=seed)
-    own = np.einsum("nd,nd->n", comparison.vectors, plain)
-    return Measured({"unmitigated_similarity": own.tolist()}, found)
+    summary = nemo.over_prompts(values, "unmitigated", kinds=named, median=median, resamples=resamples, seed=seed)
+    similarity = np.einsum("nd,nd->n", comparison.vectors, plain)
+    return Measured({"unmitigated_similarity": similarity.tolist()}, summary)

@@ -27,9 +27,9 @@ def verification(comparison: Comparison, *, threshold: int | float | None = None
     above = comparison.threshold if threshold is None else threshold
     groups, seeds = comparison.groups, [generated.seed for generated in comparison.generated]
     rows = verified_prompts(scores[listed], groups[listed].tolist(), [seeds[k] for k in listed], threshold=above)
-    said = {row["prompt"]: row["verified"] for row in rows}
+    verdicts = {row["prompt"]: row["verified"] for row in rows}
     passed = [bool(score > above) if known else None for score, known in zip(scores, ~np.isnan(scores), strict=True)]
-    columns = {"own_passed": passed, "verified": [said.get(group) for group in groups.tolist()]}
+    columns = {"own_passed": passed, "verified": [verdicts.get(group) for group in groups.tolist()]}
     return Measured(columns, {"verification_threshold": above} | verification_counts(rows))
 
 

@@ -62,8 +62,8 @@ def separation(
         interval: list[float] | None = list(wilson_interval(round(value) * trials, trials, level))
     else:
         sides = [np.searchsorted(np.sort(background), similarity, side=side) for side in ("left", "right")]
-        own, theirs = draws(codes, resamples=resamples, seed=seed), draws(others, resamples=resamples, seed=seed + 1)
-        drawn = [_drawn_auc(mine, them, *sides) for mine, them in zip(_rows(own), _rows(theirs), strict=True)]
+        ours, theirs = draws(codes, resamples=resamples, seed=seed), draws(others, resamples=resamples, seed=seed + 1)
+        drawn = [_drawn_auc(mine, them, *sides) for mine, them in zip(_rows(ours), _rows(theirs), strict=True)]
         interval = spread(np.array(drawn), level)
     return {"auroc": value, "auroc_interval": interval}
 

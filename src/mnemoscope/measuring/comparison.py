@@ -54,7 +54,7 @@ class Corpus(Protocol):
 
 
 @dataclass(frozen=True)
-class Features:
+class ImageFeatures:
     """Another network's features of both sides, rows in the same order, not of unit length."""
 
     name: str
@@ -87,7 +87,7 @@ class Comparison:
     top: int = 10
     baseline_vectors: Float[np.ndarray, "N D"] | None = None
     tokens: tuple[Float[np.ndarray, "N T E"], Float[np.ndarray, "M T E"]] | None = None
-    features: Features | None = None
+    features: ImageFeatures | None = None
     aligner: Aligner | None = None
     held_out: Sequence[Picture] = ()  # images the model never saw, as a control
     multiplicity: Multiplicity | None = None  # how often the training data show each reference
@@ -144,7 +144,7 @@ class Comparison:
     def own_similarity(self) -> tuple[Float[np.ndarray, " own"], ...]:
         """Similarities of each image to each of its own references."""
         return tuple(
-            self.reference_vectors[list(own)] @ vector for own, vector in zip(self.own, self.vectors, strict=True)
+            self.reference_vectors[list(places)] @ vector for places, vector in zip(self.own, self.vectors, strict=True)
         )
 
     @cached_property
@@ -178,11 +178,11 @@ class Comparison:
         """Alignment of images with texts, some in memory at a time; raises `UsageError` without a judge of it."""
         if self.aligner is None:
             raise UsageError(NO_JUDGE)
-        left, found = iter(pairs), [np.empty(0)]
+        left, values = iter(pairs), [np.empty(0)]
         while some := list(islice(left, TOGETHER)):
             images, texts = zip(*some, strict=True)
-            found.append(self.aligner.align(images, texts))
-        return np.concatenate(found)
+            values.append(self.aligner.align(images, texts))
+        return np.concatenate(values)
 
     @cached_property
     def groups(self) -> Int[np.ndarray, " N"]:

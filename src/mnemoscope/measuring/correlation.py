@@ -36,29 +36,31 @@ def correlation(
     that are not finite, a reference with two quantities, or no permutations or resamples.
     """
     similarity, quantity = similarity.astype(np.float64), quantity.astype(np.float64)
-    codes, own = _of_references(similarity, quantity, matches)
-    found: dict[str, Any] = {"images": len(similarity), "references": len(own)}
-    if len(own) < 3 or np.ptp(own) == 0 or np.ptp(similarity) == 0:
+    codes, groups = _of_references(similarity, quantity, matches)
+    summary: dict[str, Any] = {"images": len(similarity), "references": len(groups)}
+    if len(groups) < 3 or np.ptp(groups) == 0 or np.ptp(similarity) == 0:
         why = "A correlation needs three matched references and two sides that vary."
         names = [f"{name}{end}" for name in ("pearson", "spearman") for end in ("", "_p", "_interval")]
-        return found | dict.fromkeys(names) | {"notes": [why]}
+        return summary | dict.fromkeys(names) | {"notes": [why]}
     if permutations < 1:
         raise UsageError(f"{permutations} permutations were asked for; ask for at least 1.")
     once = np.ones((1, len(similarity)))
     for name, scaled in (("pearson", _themselves), ("spearman", _weighted_ranks)):
         fixed = scaled(similarity, once)
         value = float(_weighted_pearson(fixed, scaled(quantity, once), once)[0])
-        permuted = [_weighted_pearson(fixed, each, once) for each in _permuted(own, codes, permutations, seed, scaled)]
+        permuted = [
+            _weighted_pearson(fixed, each, once) for each in _permuted(groups, codes, permutations, seed, scaled)
+        ]
         as_strong = int((np.abs(np.concatenate(permuted)) >= abs(value) - ROUNDING).sum())
         drawn = [
             _weighted_pearson(scaled(similarity, weights), scaled(quantity, weights), weights)
             for weights in draws(codes, resamples=resamples, seed=seed)
         ]
         p = (1 + as_strong) / (1 + permutations)
-        found |= {name: value, f"{name}_p": p if len(own) >= fewest else None}
-        found[f"{name}_interval"] = spread(np.concatenate(drawn))
-    few = f"{len(own)} matched references are too few for a p; from {fewest} on it is given."
-    return found | {"notes": [few] if len(own) < fewest else []}
+        summary |= {name: value, f"{name}_p": p if len(groups) >= fewest else None}
+        summary[f"{name}_interval"] = spread(np.concatenate(drawn))
+    few = f"{len(groups)} matched references are too few for a p; from {fewest} on it is given."
+    return summary | {"notes": [few] if len(groups) < fewest else []}
 
 
 def pearson(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:

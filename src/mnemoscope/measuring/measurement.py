@@ -14,7 +14,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
-from mnemoscope.measuring.sides import Listed, Sides, Sources, compared, listed
+from mnemoscope.measuring.sides import ListedSources, Sides, Sources, compared, listed
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.run.content import content_hash
 from mnemoscope.run.run import Run
@@ -156,7 +156,7 @@ def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
     return whole | {"measures": {name: dict(each.summary) for name, each in said.items()}, "notes": notes}
 
 
-def caption_summary(generated: Sequence[Generated], there: Listed, sides: Sides) -> dict[str, Any]:
+def caption_summary(generated: Sequence[Generated], there: ListedSources, sides: Sides) -> dict[str, Any]:
     """How many references have a caption, and how many images a prompt where any lacks one."""
     found, corpus = {}, sides.comparison.corpus
     if corpus is not None:

@@ -73,11 +73,11 @@ def _shared(entries: Sequence[_Entry | None]) -> Multiplicity:
 
 def _of_list(rows: Iterable[dict[str, Any]]) -> dict[str, _Entry]:
     """A list that gives each picture the size of its group."""
-    found = {}
+    counts = {}
     for row in rows:
         count = float(row["count"])
-        found[str(row["key"])] = _Entry(row.get("group", row["key"]), count, 1.0)
-    return found
+        counts[str(row["key"])] = _Entry(row.get("group", row["key"]), count, 1.0)
+    return counts
 
 
 def _of_manifest(rows: Sequence[dict[str, Any]]) -> dict[str, _Entry]:
@@ -85,14 +85,14 @@ def _of_manifest(rows: Sequence[dict[str, Any]]) -> dict[str, _Entry]:
     used = [row for row in rows if row["index"] is not None]
     mass = [float(row["copies"]) * float(row["weight"]) for row in used]
     whole: dict[int, float] = {}
-    for row, own in zip(used, mass, strict=True):
-        whole[row["dup_group"]] = whole.get(row["dup_group"], 0.0) + own
-    found: dict[str, _Entry] = {}
-    for row, own in zip(used, mass, strict=True):
-        found.setdefault(str(row["file"]), _Entry(row["dup_group"], whole[row["dup_group"]], own))
+    for row, weight in zip(used, mass, strict=True):
+        whole[row["dup_group"]] = whole.get(row["dup_group"], 0.0) + weight
+    entries: dict[str, _Entry] = {}
+    for row, weight in zip(used, mass, strict=True):
+        entries.setdefault(str(row["file"]), _Entry(row["dup_group"], whole[row["dup_group"]], weight))
     for row in rows:
-        found.setdefault(str(row["file"]), _Entry(("left out", row["file"]), 0.0, 0.0))
-    return found
+        entries.setdefault(str(row["file"]), _Entry(("left out", row["file"]), 0.0, 0.0))
+    return entries
 
 
 def _table(source: Path) -> list[dict[str, Any]]:

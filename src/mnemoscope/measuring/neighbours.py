@@ -26,11 +26,11 @@ def precision_recall(
     Raises UsageError unless both sets have more than k finite vectors of one dimension. arXiv:1904.06991, equation 1.
     """
     two_sets(generated, reference)
-    balls, own = radii(reference, k), radii(generated, k)
+    balls, radii_generated = radii(reference, k), radii(generated, k)
     precise, recalled = np.zeros(len(generated), bool), np.zeros(len(reference), bool)
     for rows, apart in blocks(generated, reference):
         precise[rows] = _inside(apart, balls, strict).any(axis=1)
-        recalled |= _inside(apart, own[rows, None], strict).any(axis=0)
+        recalled |= _inside(apart, radii_generated[rows, None], strict).any(axis=0)
     return {"precise": precise, "recalled": recalled}
 
 
@@ -64,12 +64,12 @@ def realism(generated: Generated, reference: Reference, *, k: int = 3, prune: bo
     two_sets(generated, reference)
     balls = radii(reference, k)
     kept = balls <= np.median(balls) if prune else np.ones(len(balls), bool)
-    found = np.empty(len(generated))
+    values = np.empty(len(generated))
     for rows, apart in blocks(generated, reference[kept]):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(apart > 0, balls[kept] / apart, np.inf)
-        found[rows] = ratio.max(axis=1)
-    return found
+        values[rows] = ratio.max(axis=1)
+    return values
 
 
 def shares(
@@ -80,12 +80,12 @@ def shares(
     Prompts are drawn anew for the former, references for the latter, and the balls stay as they are: intervals leave
     out what other balls would change. Raises as `mnemoscope.measuring.bootstrap.estimates` does.
     """
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for values, groups in ((of_generated, prompts), (of_reference, None)):
         for name, each in values.items():
             is_share = each.dtype == bool
-            found |= estimates({name: Share(0.5) if is_share else mean}, each.astype(np.float64), groups, seed=seed)
-    return found
+            summary |= estimates({name: Share(0.5) if is_share else mean}, each.astype(np.float64), groups, seed=seed)
+    return summary
 
 
 def _inside(apart: np.ndarray, radius: np.ndarray, strict: bool) -> np.ndarray:

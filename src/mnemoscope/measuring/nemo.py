@@ -94,10 +94,10 @@ def over_prompts(
     kept = slice(-1) if compat == "nemo" else slice(None)
     parts = {name: list(values[kept])}
     for kind in ("VM", "TM") if kinds is not None else ():
-        own = [value for value, known in zip(values[kept], (kinds or [])[kept], strict=True) if known == kind]
-        parts[f"{name}_{kind.lower()}"] = own
-    found = {part: _summary(own, median == "lower", resamples, seed) for part, own in parts.items()}
-    return {f"{part}_{key}": value for part, own in found.items() for key, value in own.items()}
+        values_of = [value for value, known in zip(values[kept], (kinds or [])[kept], strict=True) if known == kind]
+        parts[f"{name}_{kind.lower()}"] = values_of
+    summaries = {part: _summary(values_of, median == "lower", resamples, seed) for part, values_of in parts.items()}
+    return {f"{part}_{key}": value for part, values_of in summaries.items() for key, value in values_of.items()}
 
 
 def members(groups: Int[np.ndarray, " N"]) -> list[Int[np.ndarray, " _"]]:
@@ -109,17 +109,17 @@ def members(groups: Int[np.ndarray, " N"]) -> list[Int[np.ndarray, " _"]]:
 
 def spread_out(values: Sequence[Any], members: Sequence[Int[np.ndarray, " _"]]) -> list[Any]:
     """The value of each image's group, for as many images as the groups of `members` have together."""
-    found: list[Any] = [None] * sum(len(places) for places in members)
+    values_of: list[Any] = [None] * sum(len(places) for places in members)
     for value, places in zip(values, members, strict=True):
         for place in places.tolist():
-            found[place] = value
-    return found
+            values_of[place] = value
+    return values_of
 
 
-def known_kinds(said: Sequence[str | None]) -> list[Kind | None]:
+def known_kinds(kinds: Sequence[str | None]) -> list[Kind | None]:
     """VM or TM where a prompt's kind says so in short or as "verbatim" or "template", in any case; None elsewhere."""
     names: dict[str, Kind] = {"vm": "VM", "verbatim": "VM", "tm": "TM", "template": "TM"}
-    return [names.get((kind or "").lower()) for kind in said]
+    return [names.get((kind or "").lower()) for kind in kinds]
 
 
 def _summary(values: Values, lower: bool, resamples: int, seed: int) -> dict[str, Any]:

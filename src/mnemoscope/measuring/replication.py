@@ -47,9 +47,10 @@ def threshold_curve(
     Shares in [0, 1], with 95 % intervals over prompts; raises as `mnemoscope.measuring.bootstrap.estimates` does.
     """
     statistics = {str(k): Share(t) for k, t in enumerate(thresholds)}
-    found = estimates(statistics, similarity, prompts, resamples=resamples, seed=seed)
+    summary = estimates(statistics, similarity, prompts, resamples=resamples, seed=seed)
     return [
-        {"threshold": t, "share": found[str(k)], "interval": found[f"{k}_interval"]} for k, t in enumerate(thresholds)
+        {"threshold": t, "share": summary[str(k)], "interval": summary[f"{k}_interval"]}
+        for k, t in enumerate(thresholds)
     ]
 
 

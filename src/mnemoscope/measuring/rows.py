@@ -15,12 +15,12 @@ from mnemoscope.run.writing import whole
 THUMBNAIL, TINY = 160, 64  # pixels of the longer side; below the latter nothing is lost
 
 
-def image_rows(folder: Path, comparison: Comparison, said: Mapping[str, Measured], gallery: int) -> Iterator[Row]:
+def image_rows(folder: Path, comparison: Comparison, measured: Mapping[str, Measured], gallery: int) -> Iterator[Row]:
     """One row for each image, in order, with the columns of all measures.
 
     The `gallery` images nearest to a reference are kept small in the run, with the references that they are nearest to.
     """
-    columns = {name: values for each in said.values() for name, values in each.columns.items()}
+    columns = {name: values for each in measured.values() for name, values in each.columns.items()}
     shown = shown_images(comparison, gallery)
     thumbnails = Thumbnails(folder, comparison)
     for k, generated in enumerate(comparison.generated):
@@ -38,13 +38,13 @@ def image_rows(folder: Path, comparison: Comparison, said: Mapping[str, Measured
 def matched(comparison: Comparison, k: int, thumbnails: "Thumbnails | None") -> Row:
     """The nearest references of an image, the nearest one by name, and the image's own."""
     scores, positions = (side[k].tolist() for side in comparison.nearest)
-    own = comparison.own_similarity[k]
+    similarities = comparison.own_similarity[k]
     near = [_neighbour(comparison, k, p, s, thumbnails) for p, s in zip(positions, scores, strict=True)]
     return {
         "match": near[0]["match"],
         "match_caption": near[0]["caption"],
         "score": near[0]["score"],
-        "own_score": float(own.max()) if len(own) else None,
+        "own_score": float(similarities.max()) if len(similarities) else None,
         "neighbours": near,
     }
 
@@ -86,10 +86,10 @@ class Thumbnails:
     def _save(self, stem: str, image: Callable[[], Image.Image | None]) -> str | None:
         if stem not in self.names:
             try:
-                found = image()
+                opened = image()
             except Unreadable:  # it was read before, so it has just gone: its row stays, its picture does not
-                found = None
-            self.names[stem] = None if found is None else self._written(stem, found)
+                opened = None
+            self.names[stem] = None if opened is None else self._written(stem, opened)
         return self.names[stem]
 
     def _written(self, stem: str, image: Image.Image) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Cache, Descriptor, comparable
 from mnemoscope.features.alignment import Aligner
-from mnemoscope.measuring.comparison import Comparison, Corpus, Features, Generated
+from mnemoscope.measuring.comparison import Comparison, Corpus, Generated, ImageFeatures
 from mnemoscope.measuring.multiplicity import read_multiplicity
 from mnemoscope.pictures import Picture, open_source
 from mnemoscope.pictures.counting import caption_counts
@@ -36,7 +36,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedSources:
     """What the sources hold, before any image is read: references as pictures or as an index, and held-out images."""
 
     references: Index | list[Picture] | None
@@ -45,7 +45,7 @@ class Listed:
     captions: dict[str, Any] | None = None  # how many references have one, and which have no reference
 
 
-def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | None) -> Listed:
+def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | None) -> ListedSources:
     """The sources as they are listed, and the similarity from which an image is a copy.
 
     Raises `UsageError` for a source that cannot be listed, for an index made with other features, and where neither the
@@ -67,10 +67,10 @@ def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | No
         references = list(opened)
         captions = caption_counts([bool(picture.captions) for picture in references], opened)
     held_out = list(open_source(sources.held_out)) if sources.held_out else []
-    return Listed(references, held_out, float(limit), captions)
+    return ListedSources(references, held_out, float(limit), captions)
 
 
-class Folder:
+class ImageReferences:
     """References that are images: those that can be read, with their vectors."""
 
     def __init__(self, pictures: Sequence[Picture], vectors: Float[np.ndarray, "M D"]) -> None:
@@ -118,7 +118,7 @@ def compared(
     descriptor: Descriptor,
     folder: Path,
     sources: Sources,
-    there: Listed,
+    there: ListedSources,
     *,
     top: int,
     seed: int,
@@ -134,7 +134,7 @@ def compared(
     if not kept:
         raise UsageError(f"None of the {len(generated)} generated images can be read: {next(iter(failures.values()))}.")
     corpus, lost = _corpus(there, cache)
-    theirs = cache.upsampled if isinstance(corpus, Folder) else 0
+    theirs = cache.upsampled if isinstance(corpus, ImageReferences) else 0
     twins = [g.baseline for g in kept]
     comparison = Comparison(
         kept,
@@ -154,7 +154,7 @@ def compared(
     return Sides(comparison, {generated[k].picture.key: why for k, why in failures.items()}, lost, upsampled, theirs)
 
 
-def _corpus(there: Listed, cache: Cache) -> tuple[Corpus | None, list[str]]:
+def _corpus(there: ListedSources, cache: Cache) -> tuple[Corpus | None, list[str]]:
     if there.references is None or isinstance(there.references, Index):
         return (None if there.references is None else Indexed(there.references)), []
     pictures = there.references
@@ -163,7 +163,7 @@ def _corpus(there: Listed, cache: Cache) -> tuple[Corpus | None, list[str]]:
         why = next(iter(failures.values()), "none is listed")
         raise UsageError(f"None of the {len(pictures)} references can be read ({why}); give images as --references.")
     unread = [f"{pictures[k].key}: {why}" for k, why in failures.items()]
-    return Folder([p for k, p in enumerate(pictures) if k not in failures], vectors), unread
+    return ImageReferences([p for k, p in enumerate(pictures) if k not in failures], vectors), unread
 
 
 def _all(cache: Cache, pictures: Sequence[Picture], what: str) -> Float[np.ndarray, "N D"]:
@@ -192,8 +192,8 @@ def _tokens(
     return descriptor.split(vectors), descriptor.split(np.concatenate(list(corpus.blocks())))
 
 
-def _features(network: Descriptor, folder: Path, kept: Sequence[Generated], corpus: Corpus | None) -> Features:
+def _features(network: Descriptor, folder: Path, kept: Sequence[Generated], corpus: Corpus | None) -> ImageFeatures:
     cache = Cache(folder, network)
-    own = _all(cache, [g.picture for g in kept], "generated")
-    reference = _all(cache, corpus.pictures, "reference") if isinstance(corpus, Folder) else None
-    return Features(str(network.identity), own, reference)
+    vectors = _all(cache, [g.picture for g in kept], "generated")
+    reference = _all(cache, corpus.pictures, "reference") if isinstance(corpus, ImageReferences) else None
+    return ImageFeatures(str(network.identity), vectors, reference)

@@ -25,10 +25,10 @@ def tiled_distance(
         raise UsageError(f"Images of {_size(a)} and of {_size(b)} pixels were given; resize them to one size.")
     if not 1 <= tiles <= min(a.shape[1:3]):
         raise UsageError(f"{tiles} tiles across were asked for of images of {_size(a)} pixels; ask for 1 to that many.")
-    found = np.zeros((len(a), len(b)))
+    distances = np.zeros((len(a), len(b)))
     for place in _places(a.shape[1], a.shape[2], tiles):
-        found = np.maximum(found, _mean_squares(a[:, *place], b[:, *place]))
-    return np.sqrt(found) / 255
+        distances = np.maximum(distances, _mean_squares(a[:, *place], b[:, *place]))
+    return np.sqrt(distances) / 255
 
 
 def _places(height: int, width: int, tiles: int) -> Iterator[tuple[slice, slice]]:

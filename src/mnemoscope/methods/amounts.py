@@ -69,18 +69,18 @@ def aimed(score: Score, target: Any, model: Predictor) -> tuple[Any, float | Non
     if target is None:
         return function, None
     amount = Amount.of(target, "target")
-    found = registry.about(function)
-    if found is None or not found.units:
+    method = registry.about(function)
+    if method is None or not method.units:
         if amount.units:
-            name = "this score" if found is None else found.name
+            name = "this score" if method is None else method.name
             raise UsageError(f"The target was given in {amount.units}, and {name} has no such unit; give a number.")
         return function, amount.value
-    own = function.keywords.get("units") if isinstance(function, partial) else None
-    settled = amount if own else amount.settled(model.units, "The target")
-    if own and amount.units not in (None, own):
-        raise UsageError(f"The target is in {amount.units}, and the score in {own}; give one unit.")
-    if own or settled.units == model.units:
+    units_given = function.keywords.get("units") if isinstance(function, partial) else None
+    settled = amount if units_given else amount.settled(model.units, "The target")
+    if units_given and amount.units not in (None, units_given):
+        raise UsageError(f"The target is in {amount.units}, and the score in {units_given}; give one unit.")
+    if units_given or settled.units == model.units:
         return function, amount.value
-    if "units" not in found.parameters:
-        raise UsageError(f"{found.name} is in {model.units} for this model; give the target in it.")
+    if "units" not in method.parameters:
+        raise UsageError(f"{method.name} is in {model.units} for this model; give the target in it.")
     return partial(function, units=settled.units), amount.value

@@ -42,12 +42,12 @@ def detect(
     """
     if not isinstance(method, str) and isinstance(method, Sequence):
         return _detect_each(trajectory, method, parameters if steps is None else {**parameters, "steps": steps})
-    found = registry.detection(method)
-    if found.kind == "score":
+    registered = registry.detection(method)
+    if registered.kind == "score":
         return series(trajectory, method, steps=steps, **parameters).mean(dim=0)
     if steps is not None:
-        raise UsageError(f"detect method '{found.name}' chooses its steps itself; leave out steps.")
-    return found.function(trajectory, **registry.checked(found, parameters))
+        raise UsageError(f"detect method '{registered.name}' chooses its steps itself; leave out steps.")
+    return registered.function(trajectory, **registry.checked(registered, parameters))
 
 
 def _detect_each(
@@ -65,11 +65,11 @@ def series(
     trajectory: Trajectory, method: registry.Name, *, steps: Steps | None = None, **parameters: Any
 ) -> Float[Tensor, "steps B"]:
     """A score's value at each of the chosen steps, for each sample."""
-    found = registry.get("score", method)
-    registry.checked(found, parameters, extra=("steps",))
-    steps = found.steps if steps is None else steps
+    registered = registry.get("score", method)
+    registry.checked(registered, parameters, extra=("steps",))
+    steps = registered.steps if steps is None else steps
     with torch.no_grad():
-        return torch.stack([found.function(step, **parameters) for step in trajectory.chosen(steps)])
+        return torch.stack([registered.function(step, **parameters) for step in trajectory.chosen(steps)])
 
 
 def explain(
@@ -82,9 +82,9 @@ def explain(
     a parameter of it. The other parameters, `steps` among them, are the method's own. Raises `UsageError` as `detect`
     does.
     """
-    found = registry.get("explain", method)
-    given = registry.with_score(found, {**parameters, **({} if score is None else {"score": score})})
-    return found.function(trajectory, **registry.checked(found, given))
+    registered = registry.get("explain", method)
+    given = registry.with_score(registered, {**parameters, **({} if score is None else {"score": score})})
+    return registered.function(trajectory, **registry.checked(registered, given))
 
 
 def localize(
@@ -94,9 +94,9 @@ def localize(
 
     Raises `UsageError` as `detect` does.
     """
-    found = registry.get("localize", method)
+    registered = registry.get("localize", method)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    return found.function(model, texts, **registry.checked(found, parameters))
+    return registered.function(model, texts, **registry.checked(registered, parameters))
 
 
 @contextmanager
@@ -110,14 +110,14 @@ def mitigate(
     touched, and all others stay as they are bit for bit. Mitigations nest, and the inner one acts last. Raises
     `UsageError` as `detect` does.
     """
-    found = registry.stopping(method)
-    given = registry.with_score(found, parameters)
-    registry.checked(found, given)
+    registered = registry.stopping(method)
+    given = registry.with_score(registered, parameters)
+    registry.checked(registered, given)
     gate = None if threshold is None else Gate.of(threshold)
     log: list[dict[str, Any]] = []
 
     def change(start: Start) -> None:
-        apply(found, given, start, gate)
+        apply(registered, given, start, gate)
         log.extend(start.seen)
 
     with model.edit("start", change):

@@ -35,9 +35,9 @@ def check(
     """
     if kind not in CHECKS:
         raise UsageError(f"There is no contract for '{kind}'; there is one for {', '.join(CHECKS)}.")
-    found = registry.detection(method) if kind in ("score", "detect") else registry.get(kind, method)
-    assert found.summary or found.origin, f"{found.name} says nothing of itself; give it a docstring"
-    CHECKS[kind](method, found, is_control, {**given, PROCESS: process})
+    registered = registry.detection(method) if kind in ("score", "detect") else registry.get(kind, method)
+    assert registered.summary or registered.origin, f"{registered.name} says nothing of itself; give it a docstring"
+    CHECKS[kind](method, registered, is_control, {**given, PROCESS: process})
 
 
 def _sampled(method: registry.Name, prompts: Sequence[str], given: Mapping[str, Any]) -> Tensor:
@@ -59,35 +59,39 @@ def _defined(values: Callable[[Mapping[str, Any]], Tensor], found: Method, given
     return dict(given)
 
 
-def _detects(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    given = _defined(lambda own: _sampled(method, ["memorized 0"], own), found, given)
+def _detects(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    given = _defined(lambda own: _sampled(method, ["memorized 0"], own), registered, given)
     prompts = ["memorized 0", "ordinary 1", "memorized 2", "a photo"]
     whole = _sampled(method, prompts, given)
-    assert whole.shape == (len(prompts) * len(SEEDS),), f"{found.name} gives {tuple(whole.shape)}, not one a sample"
-    assert bool(whole.isfinite().all()), f"{found.name} is not finite everywhere: {whole.tolist()}"
-    assert not whole.requires_grad, f"{found.name} keeps a graph under detect"
-    assert torch.equal(whole, _sampled(method, prompts, given)), f"{found.name} is not the same twice"
+    assert whole.shape == (len(prompts) * len(SEEDS),), (
+        f"{registered.name} gives {tuple(whole.shape)}, not one a sample"
+    )
+    assert bool(whole.isfinite().all()), f"{registered.name} is not finite everywhere: {whole.tolist()}"
+    assert not whole.requires_grad, f"{registered.name} keeps a graph under detect"
+    assert torch.equal(whole, _sampled(method, prompts, given)), f"{registered.name} is not the same twice"
     alone = torch.cat([_sampled(method, [p], given) for p in prompts])
-    _same(found, whole, alone, "depends on the batch")
+    _same(registered, whole, alone, "depends on the batch")
     turned = _sampled(method, prompts[::-1], given).reshape(len(prompts), -1).flip(0).flatten()
-    _same(found, whole, turned, "depends on the order of the batch")
+    _same(registered, whole, turned, "depends on the order of the batch")
     if not is_control:
-        memorized, ordinary = (_per_prompt(method, found, said, given) for said in (True, False))
+        memorized, ordinary = (_per_prompt(method, registered, is_memorized, given) for is_memorized in (True, False))
         auc = stats.auc(memorized, ordinary)
-        assert auc == 1, f"{found.name} does not score memorized prompts of the planted model higher: AUC {auc:.3f}"
+        assert auc == 1, (
+            f"{registered.name} does not score memorized prompts of the planted model higher: AUC {auc:.3f}"
+        )
 
 
-def _per_prompt(method: registry.Name, found: Method, is_memorized: bool, given: Mapping[str, Any]) -> np.ndarray:
+def _per_prompt(method: registry.Name, registered: Method, is_memorized: bool, given: Mapping[str, Any]) -> np.ndarray:
     values = _sampled(method, planted.prompts(is_memorized), given).reshape(-1, len(SEEDS)).double()
-    return (values.amax(1) if found.over_seeds == "max" else values.mean(1)).numpy()
+    return (values.amax(1) if registered.over_seeds == "max" else values.mean(1)).numpy()
 
 
-def _same(found: Method, one: Tensor, other: Tensor, how: str) -> None:
+def _same(registered: Method, one: Tensor, other: Tensor, how: str) -> None:
     is_close = one.shape == other.shape and torch.allclose(one, other, rtol=1e-5, atol=1e-6)
-    assert is_close, f"{found.name} {how}: {one.flatten()[:4].tolist()} and {other.flatten()[:4].tolist()}"
+    assert is_close, f"{registered.name} {how}: {one.flatten()[:4].tolist()} and {other.flatten()[:4].tolist()}"
 
 
-def _explains(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+def _explains(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
     def values(prompts: list[str], given: Mapping[str, Any]) -> Tensor:
         own = dict(given)
         process = own.pop(PROCESS)
@@ -95,18 +99,18 @@ def _explains(method: registry.Name, found: Method, is_control: bool, given: Map
         return by_name.explain(trajectory, method, **own)
 
     prompts = ["memorized 0", "a photo of ordinary 1"]
-    given = _defined(lambda own: values(prompts, own), found, given)
+    given = _defined(lambda own: values(prompts, own), registered, given)
     whole = values(prompts, given)
-    dimensions = 2 if found.gives == "tokens" else 3
-    assert whole.ndim == dimensions and len(whole) == 2, f"{found.name} gives {tuple(whole.shape)}"
-    assert bool(whole.isfinite().all()), f"{found.name} is not finite everywhere"
+    dimensions = 2 if registered.gives == "tokens" else 3
+    assert whole.ndim == dimensions and len(whole) == 2, f"{registered.name} gives {tuple(whole.shape)}"
+    assert bool(whole.isfinite().all()), f"{registered.name} is not finite everywhere"
     assert is_control or whole[0].unique().numel() > 1, (
-        f"{found.name} gives the same everywhere: {whole[0].flatten()[:4].tolist()}"
+        f"{registered.name} gives the same everywhere: {whole[0].flatten()[:4].tolist()}"
     )
-    _same(found, whole, torch.cat([values([p], given) for p in prompts]), "depends on the batch")
+    _same(registered, whole, torch.cat([values([p], given) for p in prompts]), "depends on the batch")
 
 
-def _mitigates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+def _mitigates(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
     own = dict(given)
     model = planted.model(own.pop(PROCESS))
 
@@ -117,10 +121,10 @@ def _mitigates(method: registry.Name, found: Method, is_control: bool, given: Ma
     weights, before = _weights(model), drawn()
     with by_name.mitigate(model, method, **own):
         inside = drawn()
-    assert bool(inside.isfinite().all()), f"{found.name} gives samples that are not finite"
-    assert not torch.equal(inside, before), f"{found.name} changes no sample"
-    assert _weights(model) == weights, f"{found.name} leaves other weights behind"
-    assert torch.equal(drawn(), before), f"{found.name} leaves other samples behind"
+    assert bool(inside.isfinite().all()), f"{registered.name} gives samples that are not finite"
+    assert not torch.equal(inside, before), f"{registered.name} changes no sample"
+    assert _weights(model) == weights, f"{registered.name} leaves other weights behind"
+    assert torch.equal(drawn(), before), f"{registered.name} leaves other samples behind"
 
 
 def _weights(model: Denoiser) -> str:
@@ -128,34 +132,36 @@ def _weights(model: Denoiser) -> str:
     return hashlib.sha256(b"".join(v.detach().cpu().contiguous().numpy().tobytes() for v in state.values())).hexdigest()
 
 
-def _transforms(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+def _transforms(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
     caption = "a red fox in front of two blue doors"
     own = {k: v for k, v in given.items() if k != PROCESS}
-    one, again = (found.function(caption, random.Random(0), **own) for _ in range(2))
-    assert isinstance(one, str), f"{found.name} gives {type(one).__name__}, not a text"
-    assert one == again, f"{found.name} is not the same for the same generator"
+    one, again = (registered.function(caption, random.Random(0), **own) for _ in range(2))
+    assert isinstance(one, str), f"{registered.name} gives {type(one).__name__}, not a text"
+    assert one == again, f"{registered.name} is not the same for the same generator"
 
 
-def _locates(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    own = {k: v for k, v in given.items() if k != PROCESS}
-    model = own.pop("model")
+def _locates(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    parameters = {k: v for k, v in given.items() if k != PROCESS}
+    model = parameters.pop("model")
     prompts = ["a cat", "a red bicycle"]
-    whole = by_name.localize(model, prompts, method, **own)
-    assert [each.prompt for each in whole] == prompts, f"{found.name} does not give one entry a prompt"
+    whole = by_name.localize(model, prompts, method, **parameters)
+    assert [each.prompt for each in whole] == prompts, f"{registered.name} does not give one entry a prompt"
     for each in whole:
-        assert ablation.checked(model, each.neurons) == each.neurons, f"{found.name} names neurons that are none"
-    turned = by_name.localize(model, prompts[::-1], method, **own)[::-1]
-    assert [e.neurons for e in turned] == [e.neurons for e in whole], f"{found.name} depends on the order of the batch"
+        assert ablation.checked(model, each.neurons) == each.neurons, f"{registered.name} names neurons that are none"
+    turned = by_name.localize(model, prompts[::-1], method, **parameters)[::-1]
+    assert [e.neurons for e in turned] == [e.neurons for e in whole], (
+        f"{registered.name} depends on the order of the batch"
+    )
 
 
-def _measures(method: registry.Name, found: Method, is_control: bool, given: Mapping[str, Any]) -> None:
-    own = {k: v for k, v in given.items() if k != PROCESS}
-    comparison = own.pop("comparison")
-    one, again = (found.function(comparison, **own) for _ in range(2))
+def _measures(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    parameters = {k: v for k, v in given.items() if k != PROCESS}
+    comparison = parameters.pop("comparison")
+    one, again = (registered.function(comparison, **parameters) for _ in range(2))
     for name, values in one.columns.items():
-        assert len(values) == len(comparison.generated), f"{found.name} has not one {name} an image"
-        assert np.array_equal(values, again.columns[name], equal_nan=True), f"{found.name} is not the same twice"
-    assert one.columns or one.summary, f"{found.name} says nothing"
+        assert len(values) == len(comparison.generated), f"{registered.name} has not one {name} an image"
+        assert np.array_equal(values, again.columns[name], equal_nan=True), f"{registered.name} is not the same twice"
+    assert one.columns or one.summary, f"{registered.name} says nothing"
 
 
 CHECKS: dict[str, Callable[[registry.Name, Method, bool, Mapping[str, Any]], None]] = {

@@ -38,8 +38,8 @@ class Contrast:
 
     def at(self, step: Step) -> Float[Tensor, "B C h w"]:
         """The difference at the step's own latents; without a reference the sampling has it already."""
-        own = torch.arange(len(step), device=step.x_t.device)
-        return step.eps_cond - (step.eps_uncond if self.other is None else self._reference(step, step.x_t, own))
+        index = torch.arange(len(step), device=step.x_t.device)
+        return step.eps_cond - (step.eps_uncond if self.other is None else self._reference(step, step.x_t, index))
 
     def push(self, step: Step) -> Float[Tensor, "B C h w"]:
         """The difference of the predicted clean images; without a reference straight from the network's own numbers."""
@@ -63,8 +63,8 @@ class Contrast:
             return step.eps_at(x, branch="uncond", samples=samples)
         cond = other.encode(self.trajectory.prompts, x.shape[1:])
         cond = rows(other.family.guided(cond, step.guidance_scale), samples.to(other.device))
-        own = x.to(other.device, other.dtype), step.t.to(other.device), cond, Level(step.alpha, step.sigma)
-        return other.predict_noise(*own).to(x.device)
+        state = x.to(other.device, other.dtype), step.t.to(other.device), cond, Level(step.alpha, step.sigma)
+        return other.predict_noise(*state).to(x.device)
 
 
 @lru_cache(maxsize=1)

@@ -63,13 +63,13 @@ class Gate:
         if not isinstance(known, dict) or misfit_fields(known, Conditions):
             raise UsageError(f"{file} is no summary of a detection: it has no conditions that its threshold holds for.")
         params = dict(known.get("params") or {})
-        found = registry.detection(known["method"])
-        if found.kind != "score" or params.pop("steps", 1) != 1:
+        method = registry.detection(known["method"])
+        if method.kind != "score" or params.pop("steps", 1) != 1:
             raise UsageError(f"{file} was calibrated on more than the first step; calibrate a score with steps=1.")
-        usual = found.parameters
-        own = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
+        usual = method.parameters
+        changed = {k: v for k, v in params.items() if k not in usual or v != usual[k].default}
         value, seeds = stored_threshold(file, known), int(known.get("seeds", 1))
-        return cls(value, known["method"], own, seeds, file, known.get("units"))
+        return cls(value, known["method"], changed, seeds, file, known.get("units"))
 
     def check(self, start: Start) -> None:
         """Raise `UsageError` if the threshold was set under other conditions than this sampling's."""
@@ -103,19 +103,19 @@ class Gate:
 
     def _averaged(self, start: Start, values: Tensor) -> Tensor:
         names = start.prompts if start.prompts is not None else [""] * len(start)
-        own = {p: [i for i, q in enumerate(names) if q == p] for p in names}
-        for prompt, places in own.items():
+        places_of = {p: [i for i, q in enumerate(names) if q == p] for p in names}
+        for prompt, places in places_of.items():
             if len(places) != self.seeds:
                 given = f"{self.seeds} seeds a prompt, and '{prompt[:60]}' has {len(places)} here"
                 raise UsageError(f"The threshold of {self.file} averages over {given}; calibrate with as many seeds.")
-        return torch.stack([values[own[p]].mean() for p in names])
+        return torch.stack([values[places_of[p]].mean() for p in names])
 
 
-def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | None) -> None:
+def apply(method: Method, given: Mapping[str, Any], start: Start, gate: Gate | None) -> None:
     """Let a mitigation act on a start: on all samples, or on those that the gate flags."""
-    act = _caption if found.kind == "caption" else _mitigate
+    act = _caption if method.kind == "caption" else _mitigate
     if gate is None:
-        act(found, given, start)
+        act(method, given, start)
         return
     scores = gate.scores(start)
     flagged = scores >= gate.threshold if not gate.always else torch.ones_like(scores, dtype=torch.bool)
@@ -126,35 +126,35 @@ def apply(found: Method, given: Mapping[str, Any], start: Start, gate: Gate | No
     index = flagged.nonzero()[:, 0].cpu()
     if len(index):
         part = start.select(index)
-        act(found, given if gate.always else _aimed(found, given, gate), part)
+        act(method, given if gate.always else _aimed(method, given, gate), part)
         start.put(index, part)
 
 
-def _mitigate(found: Method, given: Mapping[str, Any], start: Start) -> None:
-    found.function(start, **given)
+def _mitigate(method: Method, given: Mapping[str, Any], start: Start) -> None:
+    method.function(start, **given)
     for seen in start.seen:
-        seen["mitigation"] = [*seen.get("mitigation", []), found.name]
+        seen["mitigation"] = [*seen.get("mitigation", []), method.name]
 
 
-def _aimed(found: Method, given: Mapping[str, Any], gate: Gate) -> Mapping[str, Any]:
+def _aimed(method: Method, given: Mapping[str, Any], gate: Gate) -> Mapping[str, Any]:
     """Parameters with the threshold as the target, where the mitigation descends the very score that flagged."""
-    if "target" not in found.parameters or given.get("target") is not None:
+    if "target" not in method.parameters or given.get("target") is not None:
         return given
-    score = given.get("score", found.parameters["score"].default if "score" in found.parameters else None)
+    score = given.get("score", method.parameters["score"].default if "score" in method.parameters else None)
     same = score == gate.method and not gate.params
     return {**given, "target": Amount(gate.threshold, gate.units)} if same else given
 
 
-def _caption(found: Method, given: Mapping[str, Any], start: Start) -> None:
+def _caption(method: Method, given: Mapping[str, Any], start: Start) -> None:
     """Draw from each sample's caption, transformed by a generator keyed by the caption and the sample's seed."""
     if start.prompts is None:
-        raise UsageError(f"{found.name} changes the prompt's words, and only embeddings were given.")
-    if "tokenizer" in found.parameters:
+        raise UsageError(f"{method.name} changes the prompt's words, and only embeddings were given.")
+    if "tokenizer" in method.parameters:
         given = {"tokenizer": getattr(start.model.pipe, "tokenizer", None), **given}
     pairs = zip(start.prompts, start.seeds, strict=True)
-    texts = [found.function(p, random.Random(f"{found.name}|{seed}|{p}"), **given) for p, seed in pairs]
+    texts = [method.function(p, random.Random(f"{method.name}|{seed}|{p}"), **given) for p, seed in pairs]
     for seen, text, cut in zip(start.seen, texts, cut_off(start.model, texts), strict=True):
-        seen["mitigation"] = [*seen.get("mitigation", []), found.name]
+        seen["mitigation"] = [*seen.get("mitigation", []), method.name]
         seen.update({"used_prompt": text, "tokens_cut_off": cut} if cut else {"used_prompt": text})
     start.prompts[:] = texts
     start.change(cond=start.encode(texts))

@@ -39,14 +39,14 @@ def conditions(
     guidance_scale: int | float,
 ) -> dict[str, Any]:
     """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
-    about, found = model.describe(), registry.detection(method)
-    known: dict[str, Any] = {"steps": found.steps} if found.kind == "score" else {}
-    known |= {name: p.default for name, p in found.parameters.items()} | dict(params)
+    about, registered = model.describe(), registry.detection(method)
+    known: dict[str, Any] = {"steps": registered.steps} if registered.kind == "score" else {}
+    known |= {name: p.default for name, p in registered.parameters.items()} | dict(params)
     known.pop("units", None)  # it has a place of its own
     return {
         **{k: about[k] for k in MODEL_KEYS},
         "method": method,
-        **({"origin": dict(found.origin)} if found.origin else {}),
+        **({"origin": dict(registered.origin)} if registered.origin else {}),
         **({"negative_prompt": about["negative_prompt"]} if "negative_prompt" in about else {}),
         "params": json.loads(json.dumps(known)),
         "seeds": seeds,
@@ -70,9 +70,9 @@ def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> flo
         return stored_threshold(Path(given), now)
     amount, units = Amount.of(given, "The threshold"), now.get("units")
     if (amount.units or ("eps" if units else None)) != units:
-        said = f"in {amount.units}" if amount.units else "without a unit"
+        unit = f"in {amount.units}" if amount.units else "without a unit"
         wanted = f"{amount.value:g}:{units}" if units else f"{amount.value:g}"
-        raise UsageError(f"The threshold {amount.value:g} was given {said}; {now['method']} takes {wanted} here.")
+        raise UsageError(f"The threshold {amount.value:g} was given {unit}; {now['method']} takes {wanted} here.")
     return amount.value
 
 

@@ -54,8 +54,8 @@ def embedding_descent(
     if iterations < 1 or lr <= 0:
         raise UsageError(f"embedding_descent got iterations={iterations} and lr={lr}; give 1 or more, and above 0.")
     wen = compat == "wen"
-    own = torch.arange(len(start), device=start.x_t.device)
-    first, group = distinct(start.cond[key]) if wen else (own, own)
+    samples = torch.arange(len(start), device=start.x_t.device)
+    first, group = distinct(start.cond[key]) if wen else (samples, samples)
     function, limit = aimed(score, target, start.model)
     look = _Look(start, function, target_step, group, joint=wen)
     begun = start.cond[key].detach().float()[first]
@@ -131,15 +131,15 @@ def movable(start: Start, tokens: Tokens) -> Bool[Tensor, "B L"]:
 
 def _movable_of_spans(start: Start, tokens: Tokens, length: int) -> Bool[Tensor, "B L"]:
     """The same where a template may stand around the words: what follows them is their end."""
-    found = torch.full((len(start), length), tokens == "all-but-bos")
-    for row, own in zip(found, content(start.model.family, start.texts()), strict=True):
-        places = [t.place for t in own if t.place < length]
+    may_move = torch.full((len(start), length), tokens == "all-but-bos")
+    for row, tokens_of in zip(may_move, content(start.model.family, start.texts()), strict=True):
+        places = [t.place for t in tokens_of if t.place < length]
         if tokens == "all-but-bos":
             row[0] = 0 in places
         else:
             row[places] = True
             row[[p + 1 for p in places[-1:] if tokens == "content+eos" and p + 1 < length]] = True
-    return found
+    return may_move
 
 
 def _size(text: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 1"]:

@@ -54,16 +54,16 @@ def neuron_ablation(
     if choose != "own" and count < 1:
         raise UsageError(f"neuron_ablation got count={count}; give 1 or more.")
     texts: Sequence[str | None] = start.prompts if start.prompts is not None else [None] * len(start)
-    own = _own(rows, key) if choose == "own" else partial(_always, GLOBAL[choose]([r[key] for r in rows], count))
-    found = [own(text) for text in texts]
-    plain = [ablation.checked(model, each or {}) for each in found]
+    chosen = _own(rows, key) if choose == "own" else partial(_always, GLOBAL[choose]([r[key] for r in rows], count))
+    located = [chosen(text) for text in texts]
+    plain = [ablation.checked(model, each or {}) for each in located]
     if control is not None:
         widths, every = ablation.widths(model, "all"), ablation.union(r[key] for r in listed)
         for k, text in enumerate(texts):
             name, taken = (f"{control}|{text}", plain[k]) if choose == "own" else (f"{control}|", every)
             plain[k] = sets.drawn_like(plain[k], widths, name, taken)
     ablation.steer_start(start, ablation.gain(model, plain, factor), branch)
-    for seen, each, asked in zip(start.seen, plain, found, strict=True):
+    for seen, each, asked in zip(start.seen, plain, located, strict=True):
         seen["neuron_ablation"] = {"neurons": ablation.count(each), "known": asked is not None}
 
 

@@ -39,8 +39,8 @@ def layers(model: "Predictor", which: Layers = "seven") -> dict[str, nn.Module]:
 
 def widths(model: "Predictor", which: Layers = "seven") -> dict[str, int]:
     """Number of neurons of each layer, in the order of `layers`."""
-    found: Mapping[str, Any] = layers(model, which)
-    return {name: module.weight.shape[0] for name, module in found.items()}
+    modules: Mapping[str, Any] = layers(model, which)
+    return {name: module.weight.shape[0] for name, module in modules.items()}
 
 
 def count(neurons: Neurons) -> int:
@@ -56,11 +56,11 @@ def lists(neurons: Neurons) -> dict[str, list[int]]:
 
 def union(sets: Iterable[Neurons]) -> dict[str, list[int]]:
     """All neurons of several sets."""
-    found: dict[str, list[int]] = {}
+    joined: dict[str, list[int]] = {}
     for neurons in sets:
         for name, indices in lists(neurons).items():
-            found[name] = [*found.get(name, []), *indices]
-    return lists(found)
+            joined[name] = [*joined.get(name, []), *indices]
+    return lists(joined)
 
 
 def by_layer(neurons: Neurons, names: Sequence[str]) -> list[list[int]]:
@@ -88,13 +88,15 @@ def gain(model: "Predictor", sets: Sequence[Neurons], factor: int | float = 0.0)
     """What `Cond` carries for one set a sample: factor - 1 for each of its neurons, and 0 for all others."""
     layers(model, "all")
     places = value_places(model.network)
-    found = torch.zeros(len(sets), next(reversed(places.values())).stop, device=model.device)
+    multiplied = torch.zeros(len(sets), next(reversed(places.values())).stop, device=model.device)
     rows: dict[int, list[list[int]]] = {}  # equal sets are checked once
     for row, neurons in enumerate(sets):
         if id(neurons) not in rows:
-            rows[id(neurons)] = [[places[n].start + i for i in own] for n, own in checked(model, neurons).items()]
-        found[row, [i for own in rows[id(neurons)] for i in own]] = factor - 1
-    return found
+            rows[id(neurons)] = [
+                [places[n].start + i for i in indices] for n, indices in checked(model, neurons).items()
+            ]
+        multiplied[row, [i for indices in rows[id(neurons)] for i in indices]] = factor - 1
+    return multiplied
 
 
 def gain_of_masks(model: "Predictor", masks: Masks) -> Float[Tensor, "B N"]:

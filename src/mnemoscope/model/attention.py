@@ -90,9 +90,9 @@ def spikes(logits: Float[Tensor, "B H Q L"], tau: Float[Tensor, " B"]) -> Bool[T
     """
     most = logits.amax(dim=2)
     rest = most[..., 1:]
-    found = (most - rest.mean(-1, keepdim=True)) / rest.std(-1, keepdim=True) > tau[:, None, None]
-    found[..., 0] = False
-    return found
+    spiking = (most - rest.mean(-1, keepdim=True)) / rest.std(-1, keepdim=True) > tau[:, None, None]
+    spiking[..., 0] = False
+    return spiking
 
 
 def _every(network: nn.Module) -> list[str]:

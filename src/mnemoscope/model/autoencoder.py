@@ -51,8 +51,8 @@ def posterior(vae: Any, pixels: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor,
     dtype = vae.dtype
     if dtype == torch.float16 and vae.config.get("force_upcast"):
         vae.to(torch.float32)
-    found = vae.encode(pixels.to(working_on(vae), vae.dtype)).latent_dist
-    mean, deviation = found.mean.float(), found.std.float()
+    distribution = vae.encode(pixels.to(working_on(vae), vae.dtype)).latent_dist
+    mean, deviation = distribution.mean.float(), distribution.std.float()
     vae.to(dtype)
     return mean, deviation
 

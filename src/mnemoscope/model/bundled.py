@@ -16,7 +16,7 @@ def parts(name: str, dtype: torch.dtype) -> dict[str, Any]:
     """What a bundled model's folder lacks: demo-flow's autoencoder and tokenizers are not stored a second time."""
     if name == "demo":
         return {}
-    own = FOLDERS["demo"]
-    tokenizer = CLIPTokenizer.from_pretrained(own / "tokenizer", model_max_length=TOKENS)
-    vae = AutoencoderKL.from_pretrained(own / "vae", dtype=dtype, use_safetensors=True, shift_factor=0.0)
+    folder = FOLDERS["demo"]
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=TOKENS)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, use_safetensors=True, shift_factor=0.0)
     return {"vae": vae, "tokenizer": tokenizer, "tokenizer_2": tokenizer, "text_encoder_3": None, "tokenizer_3": None}

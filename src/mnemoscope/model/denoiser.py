@@ -57,9 +57,9 @@ class Denoiser(Editable, Bounded):
         from mnemoscope.model.loading import open_model
 
         opened = open_model(str(model), **how)
-        found = cls(opened.pipe, source=str(model), size=opened.size)
-        found.opened = opened
-        return found
+        denoiser = cls(opened.pipe, source=str(model), size=opened.size)
+        denoiser.opened = opened
+        return denoiser
 
     @property
     def modules(self) -> dict[str, nn.Module]:

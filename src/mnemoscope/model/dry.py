@@ -47,7 +47,7 @@ def dry_run(
     `UsageError` for a network with a cache, whose steps depend on earlier ones.
     """
     refuse_cache(network)
-    found: list[tuple[dict[str, Any], Any]] = []
+    calls: list[tuple[dict[str, Any], Any]] = []
     ids: dict[str, list[Tensor]] = {}
     left = number
 
@@ -55,7 +55,7 @@ def dry_run(
         nonlocal left
         left -= 1
         if not left:
-            found.append((bound(module, args, kwargs), copied(pipe.scheduler)))
+            calls.append((bound(module, args, kwargs), copied(pipe.scheduler)))
             raise _Reached
 
     def at_encoder(name: str) -> Any:
@@ -72,7 +72,7 @@ def dry_run(
         try:
             pipe(prompt=list(prompts), generator=torch.Generator().manual_seed(0), output_type="latent", **call)
         except _Reached:
-            return Recorded(*found[0], ids)
+            return Recorded(*calls[0], ids)
     raise UsageError(f"{type(pipe).__name__} did not call its network {number} times; its row does not describe it.")
 
 

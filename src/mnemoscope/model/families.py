@@ -152,13 +152,13 @@ class Family(Encodings):
         """Tokens of each prompt's own words; raises `UsageError` for a model without tokens."""
         ends, tokenizer = self.ends(prompts), self.pipe.tokenizer
         texts = spelt(self.pipe, prompts)
-        found = tokenizer(
+        encoded = tokenizer(
             [each.text for each in texts],
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_offsets_mapping=True,
         )
-        rows = zip(texts, found.input_ids, found.offset_mapping, ends, strict=True)
+        rows = zip(texts, encoded.input_ids, encoded.offset_mapping, ends, strict=True)
         return [
             [Token(tokenizer.decode([i]).strip(), *text.span(*spans[k]), k) for k, i in enumerate(ids[:end]) if k]
             for text, ids, spans, end in rows

@@ -16,10 +16,10 @@ CROSS, JOINT = ".attn2.to_v", ".add_v_proj"  # value projections of the text: of
 
 def matching(network: nn.Module, pattern: str) -> dict[str, nn.Module]:
     """Submodules whose dotted name matches a shell pattern; raises `UsageError` if none does."""
-    found = {name: m for name, m in network.named_modules() if fnmatch.fnmatchcase(name, pattern)}
-    if not found:
+    modules = {name: m for name, m in network.named_modules() if fnmatch.fnmatchcase(name, pattern)}
+    if not modules:
         raise UsageError(f"No module of {type(network).__name__} matches '{pattern}'.")
-    return found
+    return modules
 
 
 def value_layers(network: nn.Module, *, up: bool = False) -> list[str]:
@@ -60,11 +60,11 @@ def scale_values(network: nn.Module, gain: Float[Tensor, "B N"] | None) -> Itera
         return
     changes = {}
     for name, place in value_places(network).items():
-        own = gain[:, place]
-        if gain.requires_grad or own.any():
+        gain_there = gain[:, place]
+        if gain.requires_grad or gain_there.any():
             if getattr(network.get_submodule(name.rpartition(".")[0]), "fused_projections", False):
                 raise UsageError(f"{name} is fused with another projection; call unfuse_qkv_projections() first.")
-            changes[name] = partial(_scaled, own)
+            changes[name] = partial(_scaled, gain_there)
     with edit_output(network, changes):
         yield
 

@@ -19,8 +19,8 @@ class Spelt(NamedTuple):
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The characters of the prompt that some characters of the text stand for."""
-        own = self.places[start:end]
-        return (own[0][0], own[-1][1]) if own else (start, end)
+        places = self.places[start:end]
+        return (places[0][0], places[-1][1]) if places else (start, end)
 
 
 def spelt(pipe: Any, prompts: Sequence[str], tokenizer: Any = None) -> list[Spelt]:
@@ -31,14 +31,14 @@ def spelt(pipe: Any, prompts: Sequence[str], tokenizer: Any = None) -> list[Spel
     tokenizer = getattr(pipe, "tokenizer", None) if tokenizer is None else tokenizer
     several = _several(tokenizer)
     present = [set(tokenizer.tokenize(prompt)) if several else () for prompt in prompts]
-    own = [{token: longer for token, longer in several.items() if token in there} for there in present]
-    found = [_replaced(prompt, each) for prompt, each in zip(prompts, own, strict=True)]
+    longer_names = [{token: longer for token, longer in several.items() if token in there} for there in present]
+    prompts_spelt = [_replaced(prompt, each) for prompt, each in zip(prompts, longer_names, strict=True)]
     if several and hasattr(pipe, "maybe_convert_prompt"):
         theirs = pipe.maybe_convert_prompt(list(prompts), tokenizer)
-        for prompt, ours, encoded in zip(prompts, found, theirs, strict=True):
+        for prompt, ours, encoded in zip(prompts, prompts_spelt, theirs, strict=True):
             if ours.text != encoded:
                 raise UsageError(f"'{prompt[:60]}' is encoded as '{encoded[:60]}', whose places in it are not known.")
-    return found
+    return prompts_spelt
 
 
 def encoded_texts(pipe: Any, prompts: Sequence[str], tokenizer: Any = None) -> list[str]:
@@ -49,14 +49,14 @@ def encoded_texts(pipe: Any, prompts: Sequence[str], tokenizer: Any = None) -> l
 def _several(tokenizer: Any) -> dict[str, str]:
     """What stands in the place of each token that has more than one vector."""
     added = set(getattr(tokenizer, "added_tokens_encoder", {}))
-    found = {}
+    tokens = {}
     for token in added:
         names = [token]
         while f"{token}_{len(names)}" in added:
             names.append(f"{token}_{len(names)}")
         if len(names) > 1:
-            found[token] = " ".join(names)
-    return found
+            tokens[token] = " ".join(names)
+    return tokens
 
 
 def _replaced(prompt: str, several: dict[str, str]) -> Spelt:

@@ -86,11 +86,11 @@ def trace(
     no other sample. Probes are drawn as they are used. The standard deviation is 0 for the exact trace and NaN for a
     single probe. The value of f comes with the first probe, at no further evaluation.
     """
-    own, here = torch.arange(len(x), device=x.device), torch.empty(0)
+    index_of, here = torch.arange(len(x), device=x.device), torch.empty(0)
     forms: list[Tensor] = []
     for v in _drawn(how, x.shape[1:], probes, seed, max(1, at_once // len(x))):
         directions = v.to(x.device, x.dtype).repeat_interleave(len(x), 0)
-        samples = own.repeat(len(v))
+        samples = index_of.repeat(len(v))
         value, moved = along(f, x.repeat(len(v), 1, 1, 1), directions, samples, derivative=derivative, h=h)
         here = here if forms else value[: len(x)]
         forms.append((directions.float() * moved.float()).flatten(1).sum(1).reshape(len(v), len(x)))
@@ -133,10 +133,10 @@ def dimension(
     `eps` predicts the noise in x_t = alpha x_0 + sigma noise, whatever the network itself predicts, hence one formula
     for eps, v, x_0 and flow. The other parameters are those of `trace`, h in units of sigma. arXiv:2406.03537.
     """
-    found = trace(eps, x_t, h=h * sigma, **tracing)
-    squared_norm = found.value.float().flatten(1).square().sum(1)
-    value = x_t[0].numel() - sigma * found.mean + squared_norm
-    return Dimension(value, found.mean, squared_norm, found.std)
+    traced = trace(eps, x_t, h=h * sigma, **tracing)
+    squared_norm = traced.value.float().flatten(1).square().sum(1)
+    value = x_t[0].numel() - sigma * traced.mean + squared_norm
+    return Dimension(value, traced.mean, squared_norm, traced.std)
 
 
 class _Normalizations(TorchFunctionMode):

@@ -73,19 +73,19 @@ def open_model(
     place = pick_device(device)
     number = pick_dtype(dtype, place, class_named(model) in ROWS)
     asked = parse_size(size) if isinstance(size, str) else size
-    said: list[str] = []
-    with heard(said):
-        pipe, marked = _pipeline(model, number, variant, asked, said)
-        parts = _put_networks(pipe, unet, text_encoder, number, variant, said)
+    messages: list[str] = []
+    with heard(messages):
+        pipe, marked = _pipeline(model, number, variant, asked, messages)
+        parts = _put_networks(pipe, unet, text_encoder, number, variant, messages)
         added = [add_embedding(pipe, Path(file)) for file in _listed(embedding)]
         merged = [done for each in _listed(lora) for done in merge_lora(pipe, *parse_lora(each))]
         if scheduler != "own":
             pipe.register_modules(scheduler=swapped(scheduler, pipe.scheduler))
         parts |= {name: done for name, done in (("embeddings", added), ("loras", merged)) if done}
-        drawn = _drawn_at(pipe, asked, _trained_at(merged) or marked, said)
+        drawn = _drawn_at(pipe, asked, _trained_at(merged) or marked, messages)
     if low_memory:
-        return Opened(pipe, drawn, parts, (save_memory(pipe, place), *said))
-    return Opened(pipe.to(place), drawn, parts, tuple(said))
+        return Opened(pipe, drawn, parts, (save_memory(pipe, place), *messages))
+    return Opened(pipe.to(place), drawn, parts, tuple(messages))
 
 
 def _listed(value: Paths) -> list[str | Path]:
@@ -124,19 +124,19 @@ def quiet() -> None:
 
 
 def _pipeline(
-    model: str, dtype: torch.dtype, variant: str | None, size: tuple[int, int] | None, said: list[str]
+    model: str, dtype: torch.dtype, variant: str | None, size: tuple[int, int] | None, messages: list[str]
 ) -> tuple[DiffusionPipeline, tuple[int, int] | None]:
     """The pipeline of MODEL, and the size that its file says, if it does."""
     if model in bundled.FOLDERS:
-        return read_folder(bundled.FOLDERS[model], dtype, variant, said, model, bundled.parts(model, dtype)), None
+        return read_folder(bundled.FOLDERS[model], dtype, variant, messages, model, bundled.parts(model, dtype)), None
     path = Path(model)
     if path.is_file():
-        return read_single_file(path, dtype, size, said)
+        return read_single_file(path, dtype, size, messages)
     if path.is_dir():
-        return read_folder(path, dtype, variant, said), None
+        return read_folder(path, dtype, variant, messages), None
     if not on_the_hub(model):
         refuse_absent(model)
-    return read_hub(model, dtype, variant, said), None
+    return read_hub(model, dtype, variant, messages), None
 
 
 def class_named(model: str) -> str | None:
@@ -158,31 +158,31 @@ def _put_networks(
     text_encoder: str | Path | None,
     dtype: torch.dtype,
     variant: str | None,
-    said: list[str],
+    messages: list[str],
 ) -> dict[str, Any]:
     """Put a U-Net and text encoders into the pipeline; where each was read from."""
     parts: dict[str, Any] = {}
     encoders: dict[str, Path] = {}
     if unet is not None:
-        folder = put_unet(pipe, Path(unet), dtype, variant, said)
+        folder = put_unet(pipe, Path(unet), dtype, variant, messages)
         parts["unet"] = str(folder)
         if folder.name != Path(unet).name and text_encoder is None:  # a checkpoint, and not the U-Net alone
-            encoders = put_text_encoders(pipe, Path(unet), dtype, said, required=False)
-            said += [f"The {name} of {unet} was loaded with its U-Net." for name in encoders]
+            encoders = put_text_encoders(pipe, Path(unet), dtype, messages, required=False)
+            messages += [f"The {name} of {unet} was loaded with its U-Net." for name in encoders]
     if text_encoder is not None:
-        encoders = put_text_encoders(pipe, Path(text_encoder), dtype, said, required=True)
+        encoders = put_text_encoders(pipe, Path(text_encoder), dtype, messages, required=True)
     return parts | {name: str(folder) for name, folder in encoders.items()}
 
 
 def _drawn_at(
-    pipe: DiffusionPipeline, asked: tuple[int, int] | None, marked: tuple[int, int] | None, said: list[str]
+    pipe: DiffusionPipeline, asked: tuple[int, int] | None, marked: tuple[int, int] | None, messages: list[str]
 ) -> tuple[int, int] | None:
     """Make a size the pipeline's own where it has a U-Net; the size for a pipeline that has none."""
     size = asked or marked
     if size is None or size == own_size(pipe):
         return None
     if asked is None:
-        said.append(f"Images are drawn at {size[0]}x{size[1]} pixels (height x width), as the file says.")
+        messages.append(f"Images are drawn at {size[0]}x{size[1]} pixels (height x width), as the file says.")
     if not hasattr(pipe, "unet"):
         return size
     make_own(pipe, size)

@@ -47,23 +47,29 @@ def scaled(scheduler: Any, x: Tensor, t: Tensor) -> Tensor:
     return scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
 
 
-def swapped(name: str, own: Any) -> Any:
+def swapped(name: str, kept_config: Any) -> Any:
     """A solver by name in the place of a model's own, with the noise schedule that the model was trained with.
 
     Raises `UsageError` for a name that there is not, and for a schedule that the solver cannot have.
     """
     if name not in SCHEDULERS:
         raise UsageError(f"There is no scheduler '{name}'; use own, {', '.join(SCHEDULERS)}.")
-    kind, config = getattr(diffusers, SCHEDULERS[name]), own.config
-    if prediction_type(own) == "flow_prediction" or is_flow(own) or config.get("timestep_type") == "continuous":
-        raise UsageError(f"{SCHEDULERS[name]} does not know the times of {type(own).__name__}; use --scheduler own.")
+    kind, config = getattr(diffusers, SCHEDULERS[name]), kept_config.config
+    if (
+        prediction_type(kept_config) == "flow_prediction"
+        or is_flow(kept_config)
+        or config.get("timestep_type") == "continuous"
+    ):
+        raise UsageError(
+            f"{SCHEDULERS[name]} does not know the times of {type(kept_config).__name__}; use --scheduler own."
+        )
     takes = inspect.signature(kind.__init__).parameters
     kept = {key: config[key] for key in TRAINED if key in config and key in takes}
     kept |= {"clip_sample": False} if name in ("ddim", "ddpm") and "clip_sample" not in config else {}
     kept |= {"skip_prk_steps": True} if name == "pndm" and "skip_prk_steps" not in config else {}
     made = kind.from_config(config, **kept)
-    alike = torch.allclose(own.alphas_cumprod, made.alphas_cumprod, rtol=1e-5, atol=1e-7)
-    if prediction_type(made) != prediction_type(own) or not alike:
+    alike = torch.allclose(kept_config.alphas_cumprod, made.alphas_cumprod, rtol=1e-5, atol=1e-7)
+    if prediction_type(made) != prediction_type(kept_config) or not alike:
         raise UsageError(f"{SCHEDULERS[name]} cannot have this model's noise schedule; use --scheduler own or another.")
     return made
 
@@ -83,9 +89,9 @@ def _level(scheduler: Any, index: int, t: float) -> Level:
     sigma = _table(scheduler, index)
     if is_flow(scheduler):
         return Level(1 - sigma, sigma)
-    own, trained = of_ratio(sigma), alpha_sigma(scheduler, t)
-    near = (math.isclose(a, b, rel_tol=ROUNDING) for a, b in zip(own, trained, strict=True))
-    return trained if all(near) else own
+    level, trained = of_ratio(sigma), alpha_sigma(scheduler, t)
+    near = (math.isclose(a, b, rel_tol=ROUNDING) for a, b in zip(level, trained, strict=True))
+    return trained if all(near) else level
 
 
 def _table(scheduler: Any, index: int) -> float:
@@ -99,7 +105,7 @@ def _table(scheduler: Any, index: int) -> float:
 
 def first_image(levels: Sequence[Level], kind: str) -> int:
     """The first step of a sampling whose x_t is more than pure noise; raises `UsageError` where there is none."""
-    found = [k for k, level in enumerate(levels) if kind == "epsilon" or level.alpha > PURE_NOISE]
-    if not found:
+    places = [k for k, level in enumerate(levels) if kind == "epsilon" or level.alpha > PURE_NOISE]
+    if not places:
         raise UsageError(f"All {len(levels)} steps of this sampling are at pure noise; sample with 2 steps or more.")
-    return found[0]
+    return places[0]

@@ -28,8 +28,8 @@ def own_part(ids: Sequence[int], empty: Sequence[int], padding: int | None) -> t
 
 def _inner(ids: Sequence[int], padding: int | None) -> tuple[int, int]:
     """Where ids begin and end without the padding at both ends."""
-    own = [k for k, number in enumerate(ids) if number != padding]
-    return (own[0], own[-1] + 1) if own else (0, 0)
+    places = [k for k, number in enumerate(ids) if number != padding]
+    return (places[0], places[-1] + 1) if places else (0, 0)
 
 
 def clusters(text: str) -> Iterator[tuple[int, int]]:
@@ -57,7 +57,7 @@ def located(prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str])
     Case and white space may differ. Raises `ValueError` where the ids spell another text than the prompt.
     """
     letters = letters_of(prompt)
-    text, found, at, waiting = "".join(low for low, *_ in letters), [], 0, []
+    text, spans, at, waiting = "".join(low for low, *_ in letters), [], 0, []
     for number in ids:
         waiting.append(number)
         piece = decode(waiting)
@@ -69,9 +69,9 @@ def located(prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str])
             raise ValueError(f"its pipeline rewrites the prompt: '{piece}' is not what comes next in it")
         at = start + len(piece)
         span = (letters[start][1], letters[at - 1][2]) if piece else (len(prompt), len(prompt))
-        found += [span] * len(waiting)
+        spans += [span] * len(waiting)
         waiting = []
-    return found + [(len(prompt), len(prompt))] * len(waiting)  # a character that was cut in two
+    return spans + [(len(prompt), len(prompt))] * len(waiting)  # a character that was cut in two
 
 
 def tokens_of(
@@ -85,9 +85,9 @@ def tokens_of(
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
     begin, end = own_part(ids, empty, tokenizer.pad_token_id)
     spans = located(prompt, ids[begin:end], tokenizer.decode)
-    found = []
+    tokens = []
     for k, (start, stop) in enumerate(spans, start=begin):
         place = encoded.place(k, len(ids), length, pipe)
         if 0 <= place < length:
-            found.append(Token(tokenizer.decode([ids[k]]).strip(), start, stop, offset + place))
-    return found
+            tokens.append(Token(tokenizer.decode([ids[k]]).strip(), start, stop, offset + place))
+    return tokens

@@ -122,9 +122,9 @@ class Start:
         for, with a graph if x_t requires a gradient. `samples` are those looked at, where these are not all.
         """
         t, model, solver = self.t if t is None else t, self.model, self.solver
-        own = self.null if self.null is None or samples is None else rows(self.null, samples)
+        null_rows = self.null if self.null is None or samples is None else rows(self.null, samples)
         null = (
-            partial(model.predict_null, x_t, t, own, solver.guidance_scale)
+            partial(model.predict_null, x_t, t, null_rows, solver.guidance_scale)
             if native_uncond is None
             else lambda: native_uncond
         )
@@ -132,7 +132,7 @@ class Start:
         step = model.step(
             index, t, x_t, cond, solver.guidance_scale, native_cond, null, solver.timesteps, solver.levels
         )
-        step.null = own
+        step.null = null_rows
         return step
 
     def native_uncond(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -151,16 +151,16 @@ class Step:
         cond = self.cond if samples is None else rows(self.cond, samples)
         if branch == "cond" or (branch == "guided" and not self.guided):
             return self.model.predict_noise(x, t, cond, level)
-        own = self.null if self.null is None or samples is None else rows(self.null, samples)
-        own = own or self.model.null(len(x), x.shape[1:], self.guidance_scale)
+        null = self.null if self.null is None or samples is None else rows(self.null, samples)
+        null = null or self.model.null(len(x), x.shape[1:], self.guidance_scale)
         family = self.model.family
         if branch == "guided" and not family.combines_plainly:
             native = family.combine(
-                self.model.predict(x, t, cond), self.model.predict(x, t, own), self.guidance_scale
+                self.model.predict(x, t, cond), self.model.predict(x, t, null), self.guidance_scale
             ).float()
             level = level or schedule.alpha_sigma(self.model.pipe.scheduler, t)
             return schedule.to_eps(native, x.float(), *level, self.model.prediction_type)
-        eps_uncond = self.model.predict_noise(x, t, own, level)
+        eps_uncond = self.model.predict_noise(x, t, null, level)
         if branch == "uncond":
             return eps_uncond
         eps_cond = self.model.predict_noise(x, t, cond, level)

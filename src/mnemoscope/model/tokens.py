@@ -36,8 +36,10 @@ def cut_off_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not cut:
         return {"cut_off": {"prompts": 0, "most_tokens": 0}}
     which = "1 prompt is" if len(cut) == 1 else f"{len(cut)} prompts are"
-    said = f"{which} longer than the text encoder reads: up to {max(cut)} tokens at the end take no part in any figure."
-    return {"cut_off": {"prompts": len(cut), "most_tokens": max(cut)}, "notes": [said]}
+    sentence = (
+        f"{which} longer than the text encoder reads: up to {max(cut)} tokens at the end take no part in any figure."
+    )
+    return {"cut_off": {"prompts": len(cut), "most_tokens": max(cut)}, "notes": [sentence]}
 
 
 def ends_before_padding(start: Start, method: str) -> Int[Tensor, " B"]:
@@ -45,9 +47,9 @@ def ends_before_padding(start: Start, method: str) -> Int[Tensor, " B"]:
     pipe = start.model.pipe
     used = [t for t in (getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")) if t is not None]
     if len(used) != 1 or used[0].pad_token_id != used[0].eos_token_id:
-        own = f"pads with '{used[0].pad_token}'" if len(used) == 1 else f"has {len(used)} tokenizers"
+        reason = f"pads with '{used[0].pad_token}'" if len(used) == 1 else f"has {len(used)} tokenizers"
         wanted = "one tokenizer that pads with its end token, as Stable Diffusion 1 has"
-        raise UsageError(f"{method} needs {wanted}, and this model {own}; use another mitigation.")
+        raise UsageError(f"{method} needs {wanted}, and this model {reason}; use another mitigation.")
     return start.ends().to(start.x_t.device)
 
 

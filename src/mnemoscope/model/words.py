@@ -27,15 +27,15 @@ def content(family: Family, prompts: Sequence[str]) -> list[list[Token]]:
 def aligned(prompt: str, pieces: Sequence[str]) -> list[Token] | None:
     """Where lower-case pieces stand in a prompt, one after the other; None if they do not spell it out."""
     letters = letters_of(prompt)
-    text, found, at = "".join(low for low, *_ in letters), [], 0
+    text, spans, at = "".join(low for low, *_ in letters), [], 0
     for piece in pieces:
         name = unicodedata.normalize("NFKC", piece.removesuffix(END).strip()).lower()
         start = at + len(text[at:]) - len(text[at:].lstrip())
         if not name or not text.startswith(name, start):
             return None
         at = start + len(name)
-        found.append(Token(piece.removesuffix(END).strip(), letters[start][1], letters[at - 1][2]))
-    return found
+        spans.append(Token(piece.removesuffix(END).strip(), letters[start][1], letters[at - 1][2]))
+    return spans
 
 
 def merged(prompt: str, tokens: Sequence[Token], scores: Sequence[int | float]) -> list[dict[str, Any]]:
@@ -70,11 +70,11 @@ def _grouped(
     groups = [list(group) for _, group in groupby(range(count), key=word_of)]
     return [
         {
-            "word": text(own[0], own[-1]),
-            "sum": sum(scores[k] for k in own),
-            "max": max(scores[k] for k in own),
-            "first": own[0],
-            "last": own[-1],
+            "word": text(tokens_of[0], tokens_of[-1]),
+            "sum": sum(scores[k] for k in tokens_of),
+            "max": max(scores[k] for k in tokens_of),
+            "first": tokens_of[0],
+            "last": tokens_of[-1],
         }
-        for own in groups
+        for tokens_of in groups
     ]

@@ -14,23 +14,23 @@ SIDECARS = (".json", ".txt", ".caption", ".cls")
 Read = Callable[[str], bytes]
 
 
-def described(read: Read, texts: Iterable[str], said: Said, column: str | None = None) -> Said:
+def described(read: Read, texts: Iterable[str], known: Said, column: str | None = None) -> Said:
     """What texts of these names say of their picture, behind what is said of it already; the plain one is its caption.
 
     A text that is none, or of more than 1 MiB, says nothing, and its picture has no caption.
     """
     held = {suffix(name): name for name in texts}
     row = _object(_text(read, held[".json"])) if ".json" in held else {}
-    found = said_of({k: v for k, v in row.items() if v is not None}, column)
+    more = said_of({k: v for k, v in row.items() if v is not None}, column)
     plain = [text for end in (".txt", ".caption") if end in held and (text := _text(read, held[end]))]
-    kind = found.kind or (_text(read, held[".cls"]) if ".cls" in held else "") or None
+    kind = more.kind or (_text(read, held[".cls"]) if ".cls" in held else "") or None
     return replace(
-        found,
-        captions=said.captions or tuple(plain[:1]) or found.captions,
-        url=found.url or said.url,
-        kind=said.kind or kind,
-        label=said.label if found.label is None else found.label,
-        seed=said.seed if found.seed is None else found.seed,
+        more,
+        captions=known.captions or tuple(plain[:1]) or more.captions,
+        url=more.url or known.url,
+        kind=known.kind or kind,
+        label=known.label if more.label is None else more.label,
+        seed=known.seed if more.seed is None else more.seed,
     )
 
 

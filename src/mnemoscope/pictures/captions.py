@@ -58,12 +58,12 @@ def said_of(row: dict[str, Any], column: str | None = None) -> Said:
 
 def merged(several: Iterable[Said]) -> Said:
     """All captions in order, each once; of the rest what is said first."""
-    found = list(several)
+    each_said = list(several)
 
     def first(name: str) -> Any:
-        return next((value for said in found if (value := getattr(said, name)) is not None), None)
+        return next((value for said in each_said if (value := getattr(said, name)) is not None), None)
 
-    captions = tuple(dict.fromkeys(text for said in found for text in said.captions))
+    captions = tuple(dict.fromkeys(text for said in each_said for text in said.captions))
     return Said(captions, *(first(f.name) for f in fields(Said) if f.name != "captions"))
 
 

@@ -13,21 +13,21 @@ def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> d
     """Pictures with a caption and without one, names of captions files that fit none, and rows without any text."""
     has = list(captioned)
     unmatched = source.unmatched if source is not None else []
-    found: dict[str, Any] = {"with_caption": sum(has), "without_caption": len(has) - sum(has)}
-    found |= {"unmatched": len(unmatched), "empty": source.empty if source is not None else 0}
-    return found | {"unmatched_names": unmatched[:NAMED]}
+    counts: dict[str, Any] = {"with_caption": sum(has), "without_caption": len(has) - sum(has)}
+    counts |= {"unmatched": len(unmatched), "empty": source.empty if source is not None else 0}
+    return counts | {"unmatched_names": unmatched[:NAMED]}
 
 
 def sentence(counts: Mapping[str, Any], what: str) -> str:
     """The counts in one line, of references for instance."""
     has, lacks = int(counts["with_caption"]), int(counts["without_caption"])
-    said = [f"{has:,} of {has + lacks:,} {what} have a caption"]
+    parts = [f"{has:,} of {has + lacks:,} {what} have a caption"]
     if unmatched := int(counts.get("unmatched", 0)):
         named = ", ".join(map(str, counts.get("unmatched_names", ())))
-        said.append(f"{unmatched:,} captions or texts fit no picture ({named}{', ...' if unmatched > NAMED else ''})")
+        parts.append(f"{unmatched:,} captions or texts fit no picture ({named}{', ...' if unmatched > NAMED else ''})")
     if empty := int(counts.get("empty", 0)):
-        said.append(f"{empty:,} rows of captions files have no text")
-    return "; ".join(said) + "."
+        parts.append(f"{empty:,} rows of captions files have no text")
+    return "; ".join(parts) + "."
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:

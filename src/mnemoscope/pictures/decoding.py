@@ -95,7 +95,7 @@ def _orientation(image: Image.Image) -> int:
 def _no_image(data: bytes) -> str:
     """What a file that no decoder knows looks like."""
     head = data[:2000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for mark, said in MARKUP.items():
+    for mark, kind in MARKUP.items():
         if head.startswith(mark) or (head.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and mark in head):
-            return said
+            return kind
     return "text, not an image" if head.isascii() and b"\0" not in head else "not an image"

@@ -16,10 +16,10 @@ def read_file(file: Path, most: int = LARGEST) -> bytes:
     """
     opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(opened, "rb") as f:
-        found = os.fstat(opened)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
             raise Unreadable("not a regular file")
-        return limited(f.read(min(found.st_size, most) + 1), most)  # memory is taken for as much as is asked for
+        return limited(f.read(min(status.st_size, most) + 1), most)  # memory is taken for as much as is asked for
 
 
 def limited(data: bytes, most: int = LARGEST) -> bytes:

@@ -23,26 +23,26 @@ def ground_truth(
     """
     sets: dict[str, Images] = {}
     for name in images:
-        if found := PLACE.fullmatch(name):
-            sets.setdefault(found[1] or "", {}).setdefault(_number(found[2]), []).append(name)
-    said: dict[str, Said] = {}
+        if matched := PLACE.fullmatch(name):
+            sets.setdefault(matched[1] or "", {}).setdefault(_number(matched[2]), []).append(name)
+    by_file: dict[str, Said] = {}
     dead: dict[str, str] = {}
     for home, by_index in sets.items():
         if file := _table(home, sizes, root):
             for index, each in _rows(file, read(file), column):
-                said |= dict.fromkeys(by_index.get(index, ()), each)
+                by_file |= dict.fromkeys(by_index.get(index, ()), each)
                 if index not in by_index:
                     lost = PurePosixPath(home, "gt_images", index).as_posix()
-                    said[lost], dead[lost] = each, "no true image of this prompt is there"
-    return said, dead
+                    by_file[lost], dead[lost] = each, "no true image of this prompt is there"
+    return by_file, dead
 
 
 def _table(home: str, sizes: Mapping[str, int], root: str) -> str | None:
     """The table of a set: the one that has the folder's name, or the only one that lies in the folder."""
     lying = [n for n in sizes if n.lower().endswith(".jsonl") and PurePosixPath(n).parent == PurePosixPath(home)]
-    own = PurePosixPath(home, f"{PurePosixPath(home).name or root}.jsonl").as_posix()
+    table = PurePosixPath(home, f"{PurePosixPath(home).name or root}.jsonl").as_posix()
     others = [n for n in lying if PurePosixPath(n).name not in FILES]
-    return own if own in lying else others[0] if len(others) == 1 else None
+    return table if table in lying else others[0] if len(others) == 1 else None
 
 
 def _rows(file: str, data: bytes, column: str | None) -> list[tuple[str, Said]]:

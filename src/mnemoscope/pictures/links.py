@@ -44,5 +44,5 @@ def problem(row: Mapping[str, object]) -> str | None:
     """Why a row of such a table has no image, if img2dataset says that it has none."""
     if row.get("status") in ("success", None):
         return None
-    said = short(row.get("error_message") or "no reason given")
-    return f"not downloaded: {said}" if row["status"] == "failed_to_download" else f"not kept: {said}"
+    reason = short(row.get("error_message") or "no reason given")
+    return f"not downloaded: {reason}" if row["status"] == "failed_to_download" else f"not kept: {reason}"

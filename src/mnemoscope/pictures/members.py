@@ -25,15 +25,15 @@ class Member:
 
 def members(path: Path) -> tuple[list[Member], str | None]:
     """Files of a tar in its order, hidden ones left out, and what is wrong with the tar, if anything is."""
-    found: list[tarfile.TarInfo] = []
+    infos: list[tarfile.TarInfo] = []
     problem = None
     try:
         with tarfile.open(path, "r:") as archive:
-            found = list(_onwards(archive, found))
+            infos = list(_onwards(archive, infos))
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as e:
         problem = f"the tar file is damaged: {e}"
-    files = {posixpath.normpath(m.name): m for m in found}
-    kept = [m for m in found if not m.isdir() and not _hidden(m.name)]
+    files = {posixpath.normpath(m.name): m for m in infos}
+    kept = [m for m in infos if not m.isdir() and not _hidden(m.name)]
     return [_member(m, files) for m in kept if not (m.issym() and _is_folder(m, files))], problem
 
 
@@ -49,14 +49,14 @@ def read_place(path: Path, start: int, size: int) -> bytes:
     return data
 
 
-def _onwards(archive: tarfile.TarFile, found: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
+def _onwards(archive: tarfile.TarFile, infos: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
     """All headers, kept as they are found; one that leads backwards would be read for ever."""
     last = -1
     for member in archive:
         if member.offset <= last or member.size < 0:
             raise tarfile.ReadError("a header leads backwards")
         last = member.offset
-        found.append(member)
+        infos.append(member)
         yield member
 
 

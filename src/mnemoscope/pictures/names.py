@@ -27,12 +27,12 @@ def numbered(names: Sequence[str]) -> dict[int, list[str]] | None:
 
     None where one of them has no such number.
     """
-    found: dict[int, list[str]] = {}
+    by_number: dict[int, list[str]] = {}
     for name in names:
         if not (begins := NUMBER.match(PurePosixPath(name).name)):
             return None
-        found.setdefault(int(begins[1]), []).append(name)
-    return found
+        by_number.setdefault(int(begins[1]), []).append(name)
+    return by_number
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -61,8 +61,8 @@ class Names:
         ways = [(inside[:1], 0, self._exactly), ([*inside[1:], *ends], 1, self._exactly)]
         ways += [([*inside, *ends], 2, self._alike), ([*inside, *ends], 3, self._barely)]
         for names, distance, way in ways:
-            if found := next(filter(None, map(way, names)), None):
-                return found, distance
+            if matched := next(filter(None, map(way, names)), None):
+                return matched, distance
         return None
 
     def _exactly(self, name: str) -> str | None:
@@ -80,10 +80,10 @@ def fitted(said: Mapping[str, Value], names: Names, folder: str = "") -> tuple[d
     claims: dict[str, list[tuple[int, str]]] = {}
     lost = []
     for spelled in said:
-        if (found := names.find(spelled, folder)) is None:
+        if (place := names.find(spelled, folder)) is None:
             lost.append(spelled)
         else:
-            claims.setdefault(found[0], []).append((found[1], spelled))
+            claims.setdefault(place[0], []).append((place[1], spelled))
     kept: dict[str, list[Value]] = {}
     for name, claimed in claims.items():
         nearest = min(claimed)[0]
@@ -103,10 +103,10 @@ def _bare(name: str) -> str:
 
 
 def _by(key: Callable[[str], str], names: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    spelled: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(key(name), []).append(name)
-    return found
+        spelled.setdefault(key(name), []).append(name)
+    return spelled
 
 
 def _only(names: Sequence[str]) -> str | None:

@@ -16,35 +16,35 @@ def paired(images: Sequence[str], texts: Sequence[str]) -> tuple[Texts, list[str
     `sample7.input.png` has `sample7.outputs.txt`, where it has no text of its own name and is the only image with two
     endings of its sample; `cat.png` has nothing of `cat.crop.txt`.
     """
-    own = beside(images, texts)
-    used = {text for several in own.values() for text in several}
+    texts_of = beside(images, texts)
+    used = {text for several in texts_of.values() for text in several}
     left = [text for text in texts if text not in used]
     alone: dict[str, list[str]] = {}
     for image in images:
-        if found := TWO_PARTS.fullmatch(stem(image)):
-            alone.setdefault(found[1], []).append(image)
+        if matched := TWO_PARTS.fullmatch(stem(image)):
+            alone.setdefault(matched[1], []).append(image)
     for text in list(left):
-        found = TWO_PARTS.fullmatch(stem(text))
-        theirs = alone.get(found[1], []) if found else []
-        if len(theirs) == 1 and used.isdisjoint(own.get(theirs[0], ())):
-            own[theirs[0]] = (*own.get(theirs[0], ()), text)
+        matched = TWO_PARTS.fullmatch(stem(text))
+        theirs = alone.get(matched[1], []) if matched else []
+        if len(theirs) == 1 and used.isdisjoint(texts_of.get(theirs[0], ())):
+            texts_of[theirs[0]] = (*texts_of.get(theirs[0], ()), text)
             left.remove(text)
-    return own, left
+    return texts_of, left
 
 
 def without_image(images: Sequence[str], left: Sequence[str]) -> tuple[Texts, list[str]]:
     """Texts of each sample that has no image, by its name, and texts of no use, whose sample has one."""
     stems = {stem(image) for image in images}
-    parted = {found[1] for each in stems if (found := TWO_PARTS.fullmatch(each))}
+    parted = {matched[1] for each in stems if (matched := TWO_PARTS.fullmatch(each))}
     samples: dict[str, list[str]] = {}
     useless = []
     for text in left:
-        own = stem(text)
-        folder, slash, base = own.rpartition("/")
+        name_of = stem(text)
+        folder, slash, base = name_of.rpartition("/")
         first = folder + slash + base.partition(".")[0]
-        is_part = own in stems or first in stems or (first in parted and TWO_PARTS.fullmatch(own) is not None)
+        is_part = name_of in stems or first in stems or (first in parted and TWO_PARTS.fullmatch(name_of) is not None)
         if is_part:
             useless.append(text)
         else:
-            samples.setdefault(own, []).append(text)
+            samples.setdefault(name_of, []).append(text)
     return {name: tuple(several) for name, several in samples.items()}, useless

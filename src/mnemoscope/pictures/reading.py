@@ -17,7 +17,7 @@ from mnemoscope.pictures.columns import short, storable
 from mnemoscope.pictures.indexed import Origin, origin
 from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
 from mnemoscope.pictures.picture import Picture
-from mnemoscope.pictures.source import Broken, Part, Source
+from mnemoscope.pictures.source import Broken, PicturePart, Source
 from mnemoscope.pictures.tars import Tar
 from mnemoscope.pictures.zips import Zip
 
@@ -62,7 +62,7 @@ def open_source(
     return Source(str(source), parts, limit)
 
 
-def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
+def _parts(name: str, captions: Path | None, column: str | None) -> list[PicturePart]:
     path = Path(name)
     if name.startswith("hub:") or any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
         return [tables.dataset(name, column)]
@@ -85,7 +85,7 @@ def _parts(name: str, captions: Path | None, column: str | None) -> list[Part]:
     ]
 
 
-def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]:
+def _folder(path: Path, captions: Path | None, column: str | None) -> list[PicturePart]:
     if (run := trees.run_of(path)) is not None:
         return [run]
     if (made := origin(path)) is not None:
@@ -113,7 +113,7 @@ def _folder(path: Path, captions: Path | None, column: str | None) -> list[Part]
     raise UsageError(f"{path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does.")
 
 
-def _indexed(path: Path, made: Origin) -> list[Part]:
+def _indexed(path: Path, made: Origin) -> list[PicturePart]:
     """The pictures that an index was made of."""
     if Path(made.source, "meta.json").is_file():
         raise UsageError(f"{path} is an index of an index; give the pictures themselves.")
@@ -123,7 +123,7 @@ def _indexed(path: Path, made: Origin) -> list[Part]:
     return opened.cut(range(len(opened))) if made.limit is not None else list(opened.parts)
 
 
-def _file(path: Path, name: str, captions: Path | None, column: str | None) -> Part:
+def _file(path: Path, name: str, captions: Path | None, column: str | None) -> PicturePart:
     """A file that holds pictures, or is one."""
     kind = path.suffix.lower()
     if kind not in (*ARCHIVES, *SUFFIXES):
@@ -141,19 +141,19 @@ def _file(path: Path, name: str, captions: Path | None, column: str | None) -> P
     return Tar(path, name, column) if kind == ".tar" else _one(path, column)
 
 
-def _one(path: Path, column: str | None) -> Part:
+def _one(path: Path, column: str | None) -> PicturePart:
     texts = tuple(n for end in SIDECARS if os.path.isfile(path.with_name(n := stem(path.name) + end)))
     return trees.Files(trees.Folder(path.parent), [trees.Entry(path.name, texts=texts)], column=column)
 
 
 def _braces(name: str) -> Iterator[str]:
-    found = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", name)
-    if not found:
+    matched = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", name)
+    if not matched:
         yield name
         return
-    low, high, listed = found.groups()
+    low, high, listed = matched.groups()
     if not listed and len(high) > 9:
         raise UsageError(f"{name} stands for more than {FILES:,} files; give a narrower pattern.")
     values = listed.split(",") if listed else (str(n).zfill(len(low)) for n in range(int(low), int(high) + 1))
     for value in values:
-        yield from _braces(name[: found.start()] + value + name[found.end() :])
+        yield from _braces(name[: matched.start()] + value + name[matched.end() :])

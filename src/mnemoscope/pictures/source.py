@@ -11,7 +11,7 @@ from mnemoscope.pictures.picture import Picture, unreadable
 
 
 @runtime_checkable
-class Part(Protocol):
+class PicturePart(Protocol):
     """Pictures of a source in order, which can be counted, cut and sent elsewhere without reading any."""
 
     def listing(self) -> list[str]:
@@ -21,7 +21,7 @@ class Part(Protocol):
 
     def __iter__(self) -> Iterator[Picture]: ...
 
-    def cut(self, places: Sequence[int]) -> "Part":
+    def cut(self, places: Sequence[int]) -> "PicturePart":
         """The pictures at these places, in rising order."""
 
 
@@ -50,7 +50,7 @@ class Source:
     """Pictures of a name, the first `limit` of them, part by part."""
 
     name: str
-    parts: Sequence[Part]
+    parts: Sequence[PicturePart]
     limit: int | None = None
 
     @cached_property
@@ -74,14 +74,14 @@ class Source:
     def __iter__(self) -> Iterator[Picture]:
         return islice(chain.from_iterable(self.parts), self.limit)
 
-    def cut(self, places: Sequence[int]) -> list[Part]:
+    def cut(self, places: Sequence[int]) -> list[PicturePart]:
         """The pictures at these places, which rise, as parts that hold no others."""
-        found, first = [], 0
+        parts, first = [], 0
         for part, count in zip(self.parts, self.counts, strict=True):
-            if own := _between(places, first, first + count):
-                found.append(part.cut(own))
+            if of_part := _between(places, first, first + count):
+                parts.append(part.cut(of_part))
             first += count
-        return found
+        return parts
 
     @property
     def unmatched(self) -> list[str]:
@@ -93,7 +93,7 @@ class Source:
         """Rows of captions files without any text."""
         return sum(getattr(part, "empty", 0) for part in self._counted())
 
-    def _counted(self) -> list[Part]:
+    def _counted(self) -> list[PicturePart]:
         """Parts of which any picture is meant."""
         return [part for part, count in zip(self.parts, self.counts, strict=True) if count]
 

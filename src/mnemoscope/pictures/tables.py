@@ -148,14 +148,14 @@ def picture(
         return Picture(key, unreadable("its part of the parquet file is damaged, or far larger than the file"))
     held = row.pop(image)
     data, path = (held.get("bytes"), held.get("path")) if isinstance(held, dict) else (held, None)
-    said = said_of(row, column)
+    described = said_of(row, column)
     read: Callable[[], bytes] = missing(problem(row) or "no image in its row")
     if data is not None:
         is_large = len(data) > LARGEST
         read = unreadable(f"more than {LARGEST >> 20} MiB") if is_large else partial(bytes, data)
     elif path and homes:
         read = _file_of(str(path), homes)
-    return Picture(key, read, said.captions, said.url, said.kind, said.label, said.seed)
+    return Picture(key, read, described.captions, described.url, described.kind, described.label, described.seed)
 
 
 def _file_of(path: str, homes: Sequence[Path]) -> Callable[[], bytes]:

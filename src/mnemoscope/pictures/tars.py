@@ -20,7 +20,7 @@ from mnemoscope.pictures.told import Read, captions_files
 
 
 @dataclass
-class Sample:
+class TarSample:
     """A picture: its member, the texts beside it, what files of captions and a list of links say, or why it lacks."""
 
     key: str
@@ -35,7 +35,7 @@ class Sample:
 class Contents:
     """All that is in a tar file; `unmatched` are names in files of captions, and texts, that fit no picture."""
 
-    samples: list[Sample]
+    samples: list[TarSample]
     unmatched: tuple[str, ...]
     empty: int
 
@@ -82,39 +82,39 @@ class Tar:
     @cached_property
     def contents(self) -> Contents:
         """All pictures of the file by its headers; where it is damaged, one that says so comes last."""
-        found, damage = self._members
-        images = [m for m in found if suffix(m.name) in SUFFIXES]
+        inside, damage = self._members
+        images = [m for m in inside if suffix(m.name) in SUFFIXES]
         names = [m.name for m in images]
-        others = list(dict.fromkeys(m.name for m in found if suffix(m.name) not in SUFFIXES))
+        others = list(dict.fromkeys(m.name for m in inside if suffix(m.name) not in SUFFIXES))
         told = Read.of(self._read, captions_files(map(normpath, others)), list(map(normpath, names)), self.column)
         texts, left = paired(names, [n for n in others if suffix(n) in SIDECARS and not is_captions(n)])
         alone, unmatched = without_image(names, left)
-        samples: dict[str, Sample] = {}
+        samples: dict[str, TarSample] = {}
         for image in images:
             key = _free(image.name, samples)
-            samples[key] = Sample(key, image, texts.get(image.name, ()), told.said.get(normpath(image.name), Said()))
-        places = {member.name: place for place, member in reversed(list(enumerate(found)))}
-        lacking = {key: Sample(key, None, several) for key, several in alone.items()}
+            samples[key] = TarSample(key, image, texts.get(image.name, ()), told.said.get(normpath(image.name), Said()))
+        places = {member.name: place for place, member in reversed(list(enumerate(inside)))}
+        lacking = {key: TarSample(key, None, several) for key, several in alone.items()}
         whole = dict(sorted({**samples, **lacking}.items(), key=lambda item: _place(item[1], places)))
         links = read_links(self.path.with_suffix(".parquet"))
         for key, link in links.items():
-            sample = whole.setdefault(key, Sample(key, lacking="not in its tar file"))
+            sample = whole.setdefault(key, TarSample(key, lacking="not in its tar file"))
             sample.said = sample.said if sample.said.captions else link.said
             sample.lacking = link.problem or sample.lacking
         ordered = [*(whole[k] for k in links), *(s for k, s in whole.items() if k not in links)]
-        ordered += [Sample("", refused=damage)] if damage else []
+        ordered += [TarSample("", refused=damage)] if damage else []
         return Contents(ordered, (*told.unmatched, *unmatched), told.empty)
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "name": self.name, "column": self.column, "places": self.places}
 
-    def _picture(self, sample: Sample) -> Picture:
-        said = described(self._read, sample.texts, sample.said, self.column)
+    def _picture(self, sample: TarSample) -> Picture:
+        captions = described(self._read, sample.texts, sample.said, self.column)
         key = storable(f"{self.name}:{sample.key}" if sample.key else self.name)
         read = self._reader(sample)
-        return Picture(key, read, said.captions, said.url, said.kind, said.label, said.seed)
+        return Picture(key, read, captions.captions, captions.url, captions.kind, captions.label, captions.seed)
 
-    def _reader(self, sample: Sample) -> Callable[[], bytes]:
+    def _reader(self, sample: TarSample) -> Callable[[], bytes]:
         image = sample.image
         if refused := sample.refused or (image and image.refused):
             return unreadable(refused)
@@ -140,5 +140,5 @@ def _free(name: str, taken: Container[str]) -> str:
     return next(key for key in ways if key not in taken)
 
 
-def _place(sample: Sample, places: Mapping[str, int]) -> int:
+def _place(sample: TarSample, places: Mapping[str, int]) -> int:
     return places[sample.image.name if sample.image is not None else sample.texts[0]]

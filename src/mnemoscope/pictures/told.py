@@ -29,7 +29,7 @@ class Read:
         other. A file that is only called like one, and holds something else, is unmatched as a whole.
         """
         known = Names(names)
-        said: dict[str, list[Said]] = {}
+        captions: dict[str, list[Said]] = {}
         labels: dict[str, list[Said]] = {}
         unmatched, empty = [], 0
         for file in files:
@@ -42,12 +42,12 @@ class Read:
                 continue
             folder = PurePosixPath(file).parent.as_posix()
             fit, lost = fitted(told.said, known, "" if folder == "." else folder)
-            into = labels if PurePosixPath(file).name.lower() == LABELS else said
+            into = labels if PurePosixPath(file).name.lower() == LABELS else captions
             for name, each in fit.items():
                 into.setdefault(name, []).extend(each)
             unmatched += [f"{file}: {spelled}" for spelled in lost]
             empty += told.empty
-        return cls({n: merged(each) for n, each in (labels | said).items()}, tuple(unmatched), empty)
+        return cls({n: merged(each) for n, each in (labels | captions).items()}, tuple(unmatched), empty)
 
     def with_given(self, captions: Path, names: Sequence[str], column: str | None, source: str) -> "Read":
         """The same with a file that the user names, which decides what it says of a picture.
@@ -59,9 +59,9 @@ class Read:
         fit, lost = fitted(told.said, Names(names))
         if not fit:
             raise UsageError(f"{captions} names no picture of {source}; write paths relative to it.")
-        own = {name: merged(each) for name, each in fit.items()}
+        given = {name: merged(each) for name, each in fit.items()}
         unmatched = (*self.unmatched, *(f"{captions}: {spelled}" for spelled in lost))
-        return Read({**self.said, **own}, unmatched, self.empty + told.empty)
+        return Read({**self.said, **given}, unmatched, self.empty + told.empty)
 
 
 def _given(captions: Path, column: str | None, names: Sequence[str]) -> Told:
@@ -82,14 +82,14 @@ def beside(images: Sequence[str], files: Iterable[str]) -> dict[str, tuple[str, 
             exact.setdefault(stem(file), []).append(file)
     alike = {_alike(name): texts for name, texts in exact.items()}
     several = Counter(map(_alike, {stem(image) for image in images}))
-    found = {}
+    texts_beside = {}
     for image in images:
-        own = exact.get(stem(image)) or exact.get(image)
-        if own is None and several[_alike(stem(image))] == 1:
-            own = alike.get(_alike(stem(image)))
-        if own:
-            found[image] = tuple(sorted(own))
-    return found
+        texts_of = exact.get(stem(image)) or exact.get(image)
+        if texts_of is None and several[_alike(stem(image))] == 1:
+            texts_of = alike.get(_alike(stem(image)))
+        if texts_of:
+            texts_beside[image] = tuple(sorted(texts_of))
+    return texts_beside
 
 
 def _alike(name: str) -> str:

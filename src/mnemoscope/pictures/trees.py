@@ -42,7 +42,7 @@ class Folder:
 
     def looked_at(self) -> tuple[dict[str, int], dict[str, str]]:
         """Bytes of each file, and why folders cannot be entered; links to folders are followed, each folder once."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         closed: dict[str, str] = {}
         seen, waiting = set(), [""]
         while waiting:
@@ -59,9 +59,9 @@ class Folder:
                 continue
             names = {f"{here}/{e.name}" if here else e.name: e for e in entries}
             within = [name for name, e in names.items() if _is_folder(e)]
-            found |= {name: _size(e) for name, e in names.items() if name not in set(within)}
+            sizes |= {name: _size(e) for name, e in names.items() if name not in set(within)}
             waiting += reversed(within)
-        return found, closed
+        return sizes, closed
 
     def reader(self) -> Reader:
         return lambda name: read_file(self.path / name)
@@ -76,10 +76,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
-        found = entry.stat()
+        status = entry.stat()
     except OSError:
         return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,17 @@ class Files:
     def __iter__(self) -> Iterator[Picture]:
         reader = self.tree.reader()
         for entry in self.entries:
-            said = described(reader, entry.texts, entry.said, self.column) if entry.texts else entry.said
+            captions = described(reader, entry.texts, entry.said, self.column) if entry.texts else entry.said
             key = storable(self.tree.prefix + entry.name)
-            yield Picture(key, _read_of(entry, reader), said.captions, said.url, said.kind, said.label, said.seed)
+            yield Picture(
+                key,
+                _read_of(entry, reader),
+                captions.captions,
+                captions.url,
+                captions.kind,
+                captions.label,
+                captions.seed,
+            )
 
     def cut(self, places: Sequence[int]) -> "Files":
         return Files(self.tree, [self.entries[place] for place in places], column=self.column)
@@ -138,17 +146,17 @@ def files_of(tree: Folder | Zip, sizes: dict[str, int], captions: Path | None, c
     true, lost = ground_truth(told_by(tree.reader()), sizes, images, tree.root, column)
     dead |= lost
     names = sorted([*images, *dead], key=natural)
-    found = Read.of(tree.reader(), captions_files(sizes), names, column)
+    read = Read.of(tree.reader(), captions_files(sizes), names, column)
     if captions is not None:
-        found = found.with_given(captions, names, column, str(tree.path))
-    said = links | true | found.said
+        read = read.with_given(captions, names, column, str(tree.path))
+    told = links | true | read.said
     texts = beside(names, sizes)
-    entries = [Entry(n, said.get(n, Said()), texts.get(n, ()), dead.get(n)) for n in names]
+    entries = [Entry(n, told.get(n, Said()), texts.get(n, ()), dead.get(n)) for n in names]
     used = {text for each in texts.values() for text in each}
     alone = [n for n in sizes if suffix(n) in (".txt", ".caption") and n not in used and not is_captions(n)]
-    unmatched = (*found.unmatched, *(alone if used else ()))
+    unmatched = (*read.unmatched, *(alone if used else ()))
     whole = [sizes.get(e.name, -1) + sum(sizes[text] for text in e.texts) for e in entries]
-    return Files(tree, entries, whole, unmatched, found.empty, column)
+    return Files(tree, entries, whole, unmatched, read.empty, column)
 
 
 def run_of(folder: Path) -> Files | None:
@@ -179,14 +187,14 @@ def is_inside(name: str) -> bool:
 
 def _links(tree: Folder, sizes: dict[str, int], images: list[str]) -> tuple[dict[str, Said], dict[str, str]]:
     """What img2dataset's table of a folder, `00000.parquet` beside `00000/`, says of its links; why some are dead."""
-    said: dict[str, Said] = {}
+    links: dict[str, Said] = {}
     dead: dict[str, str] = {}
     stems = {PurePosixPath(n).with_suffix("").as_posix(): n for n in images}
     folders = {PurePosixPath(n).parent.as_posix() for n in images}
     for table in (n for n in sizes if suffix(n) == ".parquet" and n[:-8] in folders):
         for key, link in read_links(tree.path / table).items():
             name = stems.get(f"{table[:-8]}/{key}", f"{table[:-8]}/{key}.jpg")
-            said[name] = link.said
+            links[name] = link.said
             if name not in sizes:
                 dead[name] = link.problem or "not in its folder"
-    return said, dead
+    return links, dead

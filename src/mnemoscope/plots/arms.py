@@ -29,10 +29,10 @@ def arms_plot(entries: Entries, *, x: str, key: str = "value", reference: int | 
     shifts = np.linspace(-0.16, 0.16, len(groups)) if len(groups) > 1 else [0.0]
     faces = zip(groups, shifts, cycle(CURVES), cycle(MARKERS), strict=False)
     for group, shift, colour, marker in faces:
-        own = [entry for entry in known if entry["group"] == group]
-        at = [arms.index(str(entry["arm"])) + shift for entry in own]
-        values = np.array([float(entry[key]) for entry in own])
-        spans = np.array([_span(entry, key) for entry in own]).T
+        of_group = [entry for entry in known if entry["group"] == group]
+        at = [arms.index(str(entry["arm"])) + shift for entry in of_group]
+        values = np.array([float(entry[key]) for entry in of_group])
+        spans = np.array([_span(entry, key) for entry in of_group]).T
         style: dict[str, Any] = {
             "color": colour,
             "marker": marker,

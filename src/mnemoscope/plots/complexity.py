@@ -34,15 +34,15 @@ def complexity_plots(
 
 
 def _scatter(
-    name: str, similarity: Float[np.ndarray, " N"], values: Float[np.ndarray, " N"], found: Mapping[str, Any]
+    name: str, similarity: Float[np.ndarray, " N"], values: Float[np.ndarray, " N"], correlation: Mapping[str, Any]
 ) -> Figure:
     figure, axes = one_axes(AXES.get(name, name), "similarity to the matched image")
     opacity = float(np.clip(40 / np.sqrt(similarity.size) / 4, 0.15, 0.8))
     axes.scatter(values, similarity, s=16, color=CURVES[0], alpha=opacity, linewidths=0)
-    said = [
-        f"{label} {found[key]:.2f}" + ("" if (p := found.get(f"{key}_p")) is None else f" (p = {p:.2g})")
+    lines = [
+        f"{label} {correlation[key]:.2f}" + ("" if (p := correlation.get(f"{key}_p")) is None else f" (p = {p:.2g})")
         for key, label in (("pearson", "Pearson r"), ("spearman", "Spearman r"))
-        if found.get(key) is not None
+        if correlation.get(key) is not None
     ]
-    axes.set_title(", ".join(said), fontproperties=FONT, fontsize=9.5, color=INK)
+    axes.set_title(", ".join(lines), fontproperties=FONT, fontsize=9.5, color=INK)
     return figure

@@ -25,8 +25,8 @@ def sizes_plot(entries: Entries, emm: Mapping[str, float | None], *, eps: float)
     _require(entries)
     figure, axes = one_axes("training images", "memorized, %", (6.0, 3.8))
     axes.axhline(100 * (1 - eps), color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    for (level, own), (colour, marker) in zip(_by(entries, "level").items(), _faces(), strict=False):
-        _line(axes, own, "n", safe(level, 28), colour, marker)
+    for (level, of_level), (colour, marker) in zip(_by(entries, "level").items(), _faces(), strict=False):
+        _line(axes, of_level, "n", safe(level, 28), colour, marker)
         if (at := emm.get(level)) is not None:
             axes.plot([at, at], [0, 100 * (1 - eps)], color=colour, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
             axes.plot(at, 100 * (1 - eps), marker="|", markersize=13, markeredgewidth=2.2, color=colour)
@@ -55,8 +55,8 @@ def along_plot(entries: Entries, *, x: str) -> Figure:
     """Ratio along a factor, a line for each size; entries have `x` besides. Raises UsageError if there is none."""
     _require(entries)
     figure, axes = one_axes(x, "memorized, %", (6.0, 3.6))
-    for (n, own), (colour, marker) in zip(_by(entries, "n").items(), _faces(), strict=False):
-        _line(axes, sorted(own, key=lambda entry: entry["x"]), "x", f"{n:,.0f} images", colour, marker)
+    for (n, of_size), (colour, marker) in zip(_by(entries, "n").items(), _faces(), strict=False):
+        _line(axes, sorted(of_size, key=lambda entry: entry["x"]), "x", f"{n:,.0f} images", colour, marker)
     places = sorted({float(entry["x"]) for entry in entries})
     if places[0] > 0 and places[-1] >= 8 * places[0]:
         _log_axis(axes, places)
@@ -64,10 +64,10 @@ def along_plot(entries: Entries, *, x: str) -> Figure:
     return legend_above(figure, axes)
 
 
-def _line(axes: Axes, own: Entries, key: str, name: str, colour: str, marker: str) -> None:
-    at = [float(entry[key]) for entry in own]
-    values = [100 * float(entry["ratio"]) for entry in own]
-    spans = np.array([_span(entry) for entry in own]).T
+def _line(axes: Axes, entries: Entries, key: str, name: str, colour: str, marker: str) -> None:
+    at = [float(entry[key]) for entry in entries]
+    values = [100 * float(entry["ratio"]) for entry in entries]
+    spans = np.array([_span(entry) for entry in entries]).T
     style: dict[str, Any] = {"markersize": 5, "linewidth": 1.6, "elinewidth": 1.2, "capsize": 2, "zorder": 3}
     axes.errorbar(at, values, yerr=spans, label=name, color=colour, marker=marker, **style)
 
@@ -89,10 +89,10 @@ def _log_axis(axes: Axes, places: Sequence[float]) -> None:
 
 
 def _by(entries: Entries, key: str) -> dict[Any, list[Mapping[str, Any]]]:
-    found: dict[Any, list[Mapping[str, Any]]] = {}
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
     for entry in entries:
-        found.setdefault(entry[key], []).append(entry)
-    return found
+        groups.setdefault(entry[key], []).append(entry)
+    return groups
 
 
 def _faces() -> "zip[tuple[str, str]]":

@@ -35,8 +35,8 @@ def label_points(axes: Axes, points: Sequence[tuple[Spot, str]]) -> None:
         )
         taken += [(centre[0] + k * wide, centre[1]) for k in (-1, -0.5, 0, 0.5, 1)]
         side: Literal["left", "right"] = "left" if offset[0] > 0 else "right"
-        said = axes.annotate(text, at, offset, textcoords="offset points", va="center", ha=side, color=INK)
-        said.set(fontproperties=FONT, fontsize=SIZE)
+        label = axes.annotate(text, at, offset, textcoords="offset points", va="center", ha=side, color=INK)
+        label.set(fontproperties=FONT, fontsize=SIZE)
 
 
 def _pixels(axes: Axes, at: Spot) -> Spot:

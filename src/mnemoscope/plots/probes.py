@@ -31,12 +31,12 @@ def probes_plot(
     `value` is a detector's name or `own_similarity`; `ticks` are names of the steps, where these are places in a list
     of checkpoints. Raises UsageError if no row has it.
     """
-    found = probed(rows, value)
-    if not found:
+    series = probed(rows, value)
+    if not series:
         raise UsageError(f"No probe has a value of {value}; there is nothing to draw.")
     figure, axes = one_axes("checkpoint" if ticks else "training step", safe(value.replace("_", " ")), (5.6, 3.6))
     spare = cycle((colour, ":", "^") for colour in CURVES[2:])
-    for group, by_step in found.items():
+    for group, by_step in series.items():
         colour, dash, marker = FACES.get(group) or next(spare)
         mean = [float(values.mean()) for values in by_step.values()]
         low, high = zip(*(_interval(values) for values in by_step.values()), strict=True)

@@ -82,9 +82,9 @@ def density_plot(
     edges = _edges(pooled, is_log)
     for name, values in groups.items():
         heights = np.histogram(values, edges)[0] / values.size
-        said = f"{(names or {}).get(name, name)} (n = {values.size})"
+        label_text = f"{(names or {}).get(name, name)} (n = {values.size})"
         axes.stairs(heights, edges, fill=True, color=COLOURS[name], alpha=0.28)
-        axes.stairs(heights, edges, color=COLOURS[name], linewidth=1.6, linestyle=STYLES[name], label=said)
+        axes.stairs(heights, edges, color=COLOURS[name], linewidth=1.6, linestyle=STYLES[name], label=label_text)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=f"threshold {threshold:.3g}")
     if is_log:

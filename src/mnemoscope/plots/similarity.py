@@ -82,23 +82,23 @@ def share_curve_plot(
     return legend_above(figure, axes)
 
 
-def duplication_plot(found: Mapping[str, Any], *, label: str = AXIS) -> Figure:
+def duplication_plot(measured: Mapping[str, Any], *, label: str = AXIS) -> Figure:
     """Mean similarity to the nearest reference, by whether that lies once or several times in the training data.
 
     Bars with 95 % intervals, from what `mnemoscope.measures.duplication.by_duplication` says. Raises UsageError if
     nothing was measured.
     """
-    bars = [(name, found[key]) for name, key in (("once", "single"), ("several times", "duplicated"))]
-    if not any(own["images"] for _, own in bars):
+    bars = [(name, measured[key]) for name, key in (("once", "single"), ("several times", "duplicated"))]
+    if not any(bar["images"] for _, bar in bars):
         raise UsageError("No image was matched; give at least one with its nearest reference.")
     figure, axes = one_axes("how often the nearest reference was trained on", label, (4.2, 3.6))
-    for place, ((_, own), colour) in enumerate(zip(bars, (BACKGROUND, GENERATED), strict=True)):
-        if own["mean"] is not None:
-            low, high = own["interval"] or [own["mean"]] * 2
-            reach = [[max(own["mean"] - low, 0)], [max(high - own["mean"], 0)]]
-            axes.bar(place, own["mean"], 0.55, color=colour, alpha=0.75, hatch=("", "//")[place], edgecolor="white")
-            axes.errorbar(place, own["mean"], yerr=reach, color=INK, capsize=5, linewidth=1.3)
-    axes.set_xticks([0, 1], [f"{name}\n(n = {own['images']})" for name, own in bars])
+    for place, ((_, bar), colour) in enumerate(zip(bars, (BACKGROUND, GENERATED), strict=True)):
+        if bar["mean"] is not None:
+            low, high = bar["interval"] or [bar["mean"]] * 2
+            reach = [[max(bar["mean"] - low, 0)], [max(high - bar["mean"], 0)]]
+            axes.bar(place, bar["mean"], 0.55, color=colour, alpha=0.75, hatch=("", "//")[place], edgecolor="white")
+            axes.errorbar(place, bar["mean"], yerr=reach, color=INK, capsize=5, linewidth=1.3)
+    axes.set_xticks([0, 1], [f"{name}\n(n = {bar['images']})" for name, bar in bars])
     for tick in axes.get_xticklabels():
         tick.set(fontproperties=FONT, fontsize=10)
     axes.tick_params(axis="x", length=0)
@@ -139,5 +139,5 @@ def _mark(axes: Axes, threshold: int | float | None) -> None:
         beside = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         side: Literal["left", "right"] = "right" if threshold > 0.7 else "left"
         at = axes.get_xaxis_transform()  # upwards, in shares of the axes
-        said = f" threshold {threshold:.3g} "
-        axes.text(threshold, 0.98, said, ha=side, va="top", transform=at, fontproperties=FONT, fontsize=9, bbox=beside)
+        label = f" threshold {threshold:.3g} "
+        axes.text(threshold, 0.98, label, ha=side, va="top", transform=at, fontproperties=FONT, fontsize=9, bbox=beside)

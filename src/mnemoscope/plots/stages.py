@@ -22,8 +22,8 @@ def stages_plot(
     places = np.arange(len(stages))
     for (name, rows), colour, shift in zip(groups.items(), (CURVES[1], CURVES[0]), (-0.06, 0.06), strict=False):
         values = np.array([[row[key] for key in stages] for row in rows])
-        for own in values:
-            axes.plot(places + shift, own, color=colour, alpha=max(0.12, min(0.5, 6 / len(values))), linewidth=0.9)
+        for line in values:
+            axes.plot(places + shift, line, color=colour, alpha=max(0.12, min(0.5, 6 / len(values))), linewidth=0.9)
         if len(values):
             mean = values.mean(0)
             axes.plot(

@@ -22,7 +22,7 @@ UNMITIGATED = "unmitigated"
 
 
 @dataclass(frozen=True)
-class Point:
+class TradeoffPoint:
     """A method at a strength, with how far its intervals reach below and above it."""
 
     method: str
@@ -42,7 +42,7 @@ def tradeoff_plot(
     points = [point for row in curves if (point := _point(row, x, y))]
     if not points:
         raise UsageError(f"No point has both {x} and {y}; give the curves of a sweep that measured them.")
-    lines: dict[str, list[Point]] = {}
+    lines: dict[str, list[TradeoffPoint]] = {}
     for point in points:
         lines.setdefault(point.method, []).append(point)
     origin = lines.pop("none", [])[:1]
@@ -61,14 +61,14 @@ def tradeoff_plot(
     return _finish(figure, panels, [[p for name in group for p in lines[name]] for group in groups], labels)
 
 
-def _point(row: Mapping[str, Any], x: str, y: str) -> Point | None:
+def _point(row: Mapping[str, Any], x: str, y: str) -> TradeoffPoint | None:
     at = [v for name in (x, y) if isinstance(v := row.get(name), int | float) and math.isfinite(v)]
     if len(at) < 2:
         return None
     spans = [_span(row.get(f"{name.rpartition('_')[0]}_interval"), v) for name, v in zip((x, y), at, strict=True)]
     strength = row.get("strength")
-    said = "" if strength is None else f"{strength:g}" if isinstance(strength, int | float) else str(strength)
-    return Point(str(row.get("mitigation")), (at[0], at[1]), (spans[0], spans[1]), canvas.label(said, 14))
+    label = "" if strength is None else f"{strength:g}" if isinstance(strength, int | float) else str(strength)
+    return TradeoffPoint(str(row.get("mitigation")), (at[0], at[1]), (spans[0], spans[1]), canvas.label(label, 14))
 
 
 def _span(interval: object, value: float) -> tuple[float, float]:
@@ -91,7 +91,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(grid[:count])
 
 
-def _draw(axes: Axes, line: list[Point], colour: str | None, marker: str, name: str) -> None:
+def _draw(axes: Axes, line: list[TradeoffPoint], colour: str | None, marker: str, name: str) -> None:
     x, y = np.array([each.at for each in line]).T
     if colour is None:
         axes.plot(x, y, "-", color="#c9ced5", linewidth=1, zorder=1)
@@ -101,7 +101,7 @@ def _draw(axes: Axes, line: list[Point], colour: str | None, marker: str, name: 
     axes.plot(x, y, marker=marker, color=colour, linewidth=1.7, markersize=5, label=name, zorder=3)
 
 
-def _draw_origin(axes: Axes, origin: list[Point]) -> None:
+def _draw_origin(axes: Axes, origin: list[TradeoffPoint]) -> None:
     for each in origin:
         (x, y), reach = each.at, [np.array(span)[:, None] for span in each.spans]
         axes.errorbar([x], [y], xerr=reach[0], yerr=reach[1], fmt="none", ecolor=INK, elinewidth=0.8, alpha=0.5)
@@ -110,7 +110,7 @@ def _draw_origin(axes: Axes, origin: list[Point]) -> None:
             put(value, color=GREY, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
 
 
-def _finish(figure: Figure, panels: list[Axes], groups: list[list[Point]], labels: tuple[str, str]) -> Figure:
+def _finish(figure: Figure, panels: list[Axes], groups: list[list[TradeoffPoint]], labels: tuple[str, str]) -> Figure:
     if len(panels) == 1:
         canvas.dressed(panels[0], *labels)
     else:
@@ -118,6 +118,6 @@ def _finish(figure: Figure, panels: list[Axes], groups: list[list[Point]], label
             put(canvas.label(text), fontproperties=FONT, fontsize=10.5, color=INK)
     canvas.legend_above(figure, panels[0], only=None if len(panels) == 1 else UNMITIGATED)
     figure.draw_without_rendering()
-    for axes, own in zip(panels, groups, strict=True):
-        label_points(axes, [(each.at, each.strength) for each in own])
+    for axes, of_panel in zip(panels, groups, strict=True):
+        label_points(axes, [(each.at, each.strength) for each in of_panel])
     return figure

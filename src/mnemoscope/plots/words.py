@@ -23,22 +23,22 @@ def word_plot(
     """
     if not words or not values:
         raise UsageError("There is nothing to draw; give at least one word and the values of one method.")
-    for name, own in values.items():
-        if len(own) != len(words):
-            raise UsageError(f"{name} has {len(own)} values for {len(words)} words; give one value a word.")
+    for name, scores in values.items():
+        if len(scores) != len(words):
+            raise UsageError(f"{name} has {len(scores)} values for {len(words)} words; give one value a word.")
     width = float(np.clip(1.2 + len(words) * (0.22 + 0.13 * len(values)), *WIDTHS))
     figure, axes = canvas.one_axes("", label, (width, 3.2))
     places, bar = np.arange(len(words)), 0.8 / len(values)
-    for k, (name, own) in enumerate(values.items()):
+    for k, (name, scores) in enumerate(values.items()):
         shift = (k - (len(values) - 1) / 2) * bar
-        axes.bar(places + shift, own, 0.94 * bar, color=CURVES[k % len(CURVES)], label=canvas.label(name))
+        axes.bar(places + shift, scores, 0.94 * bar, color=CURVES[k % len(CURVES)], label=canvas.label(name))
     axes.set_xticks(places, [_short(word) for word in words])
     axes.tick_params(axis="x", length=0)
     for tick in axes.get_xticklabels():
         tick.set(rotation=50, ha="right", rotation_mode="anchor", fontproperties=FONT, fontsize=9.5)
     axes.set_xlim(-0.6, len(words) - 0.4)
     axes.margins(y=0.06)
-    if any(value < 0 for own in values.values() for value in own):
+    if any(value < 0 for scores in values.values() for value in scores):
         axes.axhline(0, color=GREY, linewidth=0.8)
     return canvas.legend_above(figure, axes) if len(values) > 1 else figure
 

@@ -46,8 +46,8 @@ class Prompt:
     @property
     def reference(self) -> str:
         """The caption whose pictures are the prompt's own: its text, or what it was rewritten from."""
-        own = self.source.get(REFERENCE)
-        return own if isinstance(own, str) and own.strip() else self.text
+        place = self.source.get(REFERENCE)
+        return place if isinstance(place, str) and place.strip() else self.text
 
 
 class Prompts(list[Prompt]):
@@ -103,8 +103,8 @@ def read_prompts(
         raise unreadable(where, "there are no prompts in it; expected at least one")
     caption = _caption_column(rows, column, where)
     empty: list[str] = []
-    found = (prompt for row in chain(rows, left) for prompt in _row_prompts(*row, caption, empty))
-    prompts = _with_ids(islice(found, limit))
+    every = (prompt for row in chain(rows, left) for prompt in _row_prompts(*row, caption, empty))
+    prompts = _with_ids(islice(every, limit))
     if not prompts:
         raise unreadable(where, f"none of its {len(empty)} rows has a caption; fill them in")
     prompts.empty = empty
@@ -130,11 +130,11 @@ def _caption_column(rows: list[Row], column: str | None, where: str) -> str:
     listed = short(", ".join(names)) or "unnamed"
     if column is not None and column not in names:
         raise unreadable(where, f"there is no column {short(column)!r}; give one of its columns: {listed}")
-    found = column or find(names, CAPTION_COLUMNS)
-    if not found:
+    column_name = column or find(names, CAPTION_COLUMNS)
+    if not column_name:
         usual = ", ".join(CAPTION_COLUMNS)
         raise unreadable(where, f"no caption column ({usual}) among its columns: {listed}; name one with `column`")
-    return found
+    return column_name
 
 
 def _row_prompts(where: str, row: dict[str, Any], caption: str, empty: list[str]) -> Iterator[Prompt]:

@@ -39,8 +39,8 @@ def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
         method = several.one(place, record["methods"], method)
     if command == "audit":
         place, command = place / "detect", "detect"
-    found = _trained(place) if command == "train" else _listed(place, command, only, method)
-    kept = [row for row in found if not by_flag or _flag(folder, row) == (only == "flagged")]
+    rows = _trained(place) if command == "train" else _listed(place, command, only, method)
+    kept = [row for row in rows if not by_flag or _flag(folder, row) == (only == "flagged")]
     if not kept:
         raise UsageError(f"{folder} has no {only or 'usable'} prompts; give another run, or another --only.")
     for number, row in enumerate(kept, 1):
@@ -79,8 +79,8 @@ def _trained(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{folder} has no manifest of its pictures ({short(e)}); train to the end.") from e
     for row in rows:
         for text in row.get("shown") or row.get("captions") or []:
-            own = {} if text in (row.get("captions") or []) else {REFERENCE: row.get("caption")}
-            yield {"caption": text, "file": row["file"], **own}
+            reference = {} if text in (row.get("captions") or []) else {REFERENCE: row.get("caption")}
+            yield {"caption": text, "file": row["file"], **reference}
 
 
 def _flag(folder: Path, row: dict[str, Any]) -> bool:

@@ -42,8 +42,8 @@ def adversarial_embedding(
     history: list[list[float]] = [[] for _ in x0]
     for _ in range(steps):
         losses = _losses(model, x0, {**cond, key: embedding.to(cond[key].dtype)}, batch, generator)
-        for own, loss in zip(history, losses.tolist(), strict=True):
-            own.append(loss)
+        for losses_of, loss in zip(history, losses.tolist(), strict=True):
+            losses_of.append(loss)
         (embedding.grad,) = torch.autograd.grad(losses.sum(), [embedding])
         optimizer.step()
     return embedding.detach(), history
@@ -55,9 +55,9 @@ def _losses(model: Denoiser, x0: Tensor, cond: Cond, batch: int, generator: torc
     times = torch.randint(1, most, (batch,), generator=generator).to(model.device)
     noises = torch.randn(batch, *x0.shape[1:], generator=generator).to(model.device)
     inputs, targets = zip(*(_noised(model, x0, t, eps) for t, eps in zip(times, noises, strict=True)), strict=True)
-    own = torch.arange(len(x0), device=model.device).repeat(batch)
+    samples = torch.arange(len(x0), device=model.device).repeat(batch)
     x_t = torch.cat(inputs).to(model.dtype)
-    predicted = model.predict(x_t, times.repeat_interleave(len(x0)), rows(cond, own))
+    predicted = model.predict(x_t, times.repeat_interleave(len(x0)), rows(cond, samples))
     errors = (predicted.float() - torch.cat(targets)).square().flatten(1).mean(1)
     return errors.reshape(batch, len(x0)).mean(0)
 

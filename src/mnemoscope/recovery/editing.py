@@ -27,14 +27,14 @@ def edited_by(
 
     Raises `UsageError` for an edit or a parameter that there is not, and for pruning without neutral prompts.
     """
-    own = {k.removeprefix(f"{PRUNING}."): v for k, v in parameters.items() if _is_of_pruning(k, names)}
+    of_pruning = {k.removeprefix(f"{PRUNING}."): v for k, v in parameters.items() if _is_of_pruning(k, names)}
     rest = {k: v for k, v in parameters.items() if not _is_of_pruning(k, names)}
     mitigations = chosen([name for name in names if name != PRUNING], rest)
     masks: Masks = {}
     if PRUNING in names:
         if not neutral:
             raise UsageError("weight_pruning keeps what neutral prompts need; give them as --negatives.")
-        masks = pruning.memorized_weights(model, memorized, neutral, **own)
+        masks = pruning.memorized_weights(model, memorized, neutral, **of_pruning)
     return partial(_edited, model, mitigations, masks)
 
 

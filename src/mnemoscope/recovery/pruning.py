@@ -44,8 +44,8 @@ def activation_norms(
             with capture(model.network, INNER) as seen:
                 model.predict(step.x_t, step.t, step.cond)
             for name, (output,) in seen.items():
-                own = output.double().square().flatten(0, -2).sum(0)
-                sums[name] = own + sums[name] if name in sums else own
+                squares = output.double().square().flatten(0, -2).sum(0)
+                sums[name] = squares + sums[name] if name in sums else squares
     return {name.removesuffix(INNER[1:]) + OUTER: total.sqrt().float() for name, total in sums.items()}
 
 
@@ -66,12 +66,12 @@ def memorized_weights(
     if not 0 < share < 1:
         raise UsageError(f"share {share} of the weights was given; give a number above 0 and below 1.")
     both = [activation_norms(model, prompts, **sampling) for prompts in (memorized, neutral)]  # type: ignore[arg-type]
-    found = {}
+    weights = {}
     for name in both[0]:
         weight = model.network.get_submodule(name).weight.detach().float().abs()
         high, usual = (_top(weight * norms[name].to(weight), share) for norms in both)
-        found[name] = high & ~usual
-    return found
+        weights[name] = high & ~usual
+    return weights
 
 
 def _top(scores: Float[Tensor, "out in"], share: float) -> Bool[Tensor, "out in"]:

@@ -142,14 +142,14 @@ def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> t
 def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> torch.Tensor:
     """Embeddings that a search begins at: of the prompts, of another text, or noise for "random"."""
     texts = prompts if recovery.begin in ("prompt", "random") else [recovery.begin] * len(prompts)
-    own = edited.encode(texts)
+    cond = edited.encode(texts)
     key = edited.family.texts[0]
-    if key not in own:
+    if key not in cond:
         raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
     if recovery.begin != "random":
-        return own[key]
-    noise = torch.randn(own[key].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
-    return noise.expand(own[key].shape).to(own[key])
+        return cond[key]
+    noise = torch.randn(cond[key].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
+    return noise.expand(cond[key].shape).to(cond[key])
 
 
 def _row(
@@ -165,12 +165,12 @@ def _row(
     prompt = target.prompt
     reference = f"references/{prompt.id}.png"
     save_png(target.image, folder / reference, {"caption": prompt.text})
-    own = descriptor([target.image])[0]
+    vector = descriptor([target.image])[0]
     row: Row = {"id": prompt.id, "prompt": prompt.text, "seeds": list(seeds), "reference": reference}
     row |= {"control": target.is_control, "kind": prompt.kind, "label": prompt.label, "status": "ok"}
     for stage, drawn in images.items():
         part = drawn[place * len(seeds) : (place + 1) * len(seeds)]
-        values = (descriptor(part) @ own).tolist()
+        values = (descriptor(part) @ vector).tolist()
         files = [f"images/{prompt.id}-{stage}-{seed}.png" for seed in seeds]
         for file, image in zip(files, part, strict=True):
             save_png(image, folder / file, {"prompt": prompt.text, "stage": stage})
@@ -180,14 +180,14 @@ def _row(
 
 def summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     """Similarity and memorization rate at each stage, of the targets and of the controls."""
-    found: dict[str, Any] = {"threshold": threshold, "targets": 0, "controls": 0}
+    counts: dict[str, Any] = {"threshold": threshold, "targets": 0, "controls": 0}
     for name, is_control in (("targets", False), ("controls", True)):
         part = [row for row in rows if row["control"] is is_control]
-        found[name] = len(part)
+        counts[name] = len(part)
         for stage in STAGES if part else ():
             key = stage if name == "targets" else f"control_{stage}"
-            found |= dict(_stage(part, stage, key))
-    return found
+            counts |= dict(_stage(part, stage, key))
+    return counts
 
 
 def _stage(rows: Sequence[Row], stage: str, key: str) -> Iterator[tuple[str, Any]]:

@@ -35,8 +35,8 @@ def targets_of(
             "them; give only prompts that are captions there."
         )
     told = {"reference_captions": caption_counts(map(_has_caption, pictures), source)}
-    found = [target for p in prompts for target in _targets(p, known[folded(p.text)])]
-    return found + (_controls(controls) if controls else []), told
+    targets = [target for p in prompts for target in _targets(p, known[folded(p.text)])]
+    return targets + (_controls(controls) if controls else []), told
 
 
 def _targets(prompt: Prompt, pictures: Iterable[Picture]) -> list[Target]:

@@ -84,9 +84,9 @@ def _of(kinds: tuple[str, ...], name: Name) -> Method:
         if name in _own(kind):
             module = importlib.import_module(f"mnemoscope.{PACKAGES[kind]}.{name}")
             return getattr(getattr(module, name), OWNER)
-    found = outside.installed().get(name)
-    if found is not None and found.kind in kinds:
-        return found
+    registered = outside.installed().get(name)
+    if registered is not None and registered.kind in kinds:
+        return registered
     known = sorted(each for kind in kinds for each in names(kind))
     raise UsageError(f"There is no {kinds[0]} method '{name}'; available: {', '.join(known)}.{likely(name, known)}")
 
@@ -103,5 +103,5 @@ def about(function: Callable[..., Any]) -> Method | None:
 
 def usual_steps(score: Score) -> Any:
     """The steps that a score looks at unless it is told; the first one for a function that is no registered score."""
-    found = about(scoring(score))
-    return 1 if found is None else found.steps
+    method = about(scoring(score))
+    return 1 if method is None else method.steps

@@ -31,8 +31,8 @@ class Method:
     @property
     def about(self) -> dict[str, Any]:
         """What a run says of the method that made it."""
-        said = {"name": self.name, "summary": self.summary, "paper": self.paper, "cost": self.cost}
-        return said | ({"origin": dict(self.origin)} if self.origin else {})
+        facts = {"name": self.name, "summary": self.summary, "paper": self.paper, "cost": self.cost}
+        return facts | ({"origin": dict(self.origin)} if self.origin else {})
 
     @property
     def summary(self) -> str:

@@ -63,13 +63,13 @@ def of_function(function: Callable[..., Any], kinds: Sequence[str]) -> Method:
 @cache
 def installed() -> dict[str, Method]:
     """Methods of installed packages by name; one that cannot be loaded is left out with a warning that says why."""
-    found: dict[str, Method] = {}
+    methods: dict[str, Method] = {}
     for entry in entry_points(group=GROUP):
         try:
-            found[entry.name] = _of_entry(entry)
+            methods[entry.name] = _of_entry(entry)
         except Exception as e:  # whatever a stranger's package raises must not take every other method away
             warnings.warn(f"The method {entry.name} of {_owner(entry)} is left out: {e}", stacklevel=2)
-    return found
+    return methods
 
 
 def _of_entry(entry: EntryPoint) -> Method:
@@ -105,12 +105,12 @@ def _module(file: Path, digest: str) -> ModuleType:
 
 
 def _chosen(module: ModuleType, file: Path, wanted: str, kinds: Sequence[str]) -> Callable[..., Any]:
-    own = {n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__}
-    public = {n: f for n, f in own.items() if not n.startswith("_")}
+    functions = {n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+    public = {n: f for n, f in functions.items() if not n.startswith("_")}
     if wanted:
-        if wanted not in own:
+        if wanted not in functions:
             raise UsageError(f"{file} has no function '{wanted}'; it has {', '.join(public) or 'none'}.")
-        return own[wanted]
+        return functions[wanted]
     fitting = {n: f for n, f in public.items() if _kind(f) in kinds or _registered(f)}
     marked = {n: f for n, f in fitting.items() if _registered(f)}
     for some in (marked, fitting):

@@ -10,16 +10,18 @@ from mnemoscope.registry.lookup import get
 from mnemoscope.registry.method import Method, Score
 
 
-def with_score(found: Method, parameters: dict[str, Any]) -> dict[str, Any]:
+def with_score(method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters of a method in which `score.name=value` has become part of its score itself."""
-    own = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}
+    of_score = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}
     rest = {k: v for k, v in parameters.items() if not k.startswith("score.")}
-    if not own:
+    if not of_score:
         return rest
-    usual = found.parameters["score"].default if "score" in found.parameters else None
+    usual = method.parameters["score"].default if "score" in method.parameters else None
     if not isinstance(name := rest.get("score", usual), str):
-        raise UsageError(f"score.{next(iter(own))} was given, and {found.name} has no score by name; add score=NAME.")
-    return rest | {"score": partial(get("score", name).function, **checked(get("score", name), own))}
+        raise UsageError(
+            f"score.{next(iter(of_score))} was given, and {method.name} has no score by name; add score=NAME."
+        )
+    return rest | {"score": partial(get("score", name).function, **checked(get("score", name), of_score))}
 
 
 def parted(methods: Sequence[Method], parameters: Mapping[str, Any], said: str = "") -> list[dict[str, Any]]:
@@ -54,24 +56,24 @@ def _kind(methods: Sequence[Method]) -> str:
     return "method" if any(method.kind in ("score", "detect") for method in methods) else "mitigation"
 
 
-def checked(found: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
+def checked(method: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
     """The given parameters, if the method takes them all and needs no other; raises `UsageError` if not."""
-    known = [*found.parameters, *extra]
-    if lacking := missing(found, given):
-        raise UsageError(f"{found.name} needs the parameter {lacking[0]}, and it was not given; give {lacking[0]}.")
+    known = [*method.parameters, *extra]
+    if lacking := missing(method, given):
+        raise UsageError(f"{method.name} needs the parameter {lacking[0]}, and it was not given; give {lacking[0]}.")
     for key in given:
         if key not in known:
             takes = ", ".join(known) or "none"
-            raise UsageError(f"{found.kind} method '{found.name}' has no parameter '{key}'; it takes: {takes}.")
-        if key in found.parameters and not fits(given[key], hint := found.parameters[key].annotation):
+            raise UsageError(f"{method.kind} method '{method.name}' has no parameter '{key}'; it takes: {takes}.")
+        if key in method.parameters and not fits(given[key], hint := method.parameters[key].annotation):
             expected = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
-            raise UsageError(f"{found.name} takes {expected} as {key}, and {given[key]!r} was given.")
+            raise UsageError(f"{method.name} takes {expected} as {key}, and {given[key]!r} was given.")
     return given
 
 
-def missing(found: Method, given: Iterable[str]) -> list[str]:
+def missing(method: Method, given: Iterable[str]) -> list[str]:
     """Parameters that a method cannot do without and that are not among the given ones."""
-    return [k for k, p in found.parameters.items() if p.default is p.empty and k not in given]
+    return [k for k, p in method.parameters.items() if p.default is p.empty and k not in given]
 
 
 def fits(value: Any, hint: Any) -> bool:

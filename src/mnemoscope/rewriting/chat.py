@@ -120,8 +120,8 @@ def _answer(text: str, prompt: str) -> str:
         return text
     lines = text.strip().splitlines()
     for number in reversed(range(len(lines))):
-        if found := PREAMBLE.match(lines[number]):
-            return "\n".join([lines[number][found.end() :], *lines[number + 1 :]])
+        if preamble := PREAMBLE.match(lines[number]):
+            return "\n".join([lines[number][preamble.end() :], *lines[number + 1 :]])
     return text
 
 

@@ -58,10 +58,10 @@ def find_key() -> str | None:
         file = dotenv_values(Path(".env")) if Path(".env").is_file() else {}
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError("The file .env here could not be read as UTF-8 text; mend it or move it away.") from e
-    found = [(name, value) for source in (os.environ, file) for name in KEYS if (value := (source.get(name) or ""))]
-    if not found:
+    keys = [(name, value) for source in (os.environ, file) for name in KEYS if (value := (source.get(name) or ""))]
+    if not keys:
         return None
-    name, key = found[0][0], found[0][1].strip()
+    name, key = keys[0][0], keys[0][1].strip()
     if not (key.isascii() and key.isprintable() and " " not in key and key):
         raise UsageError(f"{name} holds characters that no key has, such as a space; set it again.")
     return key
@@ -97,8 +97,8 @@ class Connection:
 
     def clean(self, text: object) -> str:
         """A text of the server's without the key, should it repeat it."""
-        said = str(text)
-        return said.replace(self._key, "***") if self._key else said
+        message = str(text)
+        return message.replace(self._key, "***") if self._key else message
 
     def ask(self, messages: Messages) -> Any:
         """The endpoint's answer as JSON; None for an answer that is no JSON.

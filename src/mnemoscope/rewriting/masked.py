@@ -37,7 +37,7 @@ def masked(folder: Path) -> Offline:
         given = tokenizer(text, return_tensors="pt")
         place = (given["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0, 0]
         likely = network(**given).logits[0, place].float().topk(min(LOOKED_AT, len(tokenizer))).indices.tolist()
-        found = [tokenizer.convert_ids_to_tokens(i).strip("Ġ▁") for i in likely]
-        return [w for w in found if w.isalpha() and w.casefold() != word.casefold()][:LIKELIEST]
+        words = [tokenizer.convert_ids_to_tokens(i).strip("Ġ▁") for i in likely]
+        return [w for w in words if w.isalpha() and w.casefold() != word.casefold()][:LIKELIEST]
 
     return Offline(f"masked-lm:{folder.name}", alternatives)

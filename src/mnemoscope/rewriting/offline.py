@@ -43,8 +43,8 @@ class Offline:
             return nearby(word, int(rng.choice(STEPS)))
         if not any(letter.isalnum() for letter in word) or word[0] in "'’":  # punctuation, or the 's of a name
             return ""
-        found = [a for a in self.alternatives(before, word, after) if not same(a, word)]
-        return in_case_of(word, found[int(rng.integers(len(found)))]) if found else word
+        others = [a for a in self.alternatives(before, word, after) if not same(a, word)]
+        return in_case_of(word, others[int(rng.integers(len(others)))]) if others else word
 
 
 def nearby(number: str, step: int) -> str:

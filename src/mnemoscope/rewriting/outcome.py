@@ -55,11 +55,11 @@ def summarised(rows: Sequence[Row], rewriter: str, threshold: float | None) -> d
 
 def _level(groups: Sequence[list[Row]], level: int, threshold: float | None) -> dict[str, Any]:
     """Mean change of one level; of the rewrites of prompts at or above the threshold, the share that fell below it."""
-    own = [g for group in groups if (g := [r for r in group if r["level"] == level])]
-    change = np.array([np.mean([r["score_after"] - r["score_before"] for r in g]) for g in own])
+    of_level = [g for group in groups if (g := [r for r in group if r["level"] == level])]
+    change = np.array([np.mean([r["score_after"] - r["score_before"] for r in g]) for g in of_level])
     about: dict[str, Any] = {"mean_change": float(change.mean()), "mean_change_interval": _interval(change)}
     if threshold is not None:
-        fell = [r["score_after"] < threshold for g in own for r in g if r["score_before"] >= threshold]
+        fell = [r["score_after"] < threshold for g in of_level for r in g if r["score_before"] >= threshold]
         about |= {"passing": len(fell), "share_below": float(np.mean(fell)) if fell else None}
     return about
 
@@ -74,12 +74,12 @@ def _rate(count: int, total: int) -> list[float] | None:
 
 def export_layer6(folder: Path) -> None:
     """Write a rewriting as the perturbation JSON of layer6's code: prompt, level, rewrites with their chosen words."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    prompts: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in read_rows(folder):
         if row["status"] == "ok":
             words = [word["word"] for word in row["chosen"]]
-            levels = found.setdefault(row["prompt"], {})
+            levels = prompts.setdefault(row["prompt"], {})
             levels.setdefault(str(row["level"]), []).append(
                 {"perturbed_prompt": row["rewrite"], "selected_tokens": words}
             )
-    write_json(folder / "perturbations.json", found)
+    write_json(folder / "perturbations.json", prompts)

@@ -17,23 +17,23 @@ EXPECTED = '{prompt: {level: [{"perturbed_prompt", "selected_tokens"}]}}'
 def is_perturbations(file: Path) -> bool:
     """Whether a file of the layer6 code holds rewrites by level, and not attributions."""
     try:
-        found = parsed(read_bytes(file).decode("utf-8"))
+        value = parsed(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError):
         return False  # whoever reads it says what is wrong
-    return isinstance(found, dict) and any(isinstance(levels, dict) for levels in found.values())
+    return isinstance(value, dict) and any(isinstance(levels, dict) for levels in value.values())
 
 
 def read_perturbations(file: Path) -> list[Row]:
     """Rows of a rewriting, without scores; an empty rewrite is a failed row. Raises `UsageError` for anything else."""
     try:
-        found = parsed(read_bytes(file).decode("utf-8"))
+        value = parsed(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{file} is not a readable JSON file: {e}") from e
-    if not isinstance(found, dict) or not found:
+    if not isinstance(value, dict) or not value:
         raise UsageError(f"{file} holds no rewrites; expected {EXPECTED}.")
     rows = []
-    for prompt in as_prompts(found):
-        levels = found[prompt.text]
+    for prompt in as_prompts(value):
+        levels = value[prompt.text]
         if not isinstance(levels, dict) or not all(map(_is_level, levels.items())):
             raise UsageError(f"{file} has no rewrites by level for '{prompt.text[:60]}'; expected {EXPECTED}.")
         numbered = sorted((int(level), made) for level, made in levels.items())

@@ -33,8 +33,8 @@ def wordnet(folder: Path) -> Offline:
 
     @cache
     def synonyms(word: str) -> tuple[str, ...]:
-        if found := of(word):
-            return tuple(found)
+        if lemmas := of(word):
+            return tuple(lemmas)
         return tuple(w + "s" for w in of(word.removesuffix("s"))) if word.endswith("s") else ()
 
     def alternatives(before: str, word: str, after: str) -> Sequence[str]:

@@ -27,8 +27,8 @@ def recorded(asked: Mapping[str, Any], out: Path) -> Iterator[None]:
 
 def asked_of(folder: Path) -> dict[str, Row]:
     """What a run that is opened now in this folder was asked for, under `asked`; nothing where no command asks."""
-    own = _ASKED.get()
-    return {} if own is None or not folder.resolve().is_relative_to(own[1]) else {"asked": own[0]}
+    asked = _ASKED.get()
+    return {} if asked is None or not folder.resolve().is_relative_to(asked[1]) else {"asked": asked[0]}
 
 
 def both_known_by(folder: Path, before: Mapping[str, Any]) -> tuple[Row, Row]:
@@ -36,12 +36,12 @@ def both_known_by(folder: Path, before: Mapping[str, Any]) -> tuple[Row, Row]:
 
     They are those that both have: none where a command asks for more than this run, or did not make it.
     """
-    own, asked = _ASKED.get(), before.get("asked")
+    here, asked = _ASKED.get(), before.get("asked")
     made = asked.get("parameters") if isinstance(asked, dict) else None
-    if own is None or folder.resolve() != own[1] or not isinstance(made, dict):
+    if here is None or folder.resolve() != here[1] or not isinstance(made, dict):
         return {}, {}
-    names = [name for name in own[0]["parameters"] if name in made]
-    return {name: made[name] for name in names}, {name: own[0]["parameters"][name] for name in names}
+    names = [name for name in here[0]["parameters"] if name in made]
+    return {name: made[name] for name in names}, {name: here[0]["parameters"][name] for name in names}
 
 
 def parameters(record: Mapping[str, Any]) -> Row:
@@ -49,6 +49,6 @@ def parameters(record: Mapping[str, Any]) -> Row:
 
     Runs that were made before commands were recorded, and from Python, have those among their settings.
     """
-    own = record.get("asked")
-    parts = [record.get("settings"), *((own.get("parameters"), own.get("how")) if isinstance(own, dict) else ())]
+    asked = record.get("asked")
+    parts = [record.get("settings"), *((asked.get("parameters"), asked.get("how")) if isinstance(asked, dict) else ())]
     return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}

@@ -44,8 +44,8 @@ def _named(hint: Any) -> str:
     if origin is Annotated:
         return _named(arguments[0])
     if origin in (Union, UnionType):
-        own = [each for each in arguments if not (each is int and float in arguments)]
-        return " or ".join(map(_named, own))
+        kinds = [each for each in arguments if not (each is int and float in arguments)]
+        return " or ".join(map(_named, kinds))
     if origin is list:
         return f"list of {_named(arguments[0])}"
     if origin is dict:

@@ -47,8 +47,8 @@ def _value(name: str, value: Any, hint: Any) -> Any:
         return tuple(_value(name, item, get_args(inner)[0]) for item in items)
     if any(_fits(value, kind) for kind in kinds):
         return value
-    said = dict.fromkeys(_said(kind) for kind in kinds if kind is not type(None))
-    raise UsageError(f"{name} is {value!r}; give {' or '.join(said)}.")
+    kinds_said = dict.fromkeys(_said(kind) for kind in kinds if kind is not type(None))
+    raise UsageError(f"{name} is {value!r}; give {' or '.join(kinds_said)}.")
 
 
 def _number(text: str) -> Any:

@@ -17,21 +17,23 @@ OWN = "own_similarity"
 
 def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:
     """Values of a detector, or of `own_similarity`, by group and step; one without a single value is left out."""
-    found: dict[str, dict[int, Float[np.ndarray, " N"]]] = {}
+    by_group: dict[str, dict[int, Float[np.ndarray, " N"]]] = {}
     for group in dict.fromkeys(str(row.get("group")) for row in rows):
-        own = [row for row in rows if str(row.get("group")) == group]
-        by_step = {s: values_of([r for r in own if r["step"] == s], name) for s in sorted({r["step"] for r in own})}
+        of_group = [row for row in rows if str(row.get("group")) == group]
+        by_step = {
+            s: values_of([r for r in of_group if r["step"] == s], name) for s in sorted({r["step"] for r in of_group})
+        }
         if kept := {step: values for step, values in by_step.items() if values.size}:
-            found[group] = kept
-    return found
+            by_group[group] = kept
+    return by_group
 
 
 def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, " N"]:
     """Values of a detector, or of `own_similarity` (once a probe), in rows of one step and group."""
     first = rows[0].get("detector") if rows else None
     wanted, key = (first, OWN) if name == OWN else (name, "score")
-    found = [row.get(key) for row in rows if row.get("detector") == wanted]
-    return np.array([v for v in found if isinstance(v, int | float) and math.isfinite(v)], dtype=np.float64)
+    values = [row.get(key) for row in rows if row.get("detector") == wanted]
+    return np.array([v for v in values if isinstance(v, int | float) and math.isfinite(v)], dtype=np.float64)
 
 
 def read_probes(folder: Path) -> list[Row]:

@@ -64,5 +64,5 @@ def line(task: progress.Task) -> str:
     """A task in words: what is done of it, and the time left as far as the speed of late tells."""
     total = "" if task.total is None else f" of {task.total:g}"
     left = task.time_remaining
-    said = "" if left is None else f", {timedelta(seconds=round(left))} left"
-    return f"{task.description}: {task.completed:g}{total}{said}"
+    remaining = "" if left is None else f", {timedelta(seconds=round(left))} left"
+    return f"{task.description}: {task.completed:g}{total}{remaining}"

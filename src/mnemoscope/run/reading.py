@@ -82,8 +82,8 @@ def is_torn(file: Path) -> bool:
 
 def reason(error: Exception) -> str:
     """Why a file could not be read, in one line without the file's name."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return said.splitlines()[0][:200]
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 def is_number(value: object) -> bool:

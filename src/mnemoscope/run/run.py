@@ -94,8 +94,8 @@ class Run:
 
     def _compare(self, before: dict[str, Any]) -> None:
         there, here = both_known_by(self.folder, before)
-        for part, own in (self.record | {"asked": _plain(here)}).items():
-            difference = differing(_compared(there if part == "asked" else before.get(part)), _compared(own))
+        for part, value in (self.record | {"asked": _plain(here)}).items():
+            difference = differing(_compared(there if part == "asked" else before.get(part)), _compared(value))
             if difference:
                 what = f"{part}: {difference}"
                 raise UsageError(

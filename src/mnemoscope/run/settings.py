@@ -67,21 +67,21 @@ def _is_plain(value: Any) -> bool:
 
 def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
     """Method parameters from name=value pairs, the values read as YAML: 1, 0.5, all, [0, 10, 20]."""
-    found = {}
+    values = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
             raise UsageError(f"--param '{pair}' is not a parameter; write name=value, for instance steps=1.")
         try:
-            found[name.strip()] = yaml_value(value, f"--param '{pair[:60]}'")
+            values[name.strip()] = yaml_value(value, f"--param '{pair[:60]}'")
         except UsageError as e:
             raise UsageError(f"{str(e).rstrip('.')}; write for instance steps=[0,10,20].") from e
-    return found
+    return values
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> str:
     """The value, if it is among the known ones; raises `UsageError` otherwise."""
     if value not in known:
-        said = " or ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
-        raise UsageError(f"{option} {value} is not known; give {said}.")
+        choices = " or ".join(filter(None, (", ".join(known[:-1]), *known[-1:])))
+        raise UsageError(f"{option} {value} is not known; give {choices}.")
     return value

@@ -26,11 +26,11 @@ class Work(TypedDict):
 
 def read_work(folder: Path) -> list[Work]:
     """The lines of a run's `work.jsonl`; raises `UsageError` for one that says nothing of work."""
-    found: list[Any] = read_table(folder / FILE)
-    for number, line in enumerate(found, 1):
+    lines: list[Any] = read_table(folder / FILE)
+    for number, line in enumerate(lines, 1):
         if why := misfit_fields(line, Work):
             raise UsageError(f"{folder / FILE}, line {number} says nothing of work ({why}); {ADVICE}")
-    return found
+    return lines
 
 
 def work_of(work: Sequence[Work], rows: Iterable[str]) -> list[Work]:
@@ -39,17 +39,17 @@ def work_of(work: Sequence[Work], rows: Iterable[str]) -> list[Work]:
     kept: list[Work] = []
     seen: set[str] = set()
     for line in reversed(work):
-        own = line.get("rows")
+        names = line.get("rows")
         part = f"part {line.get('part')}"
-        if own is None:
+        if names is None:
             if "part" not in line or part not in seen:
                 kept.append(line)
             seen |= {part} if "part" in line else set()
             continue
-        mine = [name for name in own if name in present and f"row {name}" not in seen]
-        seen |= {f"row {name}" for name in own}
+        mine = [name for name in names if name in present and f"row {name}" not in seen]
+        seen |= {f"row {name}" for name in names}
         if mine:
-            share = len(mine) / len(own)
+            share = len(mine) / len(names)
             amount = {"evaluations": round(line["evaluations"] * share), "seconds": round(line["seconds"] * share, 3)}
             kept.append({**line, **amount, "rows": mine})  # type: ignore[typeddict-item]
     return kept[::-1]

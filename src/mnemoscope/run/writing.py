@@ -41,8 +41,8 @@ def whole(place: Path) -> Iterator[Path]:
         try:
             yield partial
         except Exception as e:
-            if said := disk_error(e, place):
-                raise said from e
+            if full := disk_error(e, place):
+                raise full from e
             raise
         flush(partial)
         if partial.is_dir() and place.is_dir():
@@ -55,8 +55,8 @@ def whole(place: Path) -> Iterator[Path]:
 
 def disk_error(error: Exception, place: Path) -> OSError | None:
     """What the disk said, where a library tells it in words of its own (safetensors: "... (os error 28)")."""
-    found = None if isinstance(error, OSError) else re.search(r"os error (\d+)\)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1])), str(place)) if found else None
+    matched = None if isinstance(error, OSError) else re.search(r"os error (\d+)\)", str(error))
+    return OSError(int(matched[1]), os.strerror(int(matched[1])), str(place)) if matched else None
 
 
 def retire(folder: Path) -> None:

@@ -72,8 +72,8 @@ def approximate(
         parts.append(_rescored(index, part, query, place, k))
     scores, places = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
     at_1, at_k, sampled = _recall(index, queries, scores, sample)
-    found = Found(scores, places, index.count, index.listed)
-    return found, Recall(at_1, at_k, k, sampled, kind, table.lists, looked)
+    nearest = Found(scores, places, index.count, index.listed)
+    return nearest, Recall(at_1, at_k, k, sampled, kind, table.lists, looked)
 
 
 def _rescored(
@@ -84,18 +84,18 @@ def _rescored(
     query, place = query[order], place[order]
     scores = np.empty(len(place), np.float32)
     for shard in index.shards:
-        own = slice(*np.searchsorted(place, [shard.first, shard.first + shard.count]).tolist())
-        if own.start < own.stop:
-            rows, which = np.unique(place[own] - shard.first, return_inverse=True)
+        of_shard = slice(*np.searchsorted(place, [shard.first, shard.first + shard.count]).tolist())
+        if of_shard.start < of_shard.stop:
+            rows, which = np.unique(place[of_shard] - shard.first, return_inverse=True)
             try:
                 vectors = shard.vectors()[rows].astype(np.float32)
             except Damaged as e:
                 raise UsageError(f"{index.folder}: {e}; give the same index build command again to mend it.") from e
-            scores[own] = inner_products(queries, vectors, query[own], which)
+            scores[of_shard] = inner_products(queries, vectors, query[of_shard], which)
     touched, which = np.unique(query, return_inverse=True)
-    found = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    found[0][touched], found[1][touched] = largest(which, scores, place, k)
-    return found
+    best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+    best[0][touched], best[1][touched] = largest(which, scores, place, k)
+    return best
 
 
 def _recall(

@@ -55,10 +55,10 @@ class LanceTable:
     def candidates(self, queries: Float[np.ndarray, "Q D"], count: int, probes: int) -> Pairs:
         nearest = {"column": "vector", "q": queries, "k": count, "nprobes": probes}
         if len(queries) == 1:
-            found = self.table.to_table(columns=["place", "_distance"], nearest=nearest | {"q": queries[0]})
-            return np.zeros(len(found), np.int64), found["place"].to_numpy()
-        found = self.table.to_table(columns=["place", "_distance"], nearest=nearest)
-        return found["query_index"].to_numpy().astype(np.int64), found["place"].to_numpy()
+            table = self.table.to_table(columns=["place", "_distance"], nearest=nearest | {"q": queries[0]})
+            return np.zeros(len(table), np.int64), table["place"].to_numpy()
+        table = self.table.to_table(columns=["place", "_distance"], nearest=nearest)
+        return table["query_index"].to_numpy().astype(np.int64), table["place"].to_numpy()
 
 
 def opened(index: Index, kind: str, uri: str | None) -> FaissTable | LanceTable:
@@ -151,9 +151,9 @@ def _batches(index: Index, schema: Any) -> Iterator[Any]:
 def _training(index: Index, size: int) -> Float[np.ndarray, "N D"]:
     """Vectors spread evenly over the index."""
     wanted = np.unique(np.linspace(0, index.count - 1, min(size, index.count)).astype(np.int64))
-    own = (wanted[(wanted >= s.first) & (wanted < s.first + s.count)] - s.first for s in index.shards)
+    places = (wanted[(wanted >= s.first) & (wanted < s.first + s.count)] - s.first for s in index.shards)
     return np.concatenate(
-        [np.asarray(block[rows], np.float32) for block, rows in zip(index.blocks(), own, strict=True)]
+        [np.asarray(block[rows], np.float32) for block, rows in zip(index.blocks(), places, strict=True)]
     )
 
 

@@ -36,8 +36,8 @@ def embedded(pictures: Iterable[Picture], descriptor: "Descriptor", batch: int) 
     """Every picture in order with its vector, `batch` at a time, fewer where they are large."""
     waiting: list[tuple[Embedded, Image.Image | None]] = []
     pixels = 0
-    for found, image in _decoded(pictures):
-        waiting.append((found, image))
+    for row, image in _decoded(pictures):
+        waiting.append((row, image))
         pixels += image.width * image.height if image else 0
         if len(waiting) >= batch or pixels > MEGAPIXELS * 1e6:
             yield from _with_vectors(waiting, descriptor)
@@ -57,22 +57,22 @@ def _decoded(pictures: Iterable[Picture]) -> Iterator[tuple[Embedded, Image.Imag
 
 
 def _attempt(picture: Picture) -> tuple[Embedded, Image.Image | None]:
-    found = Embedded(picture)
+    attempt = Embedded(picture)
     try:
         data = picture.data()
-        found.sha256 = hashlib.sha256(data).hexdigest()
+        attempt.sha256 = hashlib.sha256(data).hexdigest()
         image = decoded_in_thread(data)
     except Unreadable as e:
-        found.status, found.reason = e.status, e.reason
-        return found, None
-    found.size = image.size
-    return found, image
+        attempt.status, attempt.reason = e.status, e.reason
+        return attempt, None
+    attempt.size = image.size
+    return attempt, image
 
 
 def _with_vectors(waiting: list[tuple[Embedded, Image.Image | None]], descriptor: "Descriptor") -> Iterator[Embedded]:
     images = [image for _, image in waiting if image is not None]
     vectors = iter(descriptor(images) if images else ())
-    for found, image in waiting:
+    for row, image in waiting:
         if image is not None:
-            found.vector = next(vectors)
-        yield found
+            row.vector = next(vectors)
+        yield row

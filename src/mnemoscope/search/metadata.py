@@ -16,10 +16,10 @@ def record_of(file: Path) -> dict[str, Any] | None:
         record = read_json(file)
     except UsageError:
         return None
-    return None if misfit_fields(record, Record) else record
+    return None if misfit_fields(record, ShardRecord) else record
 
 
-class Record(TypedDict):
+class ShardRecord(TypedDict):
     """What is known of a finished shard."""
 
     count: int
@@ -41,7 +41,7 @@ class Meta(TypedDict):
     captions: str | None
     column: str | None
     limit: int | None
-    shards: NotRequired[list[Record]]
+    shards: NotRequired[list[ShardRecord]]
 
 
 def misfit_meta(meta: dict[str, Any]) -> str | None:

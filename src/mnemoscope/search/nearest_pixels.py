@@ -52,10 +52,10 @@ def nearest(
         squares = _squares(images)
         for begin in range(0, len(queries), QUERIES):
             rows = slice(begin, begin + QUERIES)
-            own = None if exclude is None else exclude[rows]
-            _look(queries[rows], images, squares, ids, own, keys[rows], indices[rows])
-    found = np.where(indices >= 0, _squares(queries)[:, None] - keys, np.inf)
-    return np.sqrt(found), indices
+            excluded = None if exclude is None else exclude[rows]
+            _look(queries[rows], images, squares, ids, excluded, keys[rows], indices[rows])
+    distances = np.where(indices >= 0, _squares(queries)[:, None] - keys, np.inf)
+    return np.sqrt(distances), indices
 
 
 def first_equal(images: UInt8[np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
@@ -63,10 +63,10 @@ def first_equal(images: UInt8[np.ndarray, "M D"]) -> Int[np.ndarray, " M"]:
     import hashlib
 
     seen: dict[bytes, np.integer] = {}
-    found = np.arange(len(images))
+    first = np.arange(len(images))
     for index in np.flatnonzero(_shared(images)):
-        found[index] = seen.setdefault(hashlib.blake2b(images[index].tobytes(), digest_size=24).digest(), index)
-    return found
+        first[index] = seen.setdefault(hashlib.blake2b(images[index].tobytes(), digest_size=24).digest(), index)
+    return first
 
 
 def _shared(images: UInt8[np.ndarray, "M D"]) -> Bool[np.ndarray, " M"]:
@@ -158,12 +158,12 @@ def _centred(images: UInt8[np.ndarray, "N D"]) -> Shaped[np.ndarray, "N _"]:
 
 
 def _squares(images: Shaped[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
-    found = np.empty(len(images), np.int64)
+    squares = np.empty(len(images), np.int64)
     dtype = np.int32 if images.shape[1] <= INTEGERS else np.int64
     for start in range(0, len(images), IMAGES):
         part = images[start : start + IMAGES]
-        found[start : start + IMAGES] = np.einsum("nd,nd->n", part, part, dtype=dtype)
-    return found
+        squares[start : start + IMAGES] = np.einsum("nd,nd->n", part, part, dtype=dtype)
+    return squares
 
 
 def _products(x: "Tensor", y: "Tensor") -> "Tensor":

@@ -72,12 +72,12 @@ def run_search(
             done, vectors = _queries(source, descriptor, batch, bar)
             task = bar.add_task("search", total=index.listed)
             if ann is None or not len(vectors):
-                found = search_index(index, vectors, k, runner=runner, advance=lambda count: bar.advance(task, count))
+                nearest = search_index(index, vectors, k, runner=runner, advance=lambda count: bar.advance(task, count))
                 recall = {}
             else:
-                found, measured = approximate(index, vectors, k, kind=ann, uri=uri, probes=probes)
+                nearest, measured = approximate(index, vectors, k, kind=ann, uri=uri, probes=probes)
                 recall = {"recall": measured.values()}
-        rows = _rows(index, done, found)
+        rows = _rows(index, done, nearest)
         notes = _add_pictures(run.folder, index, source, rows)
         run.replace_rows([])
         run.done.clear()
@@ -85,7 +85,7 @@ def run_search(
         _write_matches(run.folder / "matches.parquet", rows)
         told = {"query_picture_captions": caption_counts([bool(q.picture.captions) for q in done], source)}
         told = told if told["query_picture_captions"]["with_caption"] or source.unmatched else {}
-        return run.finish(**_summary(index, descriptor, done, found, rows), **recall, **told, notes=notes)
+        return run.finish(**_summary(index, descriptor, done, nearest, rows), **recall, **told, notes=notes)
 
 
 def _queries(
@@ -105,29 +105,29 @@ def _queries(
     return done, np.stack(vectors) if vectors else np.empty((0, descriptor.identity.dimension), np.float32)
 
 
-def _rows(index: Index, queries: Sequence[Embedded], found: Found) -> list[Row]:
+def _rows(index: Index, queries: Sequence[Embedded], nearest: Found) -> list[Row]:
     """A row for each query and rank; one that failed for a query that could not be read."""
-    table = rows_at(index, found.places)
-    results = iter(zip(found.scores.tolist(), found.places.tolist(), strict=True))
+    table = rows_at(index, nearest.places)
+    results = iter(zip(nearest.scores.tolist(), nearest.places.tolist(), strict=True))
     rows: list[Row] = []
     for place, query in enumerate(queries):
-        said = query.picture
-        own: Row = {"file": said.key, "query": place, "prompt_id": said.key, "prompt": said.caption or ""}
-        own |= {"kind": said.kind, "label": said.label, "seed": said.seed}
+        picture = query.picture
+        row: Row = {"file": picture.key, "query": place, "prompt_id": picture.key, "prompt": picture.caption or ""}
+        row |= {"kind": picture.kind, "label": picture.label, "seed": picture.seed}
         if query.status != "ok":
-            rows.append({"id": said.key, **own, "status": "failed", "error": query.reason})
+            rows.append({"id": picture.key, **row, "status": "failed", "error": query.reason})
             continue
         for rank, (score, at) in enumerate(zip(*next(results), strict=True), 1):
             if at >= 0 or rank == 1:
-                rows.append({"id": f"{said.key}#{rank}", **own, "rank": rank, **_match(table.get(at), score)})
+                rows.append({"id": f"{picture.key}#{rank}", **row, "rank": rank, **_match(table.get(at), score)})
     return rows
 
 
-def _match(found: Row | None, score: float) -> Row:
-    if found is None:
+def _match(match: Row | None, score: float) -> Row:
+    if match is None:
         return {"match": None, "score": None, "status": "ok"}
-    told = {key: found[key] for key in ("caption", "url", "shard")}
-    return {"match": found["key"], "score": score, **told, "row": found["position"], "status": "ok"}
+    told = {key: match[key] for key in ("caption", "url", "shard")}
+    return {"match": match["key"], "score": score, **told, "row": match["position"], "status": "ok"}
 
 
 def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[Row]) -> list[str]:
@@ -179,18 +179,18 @@ def _write_matches(file: Path, rows: Sequence[Row]) -> None:
 
 
 def _summary(
-    index: Index, descriptor: "Descriptor", queries: Sequence[Embedded], found: Found, rows: Sequence[Row]
+    index: Index, descriptor: "Descriptor", queries: Sequence[Embedded], nearest: Found, rows: Sequence[Row]
 ) -> Row:
     best = [row["score"] for row in rows if row.get("rank") == 1 and row["match"]]
     limit = descriptor.threshold
     return {
         "queries": len(queries),
         "unreadable_queries": sum(query.status != "ok" for query in queries),
-        "listed": found.listed,
-        "searched": found.searched,
-        "coverage": found.coverage,
+        "listed": nearest.listed,
+        "searched": nearest.searched,
+        "coverage": nearest.coverage,
         "statuses": index.meta.get("statuses", {}),
-        "gaps": [asdict(gap) for gap in found.gaps],
+        "gaps": [asdict(gap) for gap in nearest.gaps],
         "threshold": limit,
         "above_threshold": None if limit is None else sum(score > limit for score in best),
         "best_score_mean": float(np.mean(best)) if best else None,

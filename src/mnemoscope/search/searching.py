@@ -64,12 +64,12 @@ def search_index(
     best = TopK(queries, k)
     parts = [best.result()]
     look = partial(_look, best) if runner == "local" else partial(_look_alone, queries, k)
-    for shard, found in zip(index.shards, map_shards(look, index.shards, runner=runner), strict=True):
-        if isinstance(found, str):
-            gaps.append(Gap(shard.name, found, shard.listed))
+    for shard, part in zip(index.shards, map_shards(look, index.shards, runner=runner), strict=True):
+        if isinstance(part, str):
+            gaps.append(Gap(shard.name, part, shard.listed))
         else:
             searched += shard.count
-            parts = parts if found is None else [merge([*parts, found], k)]
+            parts = parts if part is None else [merge([*parts, part], k)]
         advance(shard.listed)
     scores, places = best.result() if runner == "local" else parts[0]
     return Found(scores, places, searched, index.listed, tuple(gaps))
@@ -81,15 +81,15 @@ def rows_at(index: Index, places: Int[np.ndarray, "*N"]) -> dict[int, dict[str, 
     Only the tables of their shards are read.
     """
     wanted = np.unique(places[places >= 0])
-    found: dict[int, dict[str, Any]] = {}
+    by_place: dict[int, dict[str, Any]] = {}
     for shard in index.shards:
-        own = wanted[(wanted >= shard.first) & (wanted < shard.first + shard.count)]
-        if len(own):
+        of_shard = wanted[(wanted >= shard.first) & (wanted < shard.first + shard.count)]
+        if len(of_shard):
             table = shard.table()
-            rows = np.flatnonzero(table.column("vector").to_numpy() >= 0)[own - shard.first]
-            for place, row, values in zip(own.tolist(), rows.tolist(), table.take(rows).to_pylist(), strict=True):
-                found[place] = values | {"shard": shard.name, "position": shard.start + row}
-    return found
+            rows = np.flatnonzero(table.column("vector").to_numpy() >= 0)[of_shard - shard.first]
+            for place, row, values in zip(of_shard.tolist(), rows.tolist(), table.take(rows).to_pylist(), strict=True):
+                by_place[place] = values | {"shard": shard.name, "position": shard.start + row}
+    return by_place
 
 
 def _look(best: TopK, shard: Shard) -> str | None:

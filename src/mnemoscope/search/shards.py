@@ -77,12 +77,12 @@ class Shard:
     def vectors(self) -> Float[np.ndarray, "N D"]:
         """Vectors in float16, memory-mapped; raises `Damaged` if they cannot be read."""
         try:
-            found = np.load(plain(self.array), mmap_mode="r" if self.count else None, allow_pickle=False)
+            stored = np.load(plain(self.array), mmap_mode="r" if self.count else None, allow_pickle=False)
         except SPOILED as e:
             raise Damaged(f"{self.array.name} cannot be read") from e
-        if found.ndim != 2 or found.dtype != DTYPE or len(found) != self.count:
+        if stored.ndim != 2 or stored.dtype != DTYPE or len(stored) != self.count:
             raise Damaged(f"{self.array.name} holds other vectors")
-        return found
+        return stored
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of all pictures; raises `Damaged` if they cannot be read."""
@@ -163,12 +163,12 @@ def planned(listed: int, shard_size: int) -> list[tuple[int, int]]:
 def _shards(folder: Path, meta: dict[str, Any]) -> list[Shard]:
     """All shards that were planned; those of an unfinished index as far as their records are there."""
     known = meta.get("shards")
-    found, first = [], 0
+    shards, first = [], 0
     for number, (start, listed) in enumerate(planned(meta["listed"], meta["shard_size"])):
         shard = Shard(folder, number, start, listed, first)
         record = known[number] if known else record_of(shard.record)
         if record:
             shard = Shard(folder, number, start, listed, first, record["count"], tuple(record["files"].items()))
-        found.append(shard)
+        shards.append(shard)
         first += shard.count
-    return found
+    return shards

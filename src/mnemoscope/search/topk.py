@@ -80,8 +80,8 @@ class TopK:
             return
         scores = screened[near].float().numpy()
         if exclude is not None:
-            own = np.flatnonzero((exclude[near] >= first) & (exclude[near] < first + scores.shape[1]))
-            scores[own, exclude[near][own] - first] = -np.inf
+            hits = np.flatnonzero((exclude[near] >= first) & (exclude[near] < first + scores.shape[1]))
+            scores[hits, exclude[near][hits] - first] = -np.inf
         query, vector = np.nonzero(self._candidates(scores, low[near], slack[near]))
         query = near[query] + rows.start
         exact = inner_products(self._queries.values, vectors.values, query, vector)
@@ -91,13 +91,13 @@ class TopK:
         self, scores: Float[np.ndarray, "Q B"], low: Float[np.ndarray, " Q"], slack: Float[np.ndarray, " Q"]
     ) -> Bool[np.ndarray, "Q B"]:
         """Which may be among the k largest; where many are, only those that the tile's own k-th largest leaves."""
-        found = (scores >= low[:, None]) & np.isfinite(scores)
-        crowded = np.flatnonzero(found.sum(axis=1) > CROWDED * self._k)
+        is_candidate = (scores >= low[:, None]) & np.isfinite(scores)
+        crowded = np.flatnonzero(is_candidate.sum(axis=1) > CROWDED * self._k)
         if len(crowded) and scores.shape[1] > self._k:
             kth = np.partition(scores[crowded], -self._k, axis=1)[:, -self._k]
             least = self._queries.least(self._queries.least(kth, slack[crowded]), slack[crowded])
-            found[crowded] &= scores[crowded] >= least[:, None]
-        return found
+            is_candidate[crowded] &= scores[crowded] >= least[:, None]
+        return is_candidate
 
     def _keep(self, query: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> None:
         touched = np.unique(query)
@@ -150,10 +150,10 @@ def largest(query: np.ndarray, scores: np.ndarray, indices: np.ndarray, k: int) 
     place = np.arange(len(query)) - np.repeat(starts, np.diff(starts, append=len(query)))
     inside = place < k
     best = np.full((len(starts), k), -np.inf, scores.dtype)
-    found = np.full((len(starts), k), -1, np.int64)
+    places = np.full((len(starts), k), -1, np.int64)
     best[query[inside], place[inside]] = scores[inside]
-    found[query[inside], place[inside]] = indices[inside]
-    return best, found
+    places[query[inside], place[inside]] = indices[inside]
+    return best, places
 
 
 class _Screened:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnemoscope.pictures import Picture
-from mnemoscope.pictures.reading import Part
+from mnemoscope.pictures.source import PicturePart
 from mnemoscope.run.writing import sha256_of, write_whole
 from mnemoscope.search.embedding import embedded
 from mnemoscope.search.shards import DTYPE, SCHEMA, Shard
@@ -25,7 +25,7 @@ class Job:
     """A shard to build: what it is, and the parts of the source that hold its pictures and no others."""
 
     shard: Shard
-    parts: Sequence[Part]
+    parts: Sequence[PicturePart]
 
 
 def write_shard(
@@ -38,13 +38,13 @@ def write_shard(
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     vectors: list[np.ndarray] = []
     made = made_by(descriptor)
-    for found in embedded(_pictures(job.parts), made, batch):
-        width, height = found.size or (None, None)
-        place = -1 if found.vector is None else len(vectors)
-        if found.vector is not None:
-            vectors.append(found.vector.astype(DTYPE))
-        row = (found.picture.key, found.picture.caption, found.picture.url, width, height, found.sha256)
-        for name, value in zip(SCHEMA.names, (*row, found.status, found.reason, place), strict=True):
+    for attempt in embedded(_pictures(job.parts), made, batch):
+        width, height = attempt.size or (None, None)
+        place = -1 if attempt.vector is None else len(vectors)
+        if attempt.vector is not None:
+            vectors.append(attempt.vector.astype(DTYPE))
+        row = (attempt.picture.key, attempt.picture.caption, attempt.picture.url, width, height, attempt.sha256)
+        for name, value in zip(SCHEMA.names, (*row, attempt.status, attempt.reason, place), strict=True):
             columns[name].append(_storable(value))
         advance(1)
     array = np.stack(vectors) if vectors else np.empty((0, made.identity.dimension), DTYPE)
@@ -64,7 +64,7 @@ def made_by(descriptor: "Descriptor | Callable[[], Descriptor]") -> "Descriptor"
     return descriptor if hasattr(descriptor, "identity") else descriptor()  # type: ignore[return-value]
 
 
-def _pictures(parts: Iterable[Part]) -> Iterator[Picture]:
+def _pictures(parts: Iterable[PicturePart]) -> Iterator[Picture]:
     for part in parts:
         yield from part
 

@@ -16,7 +16,7 @@ from mnemoscope.run.writing import whole
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """A mitigation at one strength; no mitigation at all is the point that the others are compared with."""
 
     mitigation: Mitigation | None = None
@@ -32,35 +32,35 @@ class Point:
         return "none" if self.mitigation is None else self.mitigation.name
 
 
-def points(mitigations: Sequence[Mitigation], strengths: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
+def points(mitigations: Sequence[Mitigation], strengths: Mapping[str, Sequence[Any]] | None = None) -> list[SweepPoint]:
     """No mitigation, then each one at each of its usual strengths, or at those that are given under its name.
 
     Raises `UsageError` for a mitigation that cannot be as it is given.
     """
-    found = [Point()]
+    every = [SweepPoint()]
     for each in mitigations:
         method = registry.stopping(each.name)
         if method.strength is None:
             each.check()
-            found.append(Point(each))
+            every.append(SweepPoint(each))
             continue
         parameter, usual = method.strength
         if parameter in each.params:
             raise UsageError(f"{each.name} is swept over {parameter}; leave it out of --param, or use generate.")
         for strength in (strengths or {}).get(each.name) or usual:
-            point = Point(Mitigation(each.name, {**each.params, parameter: strength}), parameter, strength)
+            point = SweepPoint(Mitigation(each.name, {**each.params, parameter: strength}), parameter, strength)
             assert point.mitigation is not None
             point.mitigation.check()
-            found.append(point)
-    return found
+            every.append(point)
+    return every
 
 
-def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Row:
+def curve(rows: Sequence[Row], point: SweepPoint, replication_threshold: float) -> Row:
     """What a point does to prompts whose training image is known, and to all others, with intervals over prompts."""
     done = [r for r in rows if r["status"] == "ok"]
-    own = [r for r in done if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
-    copied = [r for r in own if r["own_similarity"] is not None]
-    others = [r for r in own if r["own_similarity"] is None]
+    of_point = [r for r in done if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
+    copied = [r for r in of_point if r["own_similarity"] is not None]
+    others = [r for r in of_point if r["own_similarity"] is None]
     rates = [{**r, "replicates": float(r["own_similarity"] >= replication_threshold)} for r in copied]
     return {
         "mitigation": point.method,
@@ -74,18 +74,18 @@ def curve(rows: Sequence[Row], point: Point, replication_threshold: float) -> Ro
         "other_images": len(others),
         **dict(_mean(others, "alignment", "other_alignment_mean", "other_alignment")),
         "unchanged": _share([r["unchanged"] for r in others if r["unchanged"] is not None]),
-        "evaluations_per_image": _share([r["evaluations"] for r in own]),
-        "seconds_per_image": _share([r["seconds"] for r in own]),
+        "evaluations_per_image": _share([r["evaluations"] for r in of_point]),
+        "seconds_per_image": _share([r["seconds"] for r in of_point]),
     }
 
 
 def _rate(rows: Sequence[Row], key: str) -> Row:
     """Share of images, with an interval over prompts that is honest where all prompts are alike as well."""
-    found = dict(_mean(rows, key, "replication_rate", "replication"))
-    rate, prompts = found["replication_rate"], len({r["prompt_id"] for r in rows})
+    summary = dict(_mean(rows, key, "replication_rate", "replication"))
+    rate, prompts = summary["replication_rate"], len({r["prompt_id"] for r in rows})
     if rate in (0.0, 1.0):
-        found["replication_interval"] = list(stats.wilson_interval(round(rate * prompts), prompts))
-    return found
+        summary["replication_interval"] = list(stats.wilson_interval(round(rate * prompts), prompts))
+    return summary
 
 
 def _above_chance(rows: Sequence[Row]) -> list[Row]:

@@ -21,7 +21,7 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
-from mnemoscope.sweep.curves import Point, curve, write_curves
+from mnemoscope.sweep.curves import SweepPoint, curve, write_curves
 
 SIMILARITY = "cosine of mean-removed pixels, 32 x 32, with the training image of the same caption"
 
@@ -31,7 +31,7 @@ def run_sweep(
     prompts: Sequence[Prompt],
     out: Path | str,
     generation: Generation,
-    sweep: Sequence[Point],
+    sweep: Sequence[SweepPoint],
     references: References,
     *,
     alignment: Aligner | None = None,
@@ -60,14 +60,19 @@ def run_sweep(
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         curves = [curve(rows, point, replication_threshold) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
-        said = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY, **references.summary()}
-        return rows, {"prompts": len(prompts), "curves": curves, "replication_threshold": replication_threshold, **said}
+        summary = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY, **references.summary()}
+        return rows, {
+            "prompts": len(prompts),
+            "curves": curves,
+            "replication_threshold": replication_threshold,
+            **summary,
+        }
 
     size = Batch.of(model, batch, len(seeds))
     return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
-def point_ids(point: Point, seeds: Sequence[int], prompt: Prompt) -> list[str]:
+def point_ids(point: SweepPoint, seeds: Sequence[int], prompt: Prompt) -> list[str]:
     """The ids of a prompt's rows at a point."""
     return [f"{point.name}-{row_id(prompt, seed)}" for seed in seeds]
 
@@ -76,7 +81,7 @@ def point_rows(
     model: Denoiser,
     folder: Path,
     generation: Generation,
-    point: Point,
+    point: SweepPoint,
     prompts: Sequence[Prompt],
     *,
     references: References,

@@ -74,9 +74,9 @@ def read(pipe: DiffusionPipeline, folder: Path) -> None:
     part = _part(pipe)
     found = type(pipe).lora_state_dict(folder, use_safetensors=True, local_files_only=True)
     saved = found[0] if isinstance(found, tuple) else found
-    own = {k.removeprefix(f"{part}."): v for k, v in saved.items() if k.startswith(f"{part}.")}
-    own = convert_unet_state_dict_to_peft(own) if part == "unet" else own
-    set_peft_model_state_dict(getattr(pipe, part), own, adapter_name="default")
+    of_unet = {k.removeprefix(f"{part}."): v for k, v in saved.items() if k.startswith(f"{part}.")}
+    of_unet = convert_unet_state_dict_to_peft(of_unet) if part == "unet" else of_unet
+    set_peft_model_state_dict(getattr(pipe, part), of_unet, adapter_name="default")
 
 
 def _part(pipe: DiffusionPipeline) -> str:

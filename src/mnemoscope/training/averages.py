@@ -24,12 +24,12 @@ class Averages:
     @contextmanager
     def applied(self, decay: float) -> Iterator[None]:
         """The parameters are the average while the block is open, and themselves again after it."""
-        own = [p.detach().clone() for p in self.parameters]
+        values = [p.detach().clone() for p in self.parameters]
         self.models[decay].copy_to(self.parameters)
         try:
             yield
         finally:
-            self._set(own)
+            self._set(values)
 
     @property
     def updates(self) -> int:

@@ -31,8 +31,8 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """The checkpoints, oldest first; what a kill left half done is not among them."""
-        found = [path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)]
-        return sorted(found, key=step_of)
+        folders = [path for path in self.folder.glob("step-*") if NAME.fullmatch(path.name)]
+        return sorted(folders, key=step_of)
 
     def newest(self) -> Path | None:
         """The checkpoint of the last step that has one."""
@@ -120,10 +120,10 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], nu
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, own in optimizer.state.items():  # in the layout of the parameter, which a file does not have
-        for name, value in own.items():
+    for parameter, numbers_of in optimizer.state.items():  # in the layout of the parameter, which a file does not have
+        for name, value in numbers_of.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                numbers_of[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def scaler_state(scaler: GradScaler | None) -> dict[str, Any] | None:

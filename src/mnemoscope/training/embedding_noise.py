@@ -45,8 +45,8 @@ def own_share(alpha: int | float, draws: Draws, mixup: Literal["batch", "sample"
 
 def _mix(value: Tensor, lam: Tensor, partner: Tensor) -> Tensor:
     share = lam.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
-    own = value.float()
-    return (share * own + (1 - share) * own[partner.to(value.device)]).to(value.dtype)
+    kept = value.float()
+    return (share * kept + (1 - share) * kept[partner.to(value.device)]).to(value.dtype)
 
 
 def _hidden(cond: Cond) -> Tensor:

@@ -119,9 +119,9 @@ def _base_prediction(
     level = Level(step.alpha, step.sigma)
     cond, null = (None if c is None else base.predict_noise(x_t, step.t, c, level) for c in conds)
     if cond is None or null is None:
-        found = null if cond is None else cond
-        assert found is not None
-        return found.to(step.x_t.device)
+        branch = null if cond is None else cond
+        assert branch is not None
+        return branch.to(step.x_t.device)
     return (null + step.guidance_scale * (cond - null)).to(step.x_t.device)
 
 

@@ -86,9 +86,9 @@ class Tally:
 
     def row(self) -> Mapping[str, Any]:
         """What the log says: loss and, of each group that was seen, its samples, share left out and mean loss."""
-        said: dict[str, Any] = {"loss": self.loss}
+        numbers: dict[str, Any] = {"loss": self.loss}
         for name, (kept, seen, total) in zip(GROUPS, self.table.tolist(), strict=True):
             if seen:
                 mean = total / kept if kept else None
-                said |= {f"seen_{name}": int(seen), f"excluded_{name}": 1 - kept / seen, f"loss_{name}": mean}
-        return said
+                numbers |= {f"seen_{name}": int(seen), f"excluded_{name}": 1 - kept / seen, f"loss_{name}": mean}
+        return numbers

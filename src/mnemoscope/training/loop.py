@@ -65,12 +65,12 @@ def train(
         with opened(folder, "train", record, free, accelerator, overwrite) as run:
             if (folder / "summary.json").is_file():
                 return read_json(folder / "summary.json") if run is not None else {}
-            session = _Session(Training(nets, accelerator, options), data, folder, run, callbacks)
+            session = _TrainingSession(Training(nets, accelerator, options), data, folder, run, callbacks)
             session.begin(elsewhere)
             return session.finish(session.go())
 
 
-class _Session:
+class _TrainingSession:
     """From one start of a training to its end, or to its interruption."""
 
     def __init__(
@@ -146,8 +146,8 @@ class _Session:
         """Call the callbacks on the first process; the first reason to stop."""
         if self.run is None:
             return None
-        said = [callback(self.training.step, self.training.nets.pipe, self.run) for callback in self.callbacks]
-        return next((text for text in said if text), None)
+        answers = [callback(self.training.step, self.training.nets.pipe, self.run) for callback in self.callbacks]
+        return next((text for text in answers if text), None)
 
     def _agreed(self, is_cut: bool, reason: str | None) -> tuple[bool, str | None]:
         """Whether any process is to be interrupted, and why any of them stops."""

@@ -26,7 +26,7 @@ ADAPTED = ("stable-diffusion-3", "flux")  # of which a LoRA is trained, as diffu
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Samples of one process and one micro-batch."""
 
     latents: Float[Tensor, "B C h w"]
@@ -85,7 +85,7 @@ class Networks(nn.Module):
         """The parameters that the optimizer changes, in a fixed order."""
         return [p for module in self.trained for p in module.parameters() if p.requires_grad]
 
-    def forward(self, batch: Batch) -> Objective:
+    def forward(self, batch: TrainingBatch) -> Objective:
         null = self.null(len(batch.captions)) if self.objective.hard_threshold is not None else None
         cond = self.conditions(batch.captions)
         scheduler = self.pipe.scheduler

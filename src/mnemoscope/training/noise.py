@@ -126,10 +126,10 @@ def trained_prediction(scheduler: Any, asked: str | None) -> str:
 
     Raises `UsageError` for a type that there is not, or that does not go with the scheduler's noise levels.
     """
-    own = schedule.prediction_type(scheduler)
+    prediction = schedule.prediction_type(scheduler)
     if asked is None:
-        return own
-    flow = own == "flow_prediction"
+        return prediction
+    flow = prediction == "flow_prediction"
     fitting = [k for k in schedule.PREDICTION_TYPES if (k == "flow_prediction") == flow]
     if asked not in fitting:
         raise UsageError(f"--prediction-type {asked} does not go with this scheduler; give {' or '.join(fitting)}.")

@@ -68,11 +68,11 @@ def is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def agreed(accelerator: Accelerator, *own: bool) -> list[bool]:
+def agreed(accelerator: Accelerator, *flags: bool) -> list[bool]:
     """What is so on any of the processes."""
     if accelerator.num_processes == 1:
-        return list(own)
-    counts = torch.tensor([float(each) for each in own], device=accelerator.device)
+        return list(flags)
+    counts = torch.tensor([float(each) for each in flags], device=accelerator.device)
     return [count > 0 for count in accelerator.reduce(counts, "sum").tolist()]
 
 

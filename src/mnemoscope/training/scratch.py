@@ -20,8 +20,8 @@ def new_unet(pipe: DiffusionPipeline, options: TrainOptions) -> Any:
     """
     if not hasattr(pipe, "unet"):
         raise UsageError(f"{type(pipe).__name__} has no U-Net to train from scratch.")
-    own, kind = dict(pipe.unet.config), type(pipe.unet)
-    asked = own if options.unet_config is None else _asked(Path(options.unet_config), own, kind.__name__)
+    config, kind = dict(pipe.unet.config), type(pipe.unet)
+    asked = config if options.unet_config is None else _asked(Path(options.unet_config), config, kind.__name__)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         try:
@@ -31,11 +31,11 @@ def new_unet(pipe: DiffusionPipeline, options: TrainOptions) -> Any:
             raise UsageError(f"{options.unet_config} is no configuration of a {kind.__name__}: {reason}") from e
 
 
-def _asked(file: Path, own: dict[str, Any], kind: str) -> dict[str, Any]:
+def _asked(file: Path, config: dict[str, Any], kind: str) -> dict[str, Any]:
     asked = read_json(file)
     if (named := asked.get("_class_name", kind)) != kind:
         raise UsageError(f"{file} configures a {named}, and this model needs a {kind}.")
     for key in SHARED:
-        if key in own and asked.setdefault(key, own[key]) != own[key]:
-            raise UsageError(f"{file} does not fit this model: its {key} is {asked[key]}, and {own[key]} is needed.")
+        if key in config and asked.setdefault(key, config[key]) != config[key]:
+            raise UsageError(f"{file} does not fit this model: its {key} is {asked[key]}, and {config[key]} is needed.")
     return asked

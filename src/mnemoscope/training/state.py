@@ -13,7 +13,7 @@ from torch import nn
 from mnemoscope.errors import UsageError
 from mnemoscope.training.averages import Averages
 from mnemoscope.training.filter import Tally
-from mnemoscope.training.networks import Batch, Networks
+from mnemoscope.training.networks import Networks, TrainingBatch
 from mnemoscope.training.optimizers import learning_rate, optimizer
 from mnemoscope.training.options import TrainOptions
 
@@ -33,7 +33,7 @@ class Training:
         self.averages = Averages(self.parameters, options.ema if accelerator.is_main_process else ())
         self.step = 0
 
-    def update(self, batches: Sequence[Batch]) -> dict[str, Any]:
+    def update(self, batches: Sequence[TrainingBatch]) -> dict[str, Any]:
         """One step over its micro-batches; what there is to log of it.
 
         Where the filter leaves no sample on any process the weights and their averages stay as they are. Raises
@@ -50,19 +50,19 @@ class Training:
             )
         norm = self._descend(tally)
         self.step += 1
-        said = {"step": self.step, **tally.row(), "lr": lr, "gradient_norm": norm, "updated": norm is not None}
-        return {**said, "seconds": round(time.perf_counter() - began, 4)}
+        row = {"step": self.step, **tally.row(), "lr": lr, "gradient_norm": norm, "updated": norm is not None}
+        return {**row, "seconds": round(time.perf_counter() - began, 4)}
 
-    def _backward(self, batches: Sequence[Batch]) -> Tally:
+    def _backward(self, batches: Sequence[TrainingBatch]) -> Tally:
         """Gradients of the mean over all samples, and what was kept of them on all processes."""
         tallies = []
         for number, batch in enumerate(batches, 1):
             torch.manual_seed(batch.draws.seed + 1_000_003 * self.step + batch.draws.places[0])  # for dropout
             waits = number < len(batches)
             with self.accelerator.no_sync(self.model) if waits else nullcontext():
-                found = self.model(batch)
-                self.accelerator.backward(found.loss / len(batches))
-            tallies.append(found.tally(batch.groups).table)
+                losses = self.model(batch)
+                self.accelerator.backward(losses.loss / len(batches))
+            tallies.append(losses.tally(batch.groups).table)
         return Tally(self.accelerator.reduce(torch.stack(tallies).sum(0), "sum"))
 
     def _descend(self, tally: Tally) -> float | None:
@@ -70,9 +70,9 @@ class Training:
         self.accelerator.unscale_gradients()
         norm = None
         if tally.correct(self.parameters):
-            found = nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
+            length = nn.utils.clip_grad_norm_(self.parameters, self.options.max_grad_norm)
             self._stepper.step()
-            norm = None if self._stepper.step_was_skipped else float(found)
+            norm = None if self._stepper.step_was_skipped else float(length)
         elif self.accelerator.scaler is not None:
             self.accelerator.scaler.update()  # it must forget that the gradients were looked at
         if norm is not None:

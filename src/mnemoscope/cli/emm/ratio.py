@@ -8,7 +8,7 @@ import typer
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.command import command
 from mnemoscope.cli.emm.group import emm
-from mnemoscope.emm.ratio.options import Asked, Drawing, RatioOptions
+from mnemoscope.emm.ratio.options import AskedRatio, RatioOptions, SnapshotDrawing
 from mnemoscope.emm.sampling.options import Sampling
 from mnemoscope.emm.training.sources import Weights
 
@@ -20,9 +20,9 @@ Generated = Annotated[
 @command(emm)
 def ratio(
     generated: Generated,
-    asked: Asked,
+    asked: AskedRatio,
     options: RatioOptions,
-    drawing: Drawing,
+    drawing: SnapshotDrawing,
     own: Weights,
     sampling: Sampling,
     out: opt.Out,

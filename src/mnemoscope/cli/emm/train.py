@@ -29,10 +29,10 @@ def train(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Train a network from scratch and measure how many of its samples are copies of training images."""
-    from mnemoscope.emm.training.command import Asked
+    from mnemoscope.emm.training.command import AskedTraining
 
     opt.prepare()
-    asked = Asked.of(preset, {"data": data, **subset, **network, **training})
+    asked = AskedTraining.of(preset, {"data": data, **subset, **network, **training})
     if dry_run:
         for line in asked.plan():
             typer.echo(line)

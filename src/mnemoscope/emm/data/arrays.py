@@ -30,10 +30,10 @@ def read_digits() -> Images:
         from sklearn.datasets import load_digits
     except ImportError as e:
         raise UsageError("The digits are those of scikit-learn; run pip install 'mnemoscope[digits]'.") from e
-    found = load_digits()
-    pixels = np.rint(found.images * 255 / 16).astype(np.uint8)[:, None]
+    digits = load_digits()
+    pixels = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
     names = tuple(f"digits:{place}" for place in range(len(pixels)))
-    return Images(pixels, found.target.astype(np.int64), names, 10)
+    return Images(pixels, digits.target.astype(np.int64), names, 10)
 
 
 def read_npz(path: Path) -> Images:
@@ -53,8 +53,8 @@ def read_npz(path: Path) -> Images:
     least = held.get("num_classes", np.zeros((), int))
     if least.ndim or least.dtype.kind not in "iu":
         raise UsageError(f"num_classes of {path} is no whole number; give one, or leave it out.")
-    found, classes = labels.of_values(held["labels"], str(path), int(least))
-    return Images(pixels, found, tuple(names.tolist()), classes)
+    numbers, classes = labels.of_values(held["labels"], str(path), int(least))
+    return Images(pixels, numbers, tuple(names.tolist()), classes)
 
 
 def read_npy(path: Path) -> Images:
@@ -86,20 +86,20 @@ def read_cifar(path: Path, part: str) -> Images:
     """The images of CIFAR-10's or CIFAR-100's archive for Python, batch by batch; `part` is `train` or `test`."""
     if part not in CIFAR:
         raise UsageError(f"{path.name} has no part {part}; give train or test.")
-    pixels, found, names, is_batch = [], [], [], CIFAR[part].fullmatch
+    pixels, all_labels, names, is_batch = [], [], [], CIFAR[part].fullmatch
     try:
         for name, data in sorted(members_of(path, is_batch).items()):
             batch = _unpickled(data)
             pixels.append(_batch_pixels(batch[b"data"]))
-            found.append(_batch_labels(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
+            all_labels.append(_batch_labels(batch[b"labels"] if b"labels" in batch else batch[b"fine_labels"]))
             names += [f"{PurePosixPath(name).name}:{place}" for place in range(len(pixels[-1]))]
-            if len(found[-1]) != len(pixels[-1]):
-                raise ValueError(f"{len(found[-1])} labels were given for {len(pixels[-1])} images")
+            if len(all_labels[-1]) != len(pixels[-1]):
+                raise ValueError(f"{len(all_labels[-1])} labels were given for {len(pixels[-1])} images")
     except Exception as e:
         raise UsageError(f"{path} is no archive of CIFAR for Python: {short(str(e))}") from e
     if not names:
         raise UsageError(f"{path} is no archive of CIFAR for Python: it holds no image in a batch for {part}.")
-    values, classes = labels.of_values(np.concatenate(found), str(path))
+    values, classes = labels.of_values(np.concatenate(all_labels), str(path))
     return Images(np.concatenate(pixels), values, tuple(names), 10 if classes <= 10 else 100)
 
 

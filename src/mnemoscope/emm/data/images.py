@@ -56,12 +56,12 @@ class Images:
 
     def sha256(self) -> str:
         """Hash of the pixels, their shape, and the labels; names do not count."""
-        found = hashlib.sha256(repr((self.pixels.shape, self.num_classes)).encode())
+        digest = hashlib.sha256(repr((self.pixels.shape, self.num_classes)).encode())
         for start in range(0, len(self), 1024):
-            found.update(np.ascontiguousarray(self.pixels[start : start + 1024]).tobytes())
+            digest.update(np.ascontiguousarray(self.pixels[start : start + 1024]).tobytes())
         if self.labels is not None:
-            found.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        return digest.hexdigest()
 
     def in_colour(self) -> "Images":
         """The same images in RGB, where grey ones have three equal channels."""

@@ -65,8 +65,8 @@ def of_values(values: np.ndarray, source: str, num_classes: int = 0) -> Labels:
     if values.ndim == 2 and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
         return values.argmax(axis=1).astype(np.int64), values.shape[1]
     if values.ndim == 1 and values.dtype.kind in "US":
-        names, found = np.unique(values, return_inverse=True)
-        return found.astype(np.int64), len(names)
+        names, numbers = np.unique(values, return_inverse=True)
+        return numbers.astype(np.int64), len(names)
     if values.ndim == 1 and values.dtype.kind in "iub" and (not len(values) or values.min() >= 0):
         top = max(int(values.max()) + 1 if len(values) else 0, num_classes)
         if top > MOST:

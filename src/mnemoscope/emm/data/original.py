@@ -46,8 +46,8 @@ def first_classes(images: Images, wanted: Wanted) -> Images:
     if not 1 <= count <= _classes(images):
         raise UsageError(f"{count} classes were asked for, and there are {images.num_classes}; ask for fewer.")
     each = wanted.n // count
-    found = _by_class(images, [each] * (count - 1) + [wanted.n - (count - 1) * each])
-    return Images(found.pixels, found.labels, found.names, count)
+    places = _by_class(images, [each] * (count - 1) + [wanted.n - (count - 1) * each])
+    return Images(places.pixels, places.labels, places.names, count)
 
 
 def random_labels(images: Images, wanted: Wanted) -> Images:
@@ -55,16 +55,16 @@ def random_labels(images: Images, wanted: Wanted) -> Images:
 
     There are as many classes as the highest label says: C is not reached where it was not drawn.
     """
-    found, count = equal_classes(images, wanted), wanted.label_classes or 10
+    chosen, count = equal_classes(images, wanted), wanted.label_classes or 10
     generator = random.Random(SEED)
-    labels = np.array([generator.randint(0, count - 1) for _ in range(len(found))], np.int64)
-    return Images(found.pixels, labels, found.names, int(labels.max()) + 1)
+    labels = np.array([generator.randint(0, count - 1) for _ in range(len(chosen))], np.int64)
+    return Images(chosen.pixels, labels, chosen.names, int(labels.max()) + 1)
 
 
 def unique_labels(images: Images, wanted: Wanted) -> Images:
     """`dataset_unique`: as `dataset_size`, each image with its own place as label."""
-    found = equal_classes(images, wanted)
-    return Images(found.pixels, np.arange(len(found)), found.names, len(found))
+    chosen = equal_classes(images, wanted)
+    return Images(chosen.pixels, np.arange(len(chosen)), chosen.names, len(chosen))
 
 
 def mixture(images: Images, wanted: Wanted) -> Images:
@@ -96,7 +96,7 @@ TOOLS: dict[str, Tool] = {
 def _by_class(images: Images, counts: list[int]) -> Images:
     labels = _labels(images)
     places = [np.flatnonzero(labels == number)[:count] for number, count in enumerate(counts)]
-    if short := [number for number, own in enumerate(places) if len(own) < counts[number]]:
+    if short := [number for number, of_class in enumerate(places) if len(of_class) < counts[number]]:
         raise UsageError(f"Class {short[0]} has {len(places[short[0]])} images, not {counts[short[0]]}; ask for fewer.")
     return images.take(np.concatenate(places))
 

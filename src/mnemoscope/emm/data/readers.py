@@ -15,7 +15,7 @@ from mnemoscope.emm.data.images import Images, fitted, resized
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, open_source
 from mnemoscope.pictures.parquet import read_whole, schema_of
-from mnemoscope.pictures.reading import Part
+from mnemoscope.pictures.source import PicturePart
 from mnemoscope.pictures.tables import Dataset, Parquet
 from mnemoscope.pictures.trees import Files
 from mnemoscope.run.run import read_json
@@ -79,9 +79,13 @@ def _pictures(source: str | Path, resolution: int | None, limit: int | None) -> 
     if len(sizes := {p.shape for p in pictures}) > 1:
         (a, b), (c, d) = sorted(s[:2] for s in sizes)[:2]
         raise UsageError(f"{source} has images of {b}x{a} and {d}x{c} pixels; give a resolution for all.")
-    found = _labels(opened.parts, names, source)
+    read_labels = _labels(opened.parts, names, source)
     pixels = _planes(np.stack(pictures))
-    return Images(pixels, None, tuple(names)) if found is None else Images(pixels, found[0], tuple(names), found[1])
+    return (
+        Images(pixels, None, tuple(names))
+        if read_labels is None
+        else Images(pixels, read_labels[0], tuple(names), read_labels[1])
+    )
 
 
 def _images_of(source: str | Path) -> str | Path:
@@ -101,29 +105,29 @@ def _planes(pictures: UInt8[np.ndarray, "N H W 3"]) -> UInt8[np.ndarray, "N C H 
     return np.ascontiguousarray((pictures[..., :1] if is_grey else pictures).transpose(0, 3, 1, 2))
 
 
-def _labels(parts: Sequence[Part], names: list[str], source: str | Path) -> labels.Labels | None:
+def _labels(parts: Sequence[PicturePart], names: list[str], source: str | Path) -> labels.Labels | None:
     """Labels of all images by the first `len(names)` pictures of the parts; None where a part has none."""
     if len(parts) == 1 and isinstance(parts[0], Files):
         return _labels_of_files(parts[0], names, source)
     given = [_column(part) for part in parts if len(part)]
-    found = [column for column in given if column is not None]
-    if not found or len(found) < len(given):
+    columns = [column for column in given if column is not None]
+    if not columns or len(columns) < len(given):
         return None
-    return labels.of_values(np.concatenate(found)[: len(names)], str(source))
+    return labels.of_values(np.concatenate(columns)[: len(names)], str(source))
 
 
 def _labels_of_files(part: Files, names: list[str], source: str | Path) -> labels.Labels | None:
-    own = [name.removeprefix(part.tree.prefix) for name in names]
+    inner_names = [name.removeprefix(part.tree.prefix) for name in names]
     if "dataset.json" in part.tree.sizes():
         try:
             table = json.loads(part.tree.reader()("dataset.json"))
         except (ValueError, OSError, Unreadable) as e:
             raise UsageError(f"dataset.json of {source} cannot be read: {e}") from e
-        return labels.of_table(table, own, str(source))
-    return labels.of_folders([PurePosixPath(name).parts for name in own])
+        return labels.of_table(table, inner_names, str(source))
+    return labels.of_folders([PurePosixPath(name).parts for name in inner_names])
 
 
-def _column(part: Part) -> np.ndarray | None:
+def _column(part: PicturePart) -> np.ndarray | None:
     """The column of labels of a table; None if there is none."""
     try:
         if isinstance(part, Parquet):

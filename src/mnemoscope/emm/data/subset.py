@@ -142,8 +142,8 @@ def _mixed(
     names = tuple(named[k] for k in order)
     if not with_labels or first.labels is None or second.labels is None:
         return Images(both, None, names)
-    found = np.concatenate([first.labels, second.labels])[order]
-    return Images(both, found, names, max(each.num_classes for each in sets))
+    mixed = np.concatenate([first.labels, second.labels])[order]
+    return Images(both, mixed, names, max(each.num_classes for each in sets))
 
 
 def _of_classes(images: Images, classes: int | Sequence[int]) -> Images:

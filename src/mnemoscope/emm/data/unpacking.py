@@ -29,16 +29,16 @@ def unpacked(path: Path) -> bytes:
 
 def members_of(path: Path, is_wanted: Callable[[str], object]) -> dict[str, bytes]:
     """Files of a tar, packed or not, whose names in their folder are wanted; raises `ValueError` past 1 GiB."""
-    found = {}
+    members = {}
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         whole = gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw)
-        with whole as stream, tarfile.open(fileobj=cast(Any, Budget(stream)), mode="r|") as archive:
+        with whole as stream, tarfile.open(fileobj=cast(Any, LimitedStream(stream)), mode="r|") as archive:
             for member in archive:
                 if member.isfile() and is_wanted(PurePosixPath(member.name).name):
-                    found[member.name] = cast(Any, archive.extractfile(member)).read()
-    return found
+                    members[member.name] = cast(Any, archive.extractfile(member)).read()
+    return members
 
 
 def check_npz(path: Path) -> None:
@@ -56,7 +56,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Budget:
+class LimitedStream:
     """A stream that ends with `ValueError` once it has given more than 1 GiB."""
 
     def __init__(self, stream: Readable) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mnemoscope.emm.networks.preconditioning import Preconditioned
-from mnemoscope.emm.sampling.crew import Share
+from mnemoscope.emm.sampling.crew import DrawnShare
 from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.sampling.options import Sampling
 from mnemoscope.emm.training.sources import Weights, network_of
@@ -40,7 +40,7 @@ class NetworkImages:
     batch_size: int
     device: str
 
-    def __call__(self, source: tuple[str, str | int], seeds: Sequence[int]) -> Share:
+    def __call__(self, source: tuple[str, str | int], seeds: Sequence[int]) -> DrawnShare:
         network = self.network(source)
         counting = Counting(network)
         pixels, labels = sample_images(
@@ -52,7 +52,7 @@ class NetworkImages:
             device=self.device,
             sampler=self.sampling.sampler(),
         )
-        return Share(pixels, labels, counting.evaluations)
+        return DrawnShare(pixels, labels, counting.evaluations)
 
     def network(self, source: tuple[str, str | int]) -> Any:
         """The network of a source, on the device; the last one is kept."""

@@ -45,11 +45,11 @@ def read_edm(weights: Path, config: Path | None = None, *, preconditioning: Kind
     options = NetworkOptions.of(settings.get("network", {}))
     about = {name: settings[name] for name in ("channels", "resolution")}
     network = build(options, **about, num_classes=settings.get("num_classes", 0))
-    own = network.network.state_dict()
+    state = network.network.state_dict()
     if theirs is not None and "names" not in settings:
-        table = names(own, options, settings["resolution"])
+        table = names(state, options, settings["resolution"])
         tensors, settings = theirs, settings | {"names": table, "qkv": "interleaved", "labels": "columns"}
-    network.network.load_state_dict(_renamed(own, tensors, settings, weights))
+    network.network.load_state_dict(_renamed(state, tensors, settings, weights))
     return network.eval().requires_grad_(False)
 
 
@@ -89,23 +89,25 @@ def _tensors(weights: Path) -> dict[str, Tensor]:
 
 
 def _renamed(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], settings: Mapping[str, Any], weights: Path
+    state: Mapping[str, Tensor], given: Mapping[str, Tensor], settings: Mapping[str, Any], weights: Path
 ) -> dict[str, Tensor]:
     names = settings.get("names", {})
-    theirs = {name: names.get(name, name) for name in own}
+    theirs = {name: names.get(name, name) for name in state}
     if missing := sorted(set(theirs.values()) - set(given)):
         raise UsageError(f"{weights} lacks {missing[0]!r} and {len(missing) - 1} more; give their names under 'names'.")
     if left := sorted(set(given) - set(theirs.values())):
         raise UsageError(f"{weights} has {left[0]!r} and {len(left) - 1} more that this network has no place for.")
-    return {name: _fitted(name, given[theirs[name]], value, settings, weights) for name, value in own.items()}
+    return {name: _fitted(name, given[theirs[name]], value, settings, weights) for name, value in state.items()}
 
 
-def _fitted(name: str, value: Tensor, own: Tensor, settings: Mapping[str, Any], weights: Path) -> Tensor:
+def _fitted(name: str, value: Tensor, parameter: Tensor, settings: Mapping[str, Any], weights: Path) -> Tensor:
     if name.endswith("label.weight") and settings.get("labels") == "columns":
         value = value.mT
-    if value.numel() != own.numel() or value.shape != own.shape[: value.ndim]:
-        raise UsageError(f"{weights} has {name} of shape {tuple(value.shape)}; this network's is {tuple(own.shape)}.")
-    value = value.reshape(own.shape)
+    if value.numel() != parameter.numel() or value.shape != parameter.shape[: value.ndim]:
+        raise UsageError(
+            f"{weights} has {name} of shape {tuple(value.shape)}; this network's is {tuple(parameter.shape)}."
+        )
+    value = value.reshape(parameter.shape)
     if ".qkv." in name and settings.get("qkv") == "interleaved":
         value = value.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
     return value.to(torch.float32)

@@ -16,21 +16,21 @@ VE_FIRST, VE_LAST = 0.02, 100
 
 
 @dataclass(frozen=True)
-class Draws:
+class LossDraws:
     """What a loss draws for a batch: noise levels, and standard normal noise of the shape of the images."""
 
     sigma: Float[Tensor, " B"]
     noise: Float[Tensor, "B C H W"]
 
 
-def draw(kind: Kind | Scheme, shape: tuple[int, ...], generator: torch.Generator) -> Draws:
+def draw(kind: Kind | Scheme, shape: tuple[int, ...], generator: torch.Generator) -> LossDraws:
     """Noise levels first, then noise, float32 on the generator's device: the same for every device that trains.
 
     VP: uniform in time from 1e-5 to 1; VE: log-uniform 0.02 to 100; EDM: log-normal, mean -1.2 and deviation 1.2 of
     ln(sigma); iDDPM and every other list of noise levels: uniform over the list. Karras et al. 2022, table 1.
     """
     sigma = _sigma(scheme(kind) if isinstance(kind, str) else kind, shape[0], generator)
-    return Draws(sigma, torch.randn(shape, generator=generator, device=generator.device))
+    return LossDraws(sigma, torch.randn(shape, generator=generator, device=generator.device))
 
 
 def _sigma(noise: Scheme, count: int, generator: torch.Generator) -> Float[Tensor, " B"]:
@@ -57,7 +57,7 @@ def loss(
     labels: Int[Tensor, " B"] | None = None,
     *,
     kind: Kind | None = None,
-    draws: Draws | None = None,
+    draws: LossDraws | None = None,
     generator: torch.Generator | None = None,
     augment: Float[Tensor, "B 9"] | None = None,
 ) -> Float32[Tensor, " B"]:

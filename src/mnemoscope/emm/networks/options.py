@@ -127,9 +127,9 @@ def resolutions(options: NetworkOptions, resolution: int) -> tuple[int, ...]:
     levels = len(options.multipliers)
     if resolution % 2 ** (levels - 1) or resolution < 2 ** (levels - 1):
         raise UsageError(f"Images of {resolution} pixels do not halve {levels - 1} times; give fewer multipliers.")
-    found = tuple(resolution >> level for level in range(levels))
-    if strangers := sorted(set(options.attention) - set(found)):
+    sides = tuple(resolution >> level for level in range(levels))
+    if strangers := sorted(set(options.attention) - set(sides)):
         raise UsageError(
-            f"Attention at {strangers[0]} was asked for, but the levels are {', '.join(map(str, found))} pixels wide."
+            f"Attention at {strangers[0]} was asked for, but the levels are {', '.join(map(str, sides))} pixels wide."
         )
-    return found
+    return sides

@@ -32,7 +32,9 @@ def described(tensors: Mapping[str, Tensor], preconditioning: str) -> dict[str, 
 
     Raises `UsageError` for weights that are those of no network of the family.
     """
-    sizes = sorted({int(found[1]) for name in tensors if (found := re.match(r"enc\.(\d+)x\1_", name))}, reverse=True)
+    sizes = sorted(
+        {int(matched[1]) for name in tensors if (matched := re.match(r"enc\.(\d+)x\1_", name))}, reverse=True
+    )
     try:
         first = tensors[f"enc.{sizes[0]}x{sizes[0]}_conv.weight"]
         firsts = [tensors[f"enc.{size}x{size}_block0.conv0.weight"] for size in sizes]
@@ -62,12 +64,12 @@ def _architecture(tensors: Mapping[str, Tensor]) -> Architecture:
     return "ncsnpp" if any("_aux_residual." in name for name in tensors) else "ddpmpp"
 
 
-def names(own: Iterable[str], options: NetworkOptions, resolution: int) -> dict[str, str]:
+def names(keys: Iterable[str], options: NetworkOptions, resolution: int) -> dict[str, str]:
     """EDM's name for each of ours."""
     sizes = [f"{size}x{size}" for size in resolutions(options, resolution)]
     parts = _encoder(options, sizes) | _decoder(options, sizes)
     parts |= {f"conditioning.{name}": theirs for name, theirs in CONDITIONING.items()}
-    return {name: _name(name, parts) for name in own}
+    return {name: _name(name, parts) for name in keys}
 
 
 def _encoder(options: NetworkOptions, sizes: list[str]) -> dict[str, str]:
@@ -90,10 +92,10 @@ def _decoder(options: NetworkOptions, sizes: list[str]) -> dict[str, str]:
     return parts
 
 
-def _name(own: str, parts: Mapping[str, str]) -> str:
+def _name(key: str, parts: Mapping[str, str]) -> str:
     """EDM's name of one weight: that of its part, then that of its place in a block."""
-    part = max((p for p in parts if own == p or own.startswith(f"{p}.")), key=len)
-    rest = own.removeprefix(part)
+    part = max((p for p in parts if key == p or key.startswith(f"{p}.")), key=len)
+    rest = key.removeprefix(part)
     for ours, theirs in IN_A_BLOCK.items():
         rest = rest.replace(f".{ours}.", f".{theirs}.")
     return parts[part] + rest

@@ -44,8 +44,8 @@ def screen(
     best = torch.zeros_like(values, dtype=torch.int64)
     for at, images in stored.blocks(places, PROBE):
         block = stored.products.load(images, query)
-        found = heights(stored, stored.products.inner(query, block), at, variance, log_weights)
-        values, picked = torch.cat([values, found], dim=1).topk(CANDIDATES + 1, dim=1)
+        upper = heights(stored, stored.products.inner(query, block), at, variance, log_weights)
+        values, picked = torch.cat([values, upper], dim=1).topk(CANDIDATES + 1, dim=1)
         best = torch.cat([best, at.expand(len(best), -1)], dim=1).gather(1, picked)
         few = values[:, -1] < values[:, 0] - slack
         if not bool(few.all()):
@@ -59,24 +59,24 @@ def screen(
 
 def heights(stored: Stored, products: Tensor, at: Tensor, variance: float, log_weights: Tensor | None) -> Tensor:
     """Logits times the variance, up to a constant of each row: products less half squared lengths, plus priors."""
-    found = products - stored.half_squares[at]
-    return found if log_weights is None else found + variance * log_weights[at]
+    values = products - stored.half_squares[at]
+    return values if log_weights is None else values + variance * log_weights[at]
 
 
 def decide(
-    stored: Stored, x: Float64[Tensor, "B P"], variance: float, log_weights: Tensor | None, found: Candidates
+    stored: Stored, x: Float64[Tensor, "B P"], variance: float, log_weights: Tensor | None, candidates: Candidates
 ) -> tuple[Float64[Tensor, "A P"], Bool[Tensor, " A"]]:
     """The mean of the candidates, their distances compared in float64, and whether all of them are the same image."""
-    means = x.new_empty(len(found.rows), x.shape[1])
-    alone = torch.empty(len(found.rows), dtype=torch.bool, device=x.device)
-    step = max(1, GATHERED // (x.shape[1] * max(1, found.places.shape[1])))
-    for start in range(0, len(found.rows), step):
+    means = x.new_empty(len(candidates.rows), x.shape[1])
+    alone = torch.empty(len(candidates.rows), dtype=torch.bool, device=x.device)
+    step = max(1, GATHERED // (x.shape[1] * max(1, candidates.places.shape[1])))
+    for start in range(0, len(candidates.rows), step):
         part = slice(start, start + step)
-        possible = found.possible[part]
-        row, places = possible.nonzero()[:, 0], found.places[part][possible]
-        images, first = stored.take(places).double(), stored.take(found.places[part, 0]).double()
+        possible = candidates.possible[part]
+        row, places = possible.nonzero()[:, 0], candidates.places[part][possible]
+        images, first = stored.take(places).double(), stored.take(candidates.places[part, 0]).double()
         differences = first[row] - images
-        middles = x[found.rows[part]][row] - images - differences / 2
+        middles = x[candidates.rows[part]][row] - images - differences / 2
         deficits = (differences * middles).sum(
             dim=1
         )  # half of a squared distance less that of the first, exact if near

@@ -20,7 +20,7 @@ def draw_optimum(
     for name in ("gallery", "gpus"):
         if (value := getattr(running, name)) < 0:
             raise UsageError(f"--{name} {value} was given; give 0 or more.")
-    own = {name: value for name, value in asdict(running).items() if name not in ("images", "seeds")}
+    options = {name: value for name, value in asdict(running).items() if name not in ("images", "seeds")}
     return run_optimum(
         subset.images(),
         out,
@@ -29,5 +29,5 @@ def draw_optimum(
         device=str(pick_device(device)),
         record=asdict(subset),
         overwrite=overwrite,
-        **own,
+        **options,
     )

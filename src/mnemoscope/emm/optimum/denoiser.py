@@ -93,11 +93,11 @@ class OptimalDenoiser:
     def _posterior(self, x: Float64[Tensor, "B P"], variance: float, places: Places) -> tuple[Tensor, Tensor]:
         alone = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         means = torch.empty_like(x)
-        found = screen(self.stored, x, variance, self.log_weights, places)
-        self.certified += len(found.rows)
-        means[found.rows], alone[found.rows] = decide(self.stored, x, variance, self.log_weights, found)
+        candidates = screen(self.stored, x, variance, self.log_weights, places)
+        self.certified += len(candidates.rows)
+        means[candidates.rows], alone[candidates.rows] = decide(self.stored, x, variance, self.log_weights, candidates)
         others = torch.ones_like(alone)
-        others[found.rows] = False
+        others[candidates.rows] = False
         if bool(others.any()):
             means[others] = self._all(x[others], variance, places)
         return means, alone

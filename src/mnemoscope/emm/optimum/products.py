@@ -94,10 +94,10 @@ def digits(values: Float64[Tensor, "B n"], most: int, allowed: Float64[Tensor, "
 def _joined(query: Query, images: Int8[Tensor, "K n"]) -> Float64[Tensor, "B n"]:
     count, rows, width = query.parts.shape
     exact = torch._int_mm(query.parts.reshape(count * rows, width), images).view(count, rows, -1)
-    found = exact[-1].double()
+    total = exact[-1].double()
     for part in exact[:-1].flip(0):
-        found.mul_(1 / BASE).add_(part.double())
-    return found.mul_(query.scales[0, :, None])
+        total.mul_(1 / BASE).add_(part.double())
+    return total.mul_(query.scales[0, :, None])
 
 
 @cache

@@ -14,7 +14,7 @@ from PIL import Image
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.generation.run import save
 from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
-from mnemoscope.emm.ratio.memorization import Memorization, Pixels
+from mnemoscope.emm.ratio.memorization import Memorization, TrainingPixels
 from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.sampling.options import Sampling, written
@@ -25,7 +25,7 @@ from mnemoscope.search.ray_runner import map_shards
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SeedDrawing:
     """Draws a batch of images by their seeds; a worker to which it is sent builds the denoiser anew."""
 
     images: Images
@@ -33,7 +33,7 @@ class Drawing:
     label: int | None
     device: str
 
-    def __call__(self, seeds: tuple[int, ...]) -> "Batch":
+    def __call__(self, seeds: tuple[int, ...]) -> "DrawnBatch":
         began, denoiser = time.monotonic(), self._denoiser
         before = denoiser.evaluations, denoiser.certified
         channels, height, width = self.images.pixels.shape[1:]
@@ -47,7 +47,7 @@ class Drawing:
             sampler=self.sampling.sampler(),
         )
         evaluations, certified = denoiser.evaluations - before[0], denoiser.certified - before[1]
-        return Batch(seeds, pixels, labels, evaluations, certified, time.monotonic() - began)
+        return DrawnBatch(seeds, pixels, labels, evaluations, certified, time.monotonic() - began)
 
     @cached_property
     def _denoiser(self) -> OptimalDenoiser:
@@ -55,7 +55,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Batch:
+class DrawnBatch:
     """Images of some seeds, with their labels and the work that they took."""
 
     seeds: tuple[int, ...]
@@ -73,7 +73,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnImages:
     """The images that a run has drawn, as its pairs are taken from."""
 
     images: Images
@@ -112,14 +112,14 @@ def run_optimum(
     label without images, and no or repeated seeds.
     """
     _check(images, seeds, label, batch_size)
-    known = Pixels(images.rows())
+    known = TrainingPixels(images.rows())
     settings = (
         (record or {}) | asdict(sampling) | {"label": label, "gallery": gallery, "images_sha256": images.sha256()}
     )
     with Run(out, "emm-optimum", settings | {"seeds": written(seeds)}, overwrite=overwrite) as run:
         todo = [seed for seed in sorted(seeds) if f"{seed:06d}" not in run.done]
         batches = [tuple(todo[start : start + batch_size]) for start in range(0, len(todo), batch_size)]
-        drawing = Drawing(images, sampling, label, device)
+        drawing = SeedDrawing(images, sampling, label, device)
         with Progress(transient=True) as progress:
             task = progress.add_task("images", total=len(todo))
             for batch in map_shards(drawing, batches, runner=runner, gpus=gpus):
@@ -128,28 +128,33 @@ def run_optimum(
         return _score(run, images, known, gallery)
 
 
-def _score(run: Run, images: Images, known: Pixels, gallery: int) -> dict[str, Any]:
+def _score(run: Run, images: Images, known: TrainingPixels, gallery: int) -> dict[str, Any]:
     """Compare all images of a run with the training images: rows with distances, pairs, and the summary."""
     rows = sorted(run.rows(), key=lambda row: row["seed"])
     pixels = np.stack([_read(run.folder / row["file"], images.pixels.shape[1:]) for row in rows])
     drawn = Images(pixels, None, tuple(row["id"] for row in rows))
-    found = known(drawn.rows())
-    run.replace_rows(row | said for row, said in zip(rows, _distances(found, images), strict=True))
-    counts = {"images": len(drawn), "references": found.references, "distinct": found.distinct, "unit": "grey levels"}
-    counts |= {"duplicates": found.references - found.distinct, "exact_copies": int((found.nearest == 0).sum())}
-    pairs = keep_pairs(run.folder, Drawn(drawn), found, images, gallery)
+    nearest = known(drawn.rows())
+    run.replace_rows(row | distances for row, distances in zip(rows, _distances(nearest, images), strict=True))
+    counts = {
+        "images": len(drawn),
+        "references": nearest.references,
+        "distinct": nearest.distinct,
+        "unit": "grey levels",
+    }
+    counts |= {"duplicates": nearest.references - nearest.distinct, "exact_copies": int((nearest.nearest == 0).sum())}
+    pairs = keep_pairs(run.folder, DrawnImages(drawn), nearest, images, gallery)
     work = {name: sum(row[name] for row in rows) for name in ("evaluations", "certified")}
-    return run.finish(**counts, **found.summary(), **work, pairs=pairs)
+    return run.finish(**counts, **nearest.summary(), **work, pairs=pairs)
 
 
-def _distances(found: Memorization, images: Images) -> list[dict[str, Any]]:
-    columns = {"d1": found.nearest, "d2": found.second, "d2_apart": found.second_apart}
-    columns |= {"quotient": found.quotient, "quotient_apart": found.quotient_apart, "match_index": found.match}
-    columns |= {"memorized": found.memorized, "memorized_apart": found.memorized_apart}
+def _distances(nearest: Memorization, images: Images) -> list[dict[str, Any]]:
+    columns = {"d1": nearest.nearest, "d2": nearest.second, "d2_apart": nearest.second_apart}
+    columns |= {"quotient": nearest.quotient, "quotient_apart": nearest.quotient_apart, "match_index": nearest.match}
+    columns |= {"memorized": nearest.memorized, "memorized_apart": nearest.memorized_apart}
     listed = {name: values.tolist() for name, values in columns.items()}
     return [
-        {name: values[k] for name, values in listed.items()} | {"match": images.names[found.match[k]]}
-        for k in range(len(found))
+        {name: values[k] for name, values in listed.items()} | {"match": images.names[nearest.match[k]]}
+        for k in range(len(nearest))
     ]
 
 

@@ -10,8 +10,8 @@ from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
 from mnemoscope.emm.generation.drawing import NetworkImages
 from mnemoscope.emm.ratio.drawn_sets import drawn_sets
-from mnemoscope.emm.ratio.generated_sets import Generated, content, held_sets
-from mnemoscope.emm.ratio.options import Asked, Drawing, RatioOptions
+from mnemoscope.emm.ratio.generated_sets import GeneratedSet, content, held_sets
+from mnemoscope.emm.ratio.options import AskedRatio, RatioOptions, SnapshotDrawing
 from mnemoscope.emm.ratio.run import Known, run_ratio
 from mnemoscope.emm.sampling.crew import crew
 from mnemoscope.emm.training.sources import is_network, is_training
@@ -21,10 +21,10 @@ from mnemoscope.model.loading import pick_device, settle_threads
 
 
 def measure_ratio(
-    asked: Asked,
+    asked: AskedRatio,
     out: Path,
     options: RatioOptions,
-    drawing: Drawing,
+    drawing: SnapshotDrawing,
     *,
     preset: str | None = None,
     weights: str | None = None,
@@ -51,7 +51,7 @@ def measure_ratio(
 
 
 @contextmanager
-def _sets(asked: Asked, drawing: Drawing) -> Iterator[tuple[list[Generated], dict[str, Any]]]:
+def _sets(asked: AskedRatio, drawing: SnapshotDrawing) -> Iterator[tuple[list[GeneratedSet], dict[str, Any]]]:
     """What is scored, and what of it belongs to the settings of the run; on all processes but the first nothing."""
     if not is_network(asked.generated):
         sets = held_sets(asked.generated, snapshots=asked.snapshots, resolution=asked.resolution, limit=asked.limit)
@@ -71,11 +71,11 @@ def _sets(asked: Asked, drawing: Drawing) -> Iterator[tuple[list[Generated], dic
             yield [], {}
 
 
-def _read(source: str | None, asked: Asked) -> Images | None:
+def _read(source: str | None, asked: AskedRatio) -> Images | None:
     return None if source is None else read_images(source, resolution=asked.resolution)
 
 
-def _references(asked: Asked) -> str:
+def _references(asked: AskedRatio) -> str:
     """The training images: those of the training that is scored, unless others are given."""
     if asked.references is None and not is_training(asked.generated):
         raise UsageError("No --references were given; give the training images.")

@@ -16,7 +16,7 @@ FILES = (".zip", ".npz", ".npy")
 
 
 @runtime_checkable
-class Generated(Protocol):
+class GeneratedSet(Protocol):
     """Generated images of one name, which may be drawn when they are asked for."""
 
     @property
@@ -31,7 +31,7 @@ class Generated(Protocol):
     def take(self, places: Sequence[int]) -> Images:
         """The images at these places; always the same ones."""
 
-    def again(self) -> "Generated | None":
+    def again(self) -> "GeneratedSet | None":
         """As many other images of the same snapshot; None where there are no others."""
 
 
@@ -66,7 +66,7 @@ def _read(source: str, resolution: int | None, limit: int | None) -> Images:
 
 def held_sets(
     source: str, *, snapshots: bool = False, resolution: int | None = None, limit: int | None = None
-) -> list[Generated]:
+) -> list[GeneratedSet]:
     """The images of a source as one set; with `snapshots` each folder, .zip, .npz and .npy file in it as a set.
 
     Snapshots are in the natural order of their names. Raises `UsageError` for a folder without any.

@@ -109,7 +109,7 @@ class Memorization:
         }
 
 
-class Pixels:
+class TrainingPixels:
     """Training images to compare with, as rows of bytes; exact copies among them are looked for once."""
 
     def __init__(self, train: UInt8[np.ndarray, "M D"], threshold: int | float = 1 / 3) -> None:
@@ -151,7 +151,7 @@ def memorization(
     no images, fewer than two different training images, rows of different lengths and a threshold outside (0, 1).
     Yoon et al., ICML 2023 workshop; Gu et al., arXiv:2310.02664.
     """
-    return Pixels(train, threshold)(samples)
+    return TrainingPixels(train, threshold)(samples)
 
 
 def usual_distance(pool: UInt8[np.ndarray, "N D"]) -> float:

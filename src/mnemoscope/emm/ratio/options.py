@@ -16,7 +16,7 @@ def _of(default: Any, panel: str, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRatio:
     """The sources that are compared, by their names, and how they are read."""
 
     generated: str = field(default="", metadata={"internal": True})
@@ -47,7 +47,7 @@ class RatioOptions:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SnapshotDrawing:
     """Which images are drawn of each snapshot, how, by which weights, and how many at a time."""
 
     samples: int = _of(1000, DRAWING, "Images drawn from each snapshot of a training.")
@@ -65,12 +65,12 @@ class Drawing:
             raise UsageError(f"{self.samples} samples were asked for, {self.batch_size} at a time; ask for at least 1.")
         return list(range(self.seed, self.seed + self.samples)) if self.seeds is None else read_seeds(self.seeds)
 
-    def later(self) -> "Drawing":
+    def later(self) -> "SnapshotDrawing":
         """As many images of the seeds behind."""
         seeds = self.listed()
         return replace(self, seeds=None, seed=max(seeds) + 1, samples=len(seeds))
 
     def record(self) -> dict[str, Any]:
         """What the images depend on, as the settings of a run."""
-        said = {name: value for name, value in asdict(self).items() if name not in ("sampling", "weights", *FREE)}
-        return said | asdict(self.sampling) | asdict(self.weights) | {"seeds": written(self.listed())}
+        settings = {name: value for name, value in asdict(self).items() if name not in ("sampling", "weights", *FREE)}
+        return settings | asdict(self.sampling) | asdict(self.weights) | {"seeds": written(self.listed())}

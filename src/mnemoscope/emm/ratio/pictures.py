@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope.emm.data.images import Images
-from mnemoscope.emm.ratio.generated_sets import Generated
+from mnemoscope.emm.ratio.generated_sets import GeneratedSet
 from mnemoscope.emm.ratio.memorization import Memorization
 from mnemoscope.run.writing import whole
 
@@ -16,42 +16,42 @@ LEAST_SIDE = 96  # pixels of a file; smaller images are enlarged by whole number
 
 
 def keep_pairs(
-    folder: Path, each: Generated, found: Memorization, references: Images, most: int
+    folder: Path, each: GeneratedSet, memorization: Memorization, references: Images, most: int
 ) -> list[dict[str, Any]]:
     """Write the images with the smallest quotients, one of each training image, and say which files they are.
 
     The last third of the places is for the smallest quotients that are not memorized, on the other side of the line.
     """
-    order = np.argsort(found.quotient_apart, kind="stable")
-    is_memorized = found.memorized_apart[order]
-    first = _of_each(order[is_memorized], found)[: most - most // 3]
-    places = np.concatenate([first, _of_each(order[~is_memorized], found)[: most - len(first)]]).astype(np.int64)
+    order = np.argsort(memorization.quotient_apart, kind="stable")
+    is_memorized = memorization.memorized_apart[order]
+    first = _of_each(order[is_memorized], memorization)[: most - most // 3]
+    places = np.concatenate([first, _of_each(order[~is_memorized], memorization)[: most - len(first)]]).astype(np.int64)
     if not len(places):
         return []
     images = each.take(places.tolist())
     (folder / FOLDER).mkdir(exist_ok=True)
     rows = []
     for k, place in enumerate(places.tolist()):
-        match, other = int(found.match[place]), int(found.other[place])
+        match, other = int(memorization.match[place]), int(memorization.other[place])
         shown = {"picture": images.picture(k), "match": references.picture(match), "other": references.picture(other)}
         files = {key: _write(folder, f"{k:03d}-{key}.png", image) for key, image in shown.items()}
-        rows.append({"place": place, "file": images.names[k], **_said(found, place), "files": files})
+        rows.append({"place": place, "file": images.names[k], **_said(memorization, place), "files": files})
         rows[-1] |= {"match": references.names[match], "other": references.names[other]}
     return rows
 
 
-def _of_each(places: np.ndarray, found: Memorization) -> np.ndarray:
+def _of_each(places: np.ndarray, memorization: Memorization) -> np.ndarray:
     """The first of the places for each training image, in their order."""
-    _, first = np.unique(found.match[places], return_index=True)
+    _, first = np.unique(memorization.match[places], return_index=True)
     return places[np.sort(first)]
 
 
-def _said(found: Memorization, place: int) -> dict[str, Any]:
+def _said(memorization: Memorization, place: int) -> dict[str, Any]:
     return {
-        "d1": float(found.nearest[place]),
-        "d2": float(found.second_apart[place]),
-        "quotient": float(found.quotient_apart[place]),
-        "memorized": bool(found.memorized_apart[place]),
+        "d1": float(memorization.nearest[place]),
+        "d2": float(memorization.second_apart[place]),
+        "quotient": float(memorization.quotient_apart[place]),
+        "memorized": bool(memorization.memorized_apart[place]),
     }
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from mnemoscope.emm.data.images import Images
-from mnemoscope.emm.ratio.memorization import POOL, Memorization, Pixels, check_references, usual_distance
+from mnemoscope.emm.ratio.memorization import POOL, Memorization, TrainingPixels, check_references, usual_distance
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Cache, Descriptor
 from mnemoscope.measuring.distances import radii
@@ -17,7 +17,7 @@ from mnemoscope.measuring.memorization_ratio import copies, nearest_features
 
 
 @runtime_checkable
-class References(Protocol):
+class RatioReferences(Protocol):
     """Training images that generated ones are compared with."""
 
     unit: str
@@ -38,16 +38,16 @@ class ByPixels:
 
     def __init__(self, train: Images, threshold: int | float = 1 / 3) -> None:
         self.train, self.threshold = train, threshold
-        own = Pixels(train.rows(), threshold)
-        self._pixels = {train.pixels.shape[1]: own}
-        self.references, self.distinct = own.references, len(own.places)
+        pixels = TrainingPixels(train.rows(), threshold)
+        self._pixels = {train.pixels.shape[1]: pixels}
+        self.references, self.distinct = pixels.references, len(pixels.places)
 
     def __call__(self, samples: Images) -> Memorization:
         if samples.pixels.shape[2:] != self.train.pixels.shape[2:]:
             (h, w), (i, v) = samples.pixels.shape[2:], self.train.pixels.shape[2:]
             raise UsageError(f"Images of {w}x{h} pixels cannot be compared with {v}x{i}; give a --resolution for both.")
         if samples.pixels.shape[1] == 3 and 3 not in self._pixels:
-            self._pixels[3] = Pixels(self.train.in_colour().rows(), self.threshold)
+            self._pixels[3] = TrainingPixels(self.train.in_colour().rows(), self.threshold)
         samples = samples if samples.pixels.shape[1] in self._pixels else samples.in_colour()
         return self._pixels[samples.pixels.shape[1]](samples.rows())
 
@@ -56,7 +56,7 @@ class ByPixels:
 
 
 @dataclass(frozen=True)
-class Shown:
+class KnownImage:
     """One of the images as a descriptor takes it, known by its pixels."""
 
     images: Images
@@ -85,16 +85,16 @@ class ByFeatures:
         if not len(samples):
             raise UsageError("There are no generated images; give at least one.")
         vectors = self._of(samples)
-        found, _ = nearest_features(vectors, self.vectors, 2)
+        distances, _ = nearest_features(vectors, self.vectors, 2)
         apart, at = nearest_features(vectors, self.vectors, 2, groups=self.groups)
         first, other = self._first(at).T
         return Memorization(
-            found[:, 0],
-            found[:, 1],
+            distances[:, 0],
+            distances[:, 1],
             apart[:, 1],
             first,
             other,
-            _over(found),
+            _over(distances),
             _over(apart),
             self.references,
             self.distinct,
@@ -108,7 +108,7 @@ class ByFeatures:
         return float(np.median(radii(vectors, 1)))
 
     def _of(self, images: Images) -> Float[np.ndarray, "N D"]:
-        return self.cache.vectors([Shown(images, place) for place in range(len(images))])[0]
+        return self.cache.vectors([KnownImage(images, place) for place in range(len(images))])[0]
 
     def _first(self, places: Int[np.ndarray, "N 2"]) -> Int[np.ndarray, "N 2"]:
         """The first reference of the group of each."""

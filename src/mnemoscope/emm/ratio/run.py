@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mnemoscope.emm.data.images import Images
-from mnemoscope.emm.ratio.generated_sets import Generated
+from mnemoscope.emm.ratio.generated_sets import GeneratedSet
 from mnemoscope.emm.ratio.memorization import Memorization
 from mnemoscope.emm.ratio.options import RatioOptions
 from mnemoscope.emm.ratio.pictures import keep_pairs
-from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, References
+from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, RatioReferences
 from mnemoscope.emm.ratio.summary import Control, highest, summarize
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
@@ -35,7 +35,7 @@ class Known:
 
 
 def run_ratio(
-    sets: Sequence[Generated],
+    sets: Sequence[GeneratedSet],
     known: Known,
     out: Path,
     options: RatioOptions,
@@ -57,7 +57,7 @@ def run_ratio(
         Run(out, "emm-ratio", settings, overwrite=overwrite, features=identity) as run,
         computing_with(recorded_threads(run.folder)),
     ):
-        references: References = ByPixels(known.references, options.threshold)
+        references: RatioReferences = ByPixels(known.references, options.threshold)
         if descriptor is not None:
             references = ByFeatures(known.references, descriptor, run.folder / "features", options.threshold)
         usual, pool = _usual(references, known)
@@ -79,14 +79,16 @@ def run_ratio(
         return run.finish(**summary)
 
 
-def _usual(references: References, known: Known) -> tuple[float, str]:
+def _usual(references: RatioReferences, known: Known) -> tuple[float, str]:
     """The usual distance between neighbours, and of which images it is."""
     named = {"pool": known.pool, "held-out": known.held_out, "references": known.references}
     name, pool = next((name, images) for name, images in named.items() if images is not None)
     return references.usual(pool), name
 
 
-def _score(each: Generated, references: References, names: tuple[str, ...], run: Run, progress: Progress) -> None:
+def _score(
+    each: GeneratedSet, references: RatioReferences, names: tuple[str, ...], run: Run, progress: Progress
+) -> None:
     """Append the rows of the images of a set that have none yet."""
     todo = [place for place in range(len(each)) if f"{each.name}:{place}" not in run.done]
     task = progress.add_task(each.name, total=len(todo))
@@ -94,8 +96,8 @@ def _score(each: Generated, references: References, names: tuple[str, ...], run:
         places = todo[start : start + TOGETHER]
         began, before = time.monotonic(), each.evaluations
         images = each.take(places)
-        found = references(images)
-        rows = _rows(each.name, places, images, found, names)
+        memorization = references(images)
+        rows = _rows(each.name, places, images, memorization, names)
         work = each.evaluations - before
         run.append(rows, evaluations=work, seconds=time.monotonic() - began)
         progress.advance(task, len(places))
@@ -103,11 +105,11 @@ def _score(each: Generated, references: References, names: tuple[str, ...], run:
 
 
 def _rows(
-    name: str, places: Sequence[int], images: Images, found: Memorization, names: tuple[str, ...]
+    name: str, places: Sequence[int], images: Images, memorization: Memorization, names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     columns = zip(
-        *(values.tolist() for values in (found.nearest, found.second, found.second_apart)),
-        *(values.tolist() for values in (found.quotient, found.quotient_apart)),
+        *(values.tolist() for values in (memorization.nearest, memorization.second, memorization.second_apart)),
+        *(values.tolist() for values in (memorization.quotient, memorization.quotient_apart)),
         strict=True,
     )
     return [
@@ -118,26 +120,28 @@ def _rows(
             "place": place,
             "file": images.names[k],
             **dict(zip(NUMBERS, numbers, strict=True)),
-            "match": names[found.match[k]],
-            "match_index": int(found.match[k]),
-            "other_index": int(found.other[k]),
-            "memorized": bool(found.memorized[k]),
-            "memorized_apart": bool(found.memorized_apart[k]),
+            "match": names[memorization.match[k]],
+            "match_index": int(memorization.match[k]),
+            "other_index": int(memorization.other[k]),
+            "memorized": bool(memorization.memorized[k]),
+            "memorized_apart": bool(memorization.memorized_apart[k]),
         }
         for k, (place, numbers) in enumerate(zip(places, columns, strict=True))
     ]
 
 
 def _read_back(
-    rows: list[dict[str, Any]], sets: Sequence[Generated], references: References, threshold: int | float
+    rows: list[dict[str, Any]], sets: Sequence[GeneratedSet], references: RatioReferences, threshold: int | float
 ) -> dict[str, Memorization]:
     """What rows say of each set, in the order of its images."""
-    found = {}
+    scored = {}
     for name in (each.name for each in sets):
-        own = sorted((row for row in rows if row["snapshot"] == name), key=lambda row: row["place"])
-        first, second, apart, quotient, merged = (np.array([row[key] for row in own], np.float64) for key in NUMBERS)
-        match, other = (np.array([row[key] for row in own], np.int64) for key in ("match_index", "other_index"))
-        found[name] = Memorization(
+        of_snapshot = sorted((row for row in rows if row["snapshot"] == name), key=lambda row: row["place"])
+        first, second, apart, quotient, merged = (
+            np.array([row[key] for row in of_snapshot], np.float64) for key in NUMBERS
+        )
+        match, other = (np.array([row[key] for row in of_snapshot], np.int64) for key in ("match_index", "other_index"))
+        scored[name] = Memorization(
             first,
             second,
             apart,
@@ -149,4 +153,4 @@ def _read_back(
             references.distinct,
             float(threshold),
         )
-    return found
+    return scored

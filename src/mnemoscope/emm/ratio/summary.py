@@ -36,23 +36,23 @@ def summarize(
     """
     best = highest(scored)
     chosen, last = scored[best], list(scored)[-1]
-    found: dict[str, Any] = {"images": len(chosen), "references": chosen.references, "distinct": chosen.distinct}
-    found |= {"duplicates": chosen.references - chosen.distinct, "unit": control.unit, "snapshot": best}
-    found |= chosen.summary() | _near(chosen, control) | _floor(control)
-    found["copies"] = dict(list(chosen.hits.items())[:NAMED])
+    summary: dict[str, Any] = {"images": len(chosen), "references": chosen.references, "distinct": chosen.distinct}
+    summary |= {"duplicates": chosen.references - chosen.distinct, "unit": control.unit, "snapshot": best}
+    summary |= chosen.summary() | _near(chosen, control) | _floor(control)
+    summary["copies"] = dict(list(chosen.hits.items())[:NAMED])
     if len(scored) > 1:
         rows = [{"snapshot": name, "images": len(m), **m.summary(), **_near(m, control)} for name, m in scored.items()]
-        found["snapshots"] = [{key: value for key, value in row.items() if key != "curve"} for row in rows]
-        found |= {"memorization_ratio_last": scored[last].ratio, **_corrected(scored, best, again)}
-    return found
+        summary["snapshots"] = [{key: value for key, value in row.items() if key != "curve"} for row in rows]
+        summary |= {"memorization_ratio_last": scored[last].ratio, **_corrected(scored, best, again)}
+    return summary
 
 
-def _near(found: Memorization, control: Control) -> dict[str, Any]:
+def _near(scored: Memorization, control: Control) -> dict[str, Any]:
     """The share of images closer to a training image than the threshold's part of the usual distance."""
-    near = found.near(control.usual)
+    near = scored.near(control.usual)
     return {
         "near_ratio": float(near.mean()),
-        "near_ratio_interval": list(wilson_interval(int(near.sum()), len(found))),
+        "near_ratio_interval": list(wilson_interval(int(near.sum()), len(scored))),
         "usual_distance": control.usual,
         "pool": control.pool,
     }

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from mnemoscope.emm.sampling.samplers import INFINITE, Churn, Denoiser, Samples, edm_levels, noise_range
+from mnemoscope.emm.sampling.samplers import INFINITE, Churn, ImageDenoiser, Samples, edm_levels, noise_range
 from mnemoscope.errors import UsageError
 
 BETA_D, BETA_MIN = 19.9, 0.1  # of the VP schedule
@@ -18,7 +18,7 @@ Discretization = Literal["vp", "ve", "iddpm", "edm"]
 
 @torch.no_grad()
 def ablation_sample(
-    denoiser: Denoiser,
+    denoiser: ImageDenoiser,
     latents: Float[Tensor, "B C H W"],
     labels: Int[Tensor, " B"] | None = None,
     *,
@@ -57,7 +57,7 @@ def ablation_sample(
     low, high = noise_range(denoiser, *asked, num_inference_steps)
     vp = _vp_through(low, high, epsilon_s)
     sigmas = _levels(num_inference_steps, low, high, discretization, rho, vp, (C_1, C_2, M, epsilon_s))
-    curve: Vp | Ve | Linear = {"vp": vp, "ve": Ve(), "linear": Linear()}[schedule]  # type: ignore[assignment]
+    curve: Vp | Ve | LinearSchedule = {"vp": vp, "ve": Ve(), "linear": LinearSchedule()}[schedule]  # type: ignore[assignment]
     times = curve.time(denoiser.round_sigma(sigmas.to(latents.device)))
     times = torch.cat([times, times.new_zeros(1)])
     flow = Flow(
@@ -104,7 +104,7 @@ class Ve:
         return sigma**2
 
 
-class Linear:
+class LinearSchedule:
     """sigma(t) = t."""
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ class Linear:
 class Flow:
     """The differential equation that takes noise to images: dx/dt = (sigma'/sigma + s'/s) x - s sigma'/sigma D(x/s)."""
 
-    denoiser: Denoiser
-    curve: Vp | Ve | Linear
+    denoiser: ImageDenoiser
+    curve: Vp | Ve | LinearSchedule
     scaled: bool
     early_exit: bool
 

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 
 
 @dataclass(frozen=True)
-class Share:
+class DrawnShare:
     """Images of some seeds, their labels, and the network evaluations that they took, one an image and step."""
 
     pixels: UInt8[np.ndarray, "N C H W"]
@@ -20,7 +20,7 @@ class Share:
     evaluations: int
 
 
-Draw = Callable[[Any, Sequence[int]], Share]
+Draw = Callable[[Any, Sequence[int]], DrawnShare]
 
 
 class Crew:
@@ -34,7 +34,7 @@ class Crew:
         """Whether this is the process that asks; the others `serve`."""
         return self.process == 0
 
-    def __call__(self, source: Any, seeds: Sequence[int]) -> Share:
+    def __call__(self, source: Any, seeds: Sequence[int]) -> DrawnShare:
         """The images of these seeds, in their order; for the first process."""
         if self.processes == 1:
             return self.draw(source, seeds)
@@ -55,12 +55,12 @@ class Crew:
         if self.processes > 1 and self.is_first:
             broadcast_object_list([None])
 
-    def _own(self, source: Any, seeds: Sequence[int]) -> Share | None:
-        own = seeds[self.process :: self.processes]
-        return self.draw(source, own) if own else None
+    def _own(self, source: Any, seeds: Sequence[int]) -> DrawnShare | None:
+        share = seeds[self.process :: self.processes]
+        return self.draw(source, share) if share else None
 
 
-def whole(shares: Sequence[Share | None], count: int) -> Share:
+def whole(shares: Sequence[DrawnShare | None], count: int) -> DrawnShare:
     """What the processes drew of so many seeds, put back into their order."""
     first = next(share for share in shares if share is not None)
     pixels = np.empty((count, *first.pixels.shape[1:]), np.uint8)
@@ -70,7 +70,7 @@ def whole(shares: Sequence[Share | None], count: int) -> Share:
             pixels[process :: len(shares)] = share.pixels
             if labels is not None and share.labels is not None:
                 labels[process :: len(shares)] = share.labels
-    return Share(pixels, labels, sum(share.evaluations for share in shares if share is not None))
+    return DrawnShare(pixels, labels, sum(share.evaluations for share in shares if share is not None))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mnemoscope.emm.sampling.samplers import Denoiser, edm_sample
+from mnemoscope.emm.sampling.samplers import ImageDenoiser, edm_sample
 from mnemoscope.errors import UsageError
 
 SEEDS = 2**32
@@ -26,7 +26,7 @@ def to_uint8(x: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
 
 
 def sample_images(
-    denoiser: Denoiser,
+    denoiser: ImageDenoiser,
     seeds: Sequence[int],
     *,
     shape: tuple[int, int, int],

@@ -67,17 +67,17 @@ def written(seeds: Sequence[int]) -> str:
 
 def read_seeds(text: str) -> list[int]:
     """Seeds from text as 0-63,100,200-263; raises `UsageError` for anything else."""
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()) or int(high or low) < int(low):
             raise UsageError(f"--seeds {text} is no list of seeds; write numbers and ranges: 0-63,100.")
-        if int(high or low) - int(low) >= MOST - len(found):
+        if int(high or low) - int(low) >= MOST - len(numbers):
             raise UsageError(f"--seeds {text} are more than {MOST:,} seeds; draw them in several runs.")
-        found += range(int(low), int(high or low) + 1)
-    if len(set(found)) < len(found):
+        numbers += range(int(low), int(high or low) + 1)
+    if len(set(numbers)) < len(numbers):
         raise UsageError(f"--seeds {text} has a seed twice; give each once.")
-    return found
+    return numbers
 
 
 def asked_seeds(images: int | None, seeds: str | None, usual: int = 64) -> list[int]:

@@ -15,7 +15,7 @@ MAX_CHURN = 2**0.5 - 1  # share of its own noise level that a step may add
 
 
 @runtime_checkable
-class Denoiser(Protocol):
+class ImageDenoiser(Protocol):
     """D(x; sigma): the mean of the images that noise of a standard deviation sigma could have made into x.
 
     Images are in [-1, 1], x is float64, sigma one float64 number. A denoiser with a method `settle` of the same
@@ -41,7 +41,7 @@ class Denoiser(Protocol):
 
 @torch.no_grad()
 def edm_sample(
-    denoiser: Denoiser,
+    denoiser: ImageDenoiser,
     latents: Float[Tensor, "B C H W"],
     labels: Int[Tensor, " B"] | None = None,
     *,
@@ -91,7 +91,9 @@ def edm_levels(n: int, sigma_min: int | float, sigma_max: int | float, rho: int 
     return (high + ramp * (low - high)) ** rho
 
 
-def noise_range(denoiser: Denoiser, sigma_min: int | float, sigma_max: int | float, steps: int) -> tuple[float, float]:
+def noise_range(
+    denoiser: ImageDenoiser, sigma_min: int | float, sigma_max: int | float, steps: int
+) -> tuple[float, float]:
     """The lowest and the highest noise level to sample at, cut to what the denoiser knows."""
     if steps < 1:
         raise UsageError(f"num_inference_steps was {steps}; at least 1 is needed.")
@@ -115,7 +117,7 @@ class Samples:
         self.places = torch.arange(len(self.x), device=self.x.device)
 
     def evaluate(
-        self, denoiser: Denoiser, x: Tensor, sigma: Tensor, early_exit: bool, scale: Tensor | None = None
+        self, denoiser: ImageDenoiser, x: Tensor, sigma: Tensor, early_exit: bool, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """x of the samples that are not final yet, and what the denoiser makes of each, x / scale being its input."""
         inputs = x if scale is None else x / scale

@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock
 
 from mnemoscope.emm.data.images import Images
-from mnemoscope.emm.sweeps.level import Level, Training
+from mnemoscope.emm.sweeps.level import FactorLevel, LevelTraining
 from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.watching import curve
@@ -22,7 +22,7 @@ from mnemoscope.run.run import read_json, read_rows
 class Cell:
     """A level at a size with a seed: one number of a sweep."""
 
-    level: Level
+    level: FactorLevel
     n: int
     seed: int
 
@@ -38,7 +38,7 @@ class Task:
 
     images: Images
     folder: Path
-    training: Training
+    training: LevelTraining
 
 
 def task_of(cell: Cell, place: Path, device: str) -> Task:
@@ -81,19 +81,23 @@ def _train(task: Task) -> None:
         torch.set_num_threads(threads)
 
 
-def row_of(cell: Cell, task: Task, found: Mapping[str, Any]) -> Row:
+def row_of(cell: Cell, task: Task, finished: Mapping[str, Any]) -> Row:
     """What a cell's row says: the ratio that its level reads of the training."""
     reading, options = cell.level.reading, task.training.options
     step = cell.level.read_step(cell.n)
     average = str(Average.of(reading.ema or options.ema[0]))
-    own = [row for row in curve(found["rows"], average) if row["step"] <= step]
-    if not own:
+    up_to_step = [row for row in curve(finished["rows"], average) if row["step"] <= step]
+    if not up_to_step:
         raise UsageError(f"{task.folder} has no scored snapshot up to step {step}; delete it to train it again.")
-    chosen = max(own, key=lambda row: row["ratio"]) if reading.pick == "max" else own[-1]
+    chosen = max(up_to_step, key=lambda row: row["ratio"]) if reading.pick == "max" else up_to_step[-1]
     about = {"id": cell.id, "status": "ok", "level": cell.level.name, "x": cell.level.x, "n": cell.n, "seed": cell.seed}
     taken = ("step", "ema", "samples", "ratio", "ratio_low", "ratio_high", "ratio_apart", "mean_distance", "coverage")
-    said = {key: chosen.get(key) for key in taken}
-    return about | said | {"stopped": own[-1]["step"] < step, "training": task.folder.name, "steps": found["steps"]}
+    numbers = {key: chosen.get(key) for key in taken}
+    return (
+        about
+        | numbers
+        | {"stopped": up_to_step[-1]["step"] < step, "training": task.folder.name, "steps": finished["steps"]}
+    )
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], level: str) -> dict[tuple[int, int], float]:

@@ -20,7 +20,7 @@ BELOW, ABOVE = -math.inf, math.inf  # where a line crosses outside of the sizes 
 
 
 @dataclass(frozen=True)
-class Point:
+class RatioPoint:
     """The memorization ratio of `samples` images from a model trained on `n` images with a seed."""
 
     n: int
@@ -37,7 +37,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EmmEstimate:
     """EMM in images; None, with a flag, where the line crosses outside of the sizes tried.
 
     `bracket` has the sizes around the crossing, None for no size there; `interval` is the 95 % one, an end None where
@@ -58,7 +58,7 @@ class Estimate:
         return asdict(self)
 
 
-def emm(points: Sequence[Point], *, eps: int | float = 0.1, resamples: int = 1000, seed: int = 0) -> Estimate:
+def emm(points: Sequence[RatioPoint], *, eps: int | float = 0.1, resamples: int = 1000, seed: int = 0) -> EmmEstimate:
     """Effective model memorization: the largest number of training images with an expected ratio of 1 - eps or more.
 
     In images, between the smallest and the largest size given. The ratios of each size are averaged over seeds, made to
@@ -75,7 +75,7 @@ def emm(points: Sequence[Point], *, eps: int | float = 0.1, resamples: int = 100
     at = crossing(sizes, fit, eps)
     low, high = span(crossings(points, eps, resamples=resamples, seed=seed), at)
     about = zip(sizes, ratios, fit, weights, strict=True)
-    return Estimate(
+    return EmmEstimate(
         value=at if math.isfinite(at) else None,
         flag=_flag(at),
         bracket=_bracket(sizes, fit, eps),
@@ -90,7 +90,7 @@ def emm(points: Sequence[Point], *, eps: int | float = 0.1, resamples: int = 100
 
 
 def crossings(
-    points: Sequence[Point],
+    points: Sequence[RatioPoint],
     eps: int | float,
     *,
     seeds: Sequence[int] | None = None,
@@ -108,11 +108,11 @@ def crossings(
     drawn_from = sorted({p.seed for p in points}) if seeds is None else list(seeds)
     measured = [(p.n, p.seed, p.ratio, p.samples) for p in points]
     drawn = resampled(measured, drawn_from, resamples, seed=seed, noise=noise)
-    found = []
+    sizes_at = []
     for ratios, weights in drawn:
         sizes, means, sums = _means(points, ratios, weights)
-        found.append(crossing(sizes, falling(means, sums), eps))
-    return np.array(found)
+        sizes_at.append(crossing(sizes, falling(means, sums), eps))
+    return np.array(sizes_at)
 
 
 def crossing(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: int | float) -> float:
@@ -126,7 +126,7 @@ def crossing(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: int | floa
 
 
 def _means(
-    points: Sequence[Point],
+    points: Sequence[RatioPoint],
     ratios: Float[np.ndarray, " P"] | None = None,
     weights: Float[np.ndarray, " P"] | None = None,
 ) -> tuple[list[int], list[float], list[float]]:
@@ -141,12 +141,12 @@ def _means(
 
 
 def _at(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: float) -> dict[str, Any]:
-    found = crossing(sizes, fit, eps)
-    return {"eps": eps, "emm": found if math.isfinite(found) else None, "flag": _flag(found)}
+    size = crossing(sizes, fit, eps)
+    return {"eps": eps, "emm": size if math.isfinite(size) else None, "flag": _flag(size)}
 
 
-def _flag(found: float) -> Flag:
-    return "" if math.isfinite(found) else "above grid" if found > 0 else "below grid"
+def _flag(size: float) -> Flag:
+    return "" if math.isfinite(size) else "above grid" if size > 0 else "below grid"
 
 
 def _bracket(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: int | float) -> tuple[int | None, int | None]:

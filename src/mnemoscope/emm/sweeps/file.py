@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mnemoscope.emm.sweeps.level import SECTIONS, Level
+from mnemoscope.emm.sweeps.level import SECTIONS, FactorLevel
 from mnemoscope.errors import UsageError
 from mnemoscope.run.fields import known_in, made
 from mnemoscope.run.settings import one_of
@@ -54,7 +54,7 @@ class Sweep:
     eps: int | float
     resamples: int
     baseline: str
-    levels: dict[str, Level]
+    levels: dict[str, FactorLevel]
     expected: tuple[Expectation, ...]
     is_full: bool
     given: dict[str, Any]
@@ -85,7 +85,7 @@ def _sweep(file: str, held: dict[str, Any], full: bool) -> Sweep:
         if not place.get(key):
             raise UsageError(f"it lacks {key}; every sweep has it.")
     levels = _levels(given)
-    found = Sweep(
+    sweep = Sweep(
         *(file, str(about["name"]), str(about["question"]), str(about.get("factor") or about["name"])),
         paper=str(about.get("paper", "")),
         confounders=tuple(map(str, about.get("confounders") or ())),
@@ -98,16 +98,19 @@ def _sweep(file: str, held: dict[str, Any], full: bool) -> Sweep:
         given=about | given,
         **_of_size(given if full else {}),
     )
-    _check(found)
-    return found
+    _check(sweep)
+    return sweep
 
 
-def _levels(given: Mapping[str, Any]) -> dict[str, Level]:
+def _levels(given: Mapping[str, Any]) -> dict[str, FactorLevel]:
     base = {part: known_in(part, given.get(part), [*(given.get(part) or {})]) for part in SECTIONS}
     listed = given["levels"]
     if not isinstance(listed, Mapping):
         raise UsageError(f"levels is {listed!r}; write each level below it, name: what it changes.")
-    return {str(name): Level.of(str(name), own, {**base, "sizes": given["sizes"]}) for name, own in listed.items()}
+    return {
+        str(name): FactorLevel.of(str(name), settings, {**base, "sizes": given["sizes"]})
+        for name, settings in listed.items()
+    }
 
 
 def _of_size(full: dict[str, Any]) -> dict[str, Any]:
@@ -115,10 +118,10 @@ def _of_size(full: dict[str, Any]) -> dict[str, Any]:
     return plain | ({"hardware": made(Hardware, "full: device", full["device"])} if full.get("device") else {})
 
 
-def _check(found: Sweep) -> None:
-    if not 0 < found.eps < 1 or found.resamples < 1:
+def _check(sweep: Sweep) -> None:
+    if not 0 < sweep.eps < 1 or sweep.resamples < 1:
         raise UsageError("eps is a number between 0 and 1, both excluded, and resamples is 1 or more.")
-    one_of("baseline", found.baseline, [*found.levels])
-    for each in found.expected:
-        for what, name in (("level", each.level), ("against", each.against or found.baseline)):
-            one_of(f"expected: {what}", name, [*found.levels])
+    one_of("baseline", sweep.baseline, [*sweep.levels])
+    for each in sweep.expected:
+        for what, name in (("level", each.level), ("against", each.against or sweep.baseline)):
+            one_of(f"expected: {what}", name, [*sweep.levels])

@@ -34,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Training:
+class LevelTraining:
     """All that one training depends on, but for its images."""
 
     network: NetworkOptions
@@ -46,12 +46,12 @@ class Training:
         network = asdict(self.network) | {"skips": None if mask is None or all(mask) else mask}
         if (version := VERSIONS[self.network.architecture]) > 1:
             network["version"] = version
-        said = json.dumps([images, network, self.options.fixed()], sort_keys=True, default=str)
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
+        settings = json.dumps([images, network, self.options.fixed()], sort_keys=True, default=str)
+        return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
-class Level:
+class FactorLevel:
     """One level of a factor, its base settings included; `x` places it on a line of levels."""
 
     name: str
@@ -60,9 +60,9 @@ class Level:
     x: int | float | None = None
 
     @classmethod
-    def of(cls, name: str, own: Any, base: Mapping[str, Any]) -> "Level":
+    def of(cls, name: str, overrides: Any, base: Mapping[str, Any]) -> "FactorLevel":
         """A level from its overrides; raises `UsageError` for what no option takes."""
-        given = known_in(f"levels: {name}", own, OWN)
+        given = known_in(f"levels: {name}", overrides, OWN)
         settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
         for part in SECTIONS:
             settings[part] |= known_in(f"levels: {name}: {part}", given.get(part), [*(given.get(part) or {})])
@@ -82,14 +82,14 @@ class Level:
         """What of a training it is."""
         return made(Reading, f"levels: {self.name}: read", self.settings["read"])
 
-    def training(self, seed: int, device: str = "cpu") -> Training:
+    def training(self, seed: int, device: str = "cpu") -> LevelTraining:
         """What is trained with a seed."""
-        own = self.settings["train"]
-        if taken := [name for name in OURS if name in own]:
+        options = self.settings["train"]
+        if taken := [name for name in OURS if name in options]:
             raise UsageError(f"levels: {self.name}: train: {taken[0]} is not for a level to set; use the options.")
-        return Training(
+        return LevelTraining(
             made(NetworkOptions, f"levels: {self.name}: network", self.settings["network"]),
-            made(EmmTrainOptions, f"levels: {self.name}: train", own, seed=seed, device=device),
+            made(EmmTrainOptions, f"levels: {self.name}: train", options, seed=seed, device=device),
         )
 
     def read_step(self, n: int) -> int:

@@ -16,7 +16,7 @@ from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.networks.unet import UNet
 from mnemoscope.emm.sweeps.cells import Cell, is_done, task_of
 from mnemoscope.emm.sweeps.file import Sweep
-from mnemoscope.emm.sweeps.level import Level, Training
+from mnemoscope.emm.sweeps.level import FactorLevel, LevelTraining
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.errors import UsageError
 
@@ -34,7 +34,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Work:
+class LevelWork:
     """How many samples a training shows to the network, and how many evaluations its scores take."""
 
     trained: int
@@ -46,7 +46,7 @@ class Work:
         return self.trained * (1 + BACKWARD) + self.scored
 
 
-def plan(asked: Sweep, levels: Sequence[Level], *, seeds: int = 3, cache: Path | None = None) -> list[str]:
+def plan(asked: Sweep, levels: Sequence[FactorLevel], *, seeds: int = 3, cache: Path | None = None) -> list[str]:
     """The lines of a dry run; every option was checked when the file was read, and nothing is written or trained.
 
     Seconds are of one thread of this machine's processor, from a few passes of each network, and at the original size
@@ -55,34 +55,34 @@ def plan(asked: Sweep, levels: Sequence[Level], *, seeds: int = 3, cache: Path |
     """
     if seeds < 1:
         raise UsageError(f"--seeds {seeds} was given; give 1 or more.")
-    said = [f"{asked.name}: {asked.question}"]
-    said += [f"data: {line}" for line in dict.fromkeys(_data(asked, level.data) for level in levels)]
+    lines = [f"{asked.name}: {asked.question}"]
+    lines += [f"data: {line}" for line in dict.fromkeys(_data(asked, level.data) for level in levels)]
     whole: dict[str, float] = {}
-    works: dict[str, Work] = {}
+    works: dict[str, LevelWork] = {}
     left: dict[str, int] = {}
     for level in levels:
-        own = {_key(level, n): (n, level.training(0)) for n in level.sizes}
+        trainings = {_key(level, n): (n, level.training(0)) for n in level.sizes}
         shape = _shape(asked, level.data)
         each = _seconds(asked, level.training(0).network, shape)
-        works |= {key: work_of(training, n) for key, (n, training) in own.items()}
-        missing = {key: _missing(asked, level, n, seeds, cache) for key, (n, _) in own.items()}
-        costs = {key: works[key].passes * each * missing[key] for key in own}
+        works |= {key: work_of(training, n) for key, (n, training) in trainings.items()}
+        missing = {key: _missing(asked, level, n, seeds, cache) for key, (n, _) in trainings.items()}
+        costs = {key: works[key].passes * each * missing[key] for key in trainings}
         new = math.fsum(cost for key, cost in costs.items() if key not in whole)
-        said.append(_line(level, shape, [key in whole for key in own], new))
+        lines.append(_line(level, shape, [key in whole for key in trainings], new))
         left |= missing
         whole |= costs
     trained = sum(work.trained * left[key] for key, work in works.items())
     there = len(works) * seeds - sum(left.values())
     kept = f"; {there:,} more are in the cache" if there else ""
-    said.append(f"work: {sum(left.values()):,} trainings on {trained:,} samples, seeds 0 to {seeds - 1}{kept}")
-    return [*said, f"cost: about {duration(math.fsum(whole.values()))} of {_machine(asked)}"]
+    lines.append(f"work: {sum(left.values()):,} trainings on {trained:,} samples, seeds 0 to {seeds - 1}{kept}")
+    return [*lines, f"cost: about {duration(math.fsum(whole.values()))} of {_machine(asked)}"]
 
 
-def work_of(training: Training, n: int) -> Work:
+def work_of(training: LevelTraining, n: int) -> LevelWork:
     """The work of one training on `n` images: each average is scored at each snapshot, and its best one once more."""
     options, budget = training.options, Budget(training.options, n)
     draws = (len(budget.snapshots) + 1) * len(options.ema) * options.samples
-    return Work(budget.seen(budget.steps), draws * (2 * options.inference_steps - 1))
+    return LevelWork(budget.seen(budget.steps), draws * (2 * options.inference_steps - 1))
 
 
 def operations(network: NetworkOptions, shape: Shape) -> tuple[int, int]:
@@ -109,7 +109,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 2 * DAY else f"{seconds / DAY:,.1f} days"
 
 
-def _missing(asked: Sweep, level: Level, n: int, seeds: int, cache: Path | None) -> int:
+def _missing(asked: Sweep, level: FactorLevel, n: int, seeds: int, cache: Path | None) -> int:
     """How many seeds are still to be trained."""
     if cache is None or asked.is_full:
         return seeds
@@ -151,7 +151,7 @@ def _shape(asked: Sweep, data: SetOptions) -> Shape:
     raise UsageError(f"{asked.file}: {data.source} is not here; give full: channels and resolution.")
 
 
-def _key(level: Level, n: int) -> str:
+def _key(level: FactorLevel, n: int) -> str:
     """Equal for trainings that the settings say are the same."""
     return level.training(0).key([str(level.data), n])
 
@@ -159,12 +159,12 @@ def _key(level: Level, n: int) -> str:
 def _data(asked: Sweep, data: SetOptions) -> str:
     names = [data.source, *([data.mix] if data.mix and data.alpha else [])]
     here = [name in ("digits", "patches") or Path(name).exists() for name in names]
-    found = [name if there else f"{name}, which is not here" for name, there in zip(names, here, strict=True)]
+    sources = [name if there else f"{name}, which is not here" for name, there in zip(names, here, strict=True)]
     expected = f"; expected: {asked.layout}" if asked.layout and not all(here) else ""
-    return " with ".join(found) + expected
+    return " with ".join(sources) + expected
 
 
-def _line(level: Level, shape: Shape, shared: Sequence[bool], seconds: float) -> str:
+def _line(level: FactorLevel, shape: Shape, shared: Sequence[bool], seconds: float) -> str:
     network, options = level.training(0).network, level.training(0).options
     count, parameters = operations(network, shape)
     budget = [Budget(options, n).steps for n in level.sizes]
@@ -180,5 +180,5 @@ def _line(level: Level, shape: Shape, shared: Sequence[bool], seconds: float) ->
 def _machine(asked: Sweep) -> str:
     if not asked.is_full:
         return "processor time on this machine"
-    own = asked.hardware
-    return f"{own.name}, at {own.utilisation:.0%} of {own.tflops:g} TFLOP/s"
+    hardware = asked.hardware
+    return f"{hardware.name}, at {hardware.utilisation:.0%} of {hardware.tflops:g} TFLOP/s"

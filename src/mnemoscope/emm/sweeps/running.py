@@ -10,7 +10,7 @@ from mnemoscope.emm.sweeps.bisection import wanted
 from mnemoscope.emm.sweeps.cells import Cell, Row, Task, distinct, ratios, row_of, task_of, trained
 from mnemoscope.emm.sweeps.comparing import COLUMNS, flat, summary_of
 from mnemoscope.emm.sweeps.file import Sweep
-from mnemoscope.emm.sweeps.level import Level
+from mnemoscope.emm.sweeps.level import FactorLevel
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import whole
@@ -56,20 +56,20 @@ def run_sweep(
             each = distinct(tasks)
             results = map_shards(trainer, each, runner=runner, gpus=gpus)
             for number, (task, result) in enumerate(zip(each, results, strict=True), 1):
-                own = [cell for cell, its in zip(cells, tasks, strict=True) if its.folder == task.folder]
-                rows = [row_of(cell, task, result) for cell in own]
+                of_folder = [cell for cell, its in zip(cells, tasks, strict=True) if its.folder == task.folder]
+                rows = [row_of(cell, task, result) for cell in of_folder]
                 run.append(rows, seconds=time.perf_counter() - began)
                 began = time.perf_counter()
                 if tell is not None:
-                    said = ", ".join(f"{row['level']} {row['ratio']:.3f}" for row in rows)
-                    tell(f"{number} of {len(each)}: {own[0].n} images, seed {own[0].seed}: {said}")
+                    ratios_said = ", ".join(f"{row['level']} {row['ratio']:.3f}" for row in rows)
+                    tell(f"{number} of {len(each)}: {of_folder[0].n} images, seed {of_folder[0].seed}: {ratios_said}")
             done = _rows(run, chosen, seeds)
         summary = summary_of(asked, done)
         write_table(summary["table"], run.folder / "table.csv")
         return run.finish(seeds=seeds, levels=[level.name for level in chosen], adaptive=adaptive, **summary)
 
 
-def chosen_levels(asked: Sweep, names: Sequence[str]) -> list[Level]:
+def chosen_levels(asked: Sweep, names: Sequence[str]) -> list[FactorLevel]:
     """The levels of these names in the file's order, all if none is named, the baseline always among them."""
     for name in names:
         if name not in asked.levels:
@@ -86,7 +86,9 @@ def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
     return file
 
 
-def _missing(asked: Sweep, levels: Sequence[Level], seeds: int, done: Sequence[Row], adaptive: bool) -> list[Cell]:
+def _missing(
+    asked: Sweep, levels: Sequence[FactorLevel], seeds: int, done: Sequence[Row], adaptive: bool
+) -> list[Cell]:
     """What is to be trained next: all that there is not yet, or what the bisections of all levels ask for."""
     cells = []
     for level in levels:
@@ -99,6 +101,6 @@ def _missing(asked: Sweep, levels: Sequence[Level], seeds: int, done: Sequence[R
     return sorted(cells, key=lambda cell: cell.seed)
 
 
-def _rows(run: Run, levels: Sequence[Level], seeds: int) -> list[Row]:
+def _rows(run: Run, levels: Sequence[FactorLevel], seeds: int) -> list[Row]:
     names = {level.name for level in levels}
     return [row for row in run.rows() if row["level"] in names and row["seed"] < seeds]

@@ -62,7 +62,7 @@ def _halved(images: int, half_life: float | int) -> float:
     return 0.5 ** (images / half_life) if half_life else 0.0
 
 
-class Averages:
+class NetworkAverages:
     """Averages of a network's parameters, float32, updated together after each step of the optimizer.
 
     The first update of an average with a ramp-up takes the weights as they are. Parameters are known by name, so that
@@ -99,12 +99,12 @@ class Averages:
     @contextmanager
     def applied(self, name: str) -> Iterator[None]:
         """The network's parameters are the average of that name while the block is open, and themselves after it."""
-        own = {key: p.detach().clone() for key, p in self.parameters.items()}
+        parameters = {key: p.detach().clone() for key, p in self.parameters.items()}
         self._set(self._shadow(name))
         try:
             yield
         finally:
-            self._set(own)
+            self._set(parameters)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every average, each parameter as `average/parameter`."""
@@ -113,10 +113,10 @@ class Averages:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take what `state_dict` gave. Raises `UsageError` where another set of averages was saved."""
-        own = self.state_dict()
-        if set(own) != set(state):
+        held = self.state_dict()
+        if set(held) != set(state):
             raise UsageError("The saved averages are not those of this run; give the same averages and network.")
-        for key, value in own.items():
+        for key, value in held.items():
             value.copy_(state[key])
 
     def _shadow(self, name: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.networks import NetworkOptions
-from mnemoscope.emm.networks.losses import Draws, draw
+from mnemoscope.emm.networks.losses import LossDraws, draw
 from mnemoscope.emm.training.augmentation import Augmentation, NonLeaking, x_flip
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
@@ -19,7 +19,7 @@ from mnemoscope.training.noise import keyed
 
 
 @dataclass(frozen=True)
-class Batch:
+class EmmBatch:
     """A part of the batch of an update: images in [-1, 1], their labels, and what the loss draws for them.
 
     `augment` tells the network what was done to its images; `seed` is that of dropout, where there is any.
@@ -27,25 +27,27 @@ class Batch:
 
     images: Float[Tensor, "B C H W"]
     labels: Int[Tensor, " B"] | None
-    draws: Draws
+    draws: LossDraws
     augment: Float[Tensor, "B 9"] | None
     seed: int | None = None
 
-    def part(self, own: slice, seed: int | None) -> "Batch":
+    def part(self, places: slice, seed: int | None) -> "EmmBatch":
         """Some of its samples."""
-        labels = None if self.labels is None else self.labels[own]
-        augment = None if self.augment is None else self.augment[own]
-        return Batch(self.images[own], labels, Draws(self.draws.sigma[own], self.draws.noise[own]), augment, seed)
+        labels = None if self.labels is None else self.labels[places]
+        augment = None if self.augment is None else self.augment[places]
+        return EmmBatch(
+            self.images[places], labels, LossDraws(self.draws.sigma[places], self.draws.noise[places]), augment, seed
+        )
 
 
 @dataclass
-class Shown:
+class ShownCounts:
     """How often each image is shown, as `Order` asks for it."""
 
     shares: Shares
 
 
-class Batches:
+class EmmBatches:
     """What one of several processes trains on, by the number of the step.
 
     Everything is drawn for the whole batch of a step and then cut into parts: processes and accumulated passes that
@@ -77,11 +79,11 @@ class Batches:
         self.own = range(process * options.accumulation, (process + 1) * options.accumulation)
         count = len(images)
         shares = Shares(np.ones(count, np.int64), np.ones(count), np.zeros(count, bool), options.order == "replacement")
-        self.order = Order(Shown(shares), options.batch_size, options.seed)
+        self.order = Order(ShownCounts(shares), options.batch_size, options.seed)
         self.pixels = torch.from_numpy(np.array(images.pixels)).to(device)
         self.labels = None if images.labels is None else torch.from_numpy(np.array(images.labels)).to(device).long()
 
-    def of(self, step: int) -> list[Batch]:
+    def of(self, step: int) -> list[EmmBatch]:
         """The parts that this process has of the batch of a step, counted from 0."""
         whole, drops = self._whole(step), bool(self.network.dropout)
         cuts = {part: slice(part * self.size, (part + 1) * self.size) for part in self.own}
@@ -90,7 +92,7 @@ class Batches:
     def _seed(self, step: int, part: int) -> int:
         return keyed("dropout", self.options.seed, step, part).initial_seed()
 
-    def _whole(self, step: int) -> Batch:
+    def _whole(self, step: int) -> EmmBatch:
         seed, told = self.options.seed, None
         places = torch.tensor(self._places(step), device=self.device)
         images = self.pixels[places].to(torch.float32) / 127.5 - 1
@@ -99,8 +101,8 @@ class Batches:
         if self.augmentation is not None:
             images, told = self.augmentation(images, keyed("augmentation", seed, step))
         draws = draw(self.network.preconditioning, tuple(images.shape), keyed("noise", seed, step))
-        draws = Draws(draws.sigma.to(self.device), draws.noise.to(self.device))
-        return Batch(images, None if self.labels is None else self.labels[places], draws, told)
+        draws = LossDraws(draws.sigma.to(self.device), draws.noise.to(self.device))
+        return EmmBatch(images, None if self.labels is None else self.labels[places], draws, told)
 
     def _places(self, step: int) -> list[int]:
         """The images of a batch; in one order for ever, or in a new one each epoch."""

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mnemoscope.emm.training.stepping import Training
+from mnemoscope.emm.training.stepping import EmmTraining
 from mnemoscope.run.run import write_json
 from mnemoscope.training.checkpoints import flat, reading, restore_optimizer, restore_scaler, scaler_state
 
@@ -14,11 +14,11 @@ FILE = "state.safetensors"
 PARTS = ("network", "averages", "optimizer")
 
 
-def write(training: Training, folder: Path) -> None:
+def write(training: EmmTraining, folder: Path) -> None:
     """Write all that the next step depends on."""
     optimizer, numbers = flat(training.optimizer)
     parts = zip(PARTS, (training.network.state_dict(), training.averages.state_dict(), optimizer), strict=True)
-    tensors = {f"{part}:{name}": tensor for part, own in parts for name, tensor in own.items()}
+    tensors = {f"{part}:{name}": tensor for part, tensors_of in parts for name, tensor in tensors_of.items()}
     tensors["tally"] = training.tally
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / FILE)
     state = {"step": training.step, "optimizer": numbers, "scaler": scaler_state(training.accelerator.scaler)}
@@ -26,7 +26,7 @@ def write(training: Training, folder: Path) -> None:
 
 
 @torch.no_grad()
-def restore(training: Training, checkpoint: Path) -> None:
+def restore(training: EmmTraining, checkpoint: Path) -> None:
     """Put a training where a checkpoint left it; raises `UsageError` for a checkpoint that is damaged or another's."""
     with reading(checkpoint) as state:
         tensors = load_file(checkpoint / FILE)

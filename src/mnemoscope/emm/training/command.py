@@ -29,7 +29,7 @@ REPLACED = {"steps": "epochs", "ramp_up": "ramp_up_epochs"}  # an option, and wh
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTraining:
     """Everything that a training is given."""
 
     data: SetOptions
@@ -39,17 +39,17 @@ class Asked:
     options: EmmTrainOptions
 
     @classmethod
-    def of(cls, preset: str, given: Mapping[str, Any]) -> "Asked":
+    def of(cls, preset: str, given: Mapping[str, Any]) -> "AskedTraining":
         """What was given (not None) over a preset, over the defaults. Raises `UsageError` for what cannot be."""
-        own = parsed(SubsetOptions, parsed(NetworkOptions, given))
+        options = parsed(SubsetOptions, parsed(NetworkOptions, given))
         base = dict(PRESETS[one_of("--preset", preset, tuple(PRESETS))])
         for name, other in REPLACED.items():
-            if name in own:
+            if name in options:
                 base.pop(other, None)
-        made = {**base, **own, "source": own["data"], "augmentation": bool(own.get("augment"))}
+        made = {**base, **options, "source": options["data"], "augmentation": bool(options.get("augment"))}
         for kind in (SetOptions, NetworkOptions):
             check_given(kind, made)
-        size, seed = own.get("subset_size"), own.get("subset_seed", 0)
+        size, seed = options.get("subset_size"), options.get("subset_seed", 0)
         return cls(chosen(SetOptions, made), size, seed, chosen(NetworkOptions, made), chosen(EmmTrainOptions, made))
 
     def images(self) -> Images:
@@ -62,8 +62,8 @@ class Asked:
 
     def told(self) -> dict[str, Any]:
         """Where the images come from, by the names of the options."""
-        said = {field.name: getattr(self.data, field.name) for field in fields(self.data) if field.name != "source"}
-        return {"data": self.data.source, "subset_size": self.subset_size, "subset_seed": self.subset_seed, **said}
+        settings = {field.name: getattr(self.data, field.name) for field in fields(self.data) if field.name != "source"}
+        return {"data": self.data.source, "subset_size": self.subset_size, "subset_seed": self.subset_seed, **settings}
 
     def run(self, out: Path, overwrite: bool) -> dict[str, Any]:
         """Train; the summary, empty on all processes but the first."""
@@ -72,12 +72,12 @@ class Asked:
 
 def parsed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given (not None), the lists of options that are written with commas read."""
-    own = {name: value for name, value in given.items() if value is not None}
-    for option in (each for each in fields(kind) if each.metadata.get("commas") and each.name in own):
-        listed = numbers(f"--{option.name}", own[option.name])
-        own[option.name] = listed[0] if option.name == "classes" and len(listed) == 1 else listed
-    check_given(kind, own)
-    return own
+    options = {name: value for name, value in given.items() if value is not None}
+    for option in (each for each in fields(kind) if each.metadata.get("commas") and each.name in options):
+        listed = numbers(f"--{option.name}", options[option.name])
+        options[option.name] = listed[0] if option.name == "classes" and len(listed) == 1 else listed
+    check_given(kind, options)
+    return options
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:

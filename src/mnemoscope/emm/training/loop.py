@@ -15,15 +15,15 @@ from mnemoscope.emm.data.writers import write_images
 from mnemoscope.emm.networks import NetworkOptions
 from mnemoscope.emm.training import checkpoints
 from mnemoscope.emm.training.augmentation import Augmentation
-from mnemoscope.emm.training.batches import Batches
+from mnemoscope.emm.training.batches import EmmBatches
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.loss_log import Losses
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.showing import Showing
 from mnemoscope.emm.training.snapshots import Snapshots, built, description, refuse_another_network
-from mnemoscope.emm.training.stepping import Training
+from mnemoscope.emm.training.stepping import EmmTraining
 from mnemoscope.emm.training.transfer import transfer
-from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, Scorer, best, decided, result
+from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, SnapshotScorer, best, decided, result
 from mnemoscope.errors import UsageError
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.run import Run, read_json
@@ -62,10 +62,10 @@ def train(
     with accelerated(options, folder) as accelerator:
         place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
         where: dict[str, Any] = {"device": accelerator.device, "augmentation": augmentation, **place}
-        batches = Batches(images, network, options, **where)
+        batches = EmmBatches(images, network, options, **where)
         first = built(about, options.seed)
         taken = None if options.transfer is None else transfer(first, options.transfer)
-        model = Training(first.requires_grad_(True), accelerator, budget)
+        model = EmmTraining(first.requires_grad_(True), accelerator, budget)
         record = {"settings": options.fixed(), "network": about, "data": _told(images, batches)}
         record |= {} if taken is None else {"transfer": asdict(taken)}
         record |= {"source": dict(source)} if source else {}
@@ -80,8 +80,8 @@ def train(
             on_processor = computing_with(threads[0]) if accelerator.device.type == "cpu" else nullcontext()
             with on_processor, Progress(transient=True, disable=run is None) as bar, interruptible() as interruption:
                 show = Showing(bar, budget, interruption if accelerator.num_processes == 1 else None)
-                scorer = Scorer(built(about), images, budget, accelerator, show.drawn)
-                return _Session(model, batches, scorer, folder, run, show, interruption).go()
+                scorer = SnapshotScorer(built(about), images, budget, accelerator, show.drawn)
+                return _EmmSession(model, batches, scorer, folder, run, show, interruption).go()
 
 
 def _keep(images: Images, folder: Path) -> None:
@@ -90,19 +90,19 @@ def _keep(images: Images, folder: Path) -> None:
         write_images(images, folder / DATA)
 
 
-def _told(images: Images, batches: Batches) -> dict[str, Any]:
+def _told(images: Images, batches: EmmBatches) -> dict[str, Any]:
     hook = batches.augmentation
     return {"images": len(images), "hash": images.sha256(), "augmentation": None if hook is None else repr(hook)}
 
 
-class _Session:
+class _EmmSession:
     """From one start of a training to its end, or to its interruption."""
 
     def __init__(
         self,
-        training: Training,
-        batches: Batches,
-        scorer: Scorer,
+        training: EmmTraining,
+        batches: EmmBatches,
+        scorer: SnapshotScorer,
         folder: Path,
         run: Run | None,
         show: Showing,
@@ -146,8 +146,8 @@ class _Session:
         return self._score() if is_snapshot else None
 
     def _log(self) -> None:
-        step, found = self.training.step, self.training.logged()
-        row = {"step": step, "lr": self.budget.rate(step - 1), **found}
+        step, logged = self.training.step, self.training.logged()
+        row = {"step": step, "lr": self.budget.rate(step - 1), **logged}
         self.losses.add(row)
         self.accelerator.log({k: v for k, v in row.items() if v is not None}, step=step)
 
@@ -189,16 +189,16 @@ class _Session:
         """Score what has no row yet; the new rows are put behind the others, on all processes."""
         there = {(row["step"], row["ema"], row["part"]) for row in rows}
         for step, name, part in (each for each in wanted if each not in there):
-            found = [self.scorer.score(self.snapshots.read(step, name), step, name, part)]
-            broadcast_object_list(found)
-            if found[0] is not None:
-                rows.append(found[0])
-                self._worked(self.scorer.evaluations, [found[0]])
+            scored = [self.scorer.score(self.snapshots.read(step, name), step, name, part)]
+            broadcast_object_list(scored)
+            if scored[0] is not None:
+                rows.append(scored[0])
+                self._worked(self.scorer.evaluations, [scored[0]])
 
     def _rows(self) -> list[Row]:
-        found = [None if self.run is None else self.run.rows()]
-        broadcast_object_list(found)
-        return found[0] or []
+        shared = [None if self.run is None else self.run.rows()]
+        broadcast_object_list(shared)
+        return shared[0] or []
 
     def _thin(self, rows: Sequence[Row]) -> None:
         """Keep the snapshots that an average is best at, and the last one."""
@@ -210,7 +210,7 @@ class _Session:
             return {}
         self.losses.write()
         rows, step = self.run.rows(), self.training.step
-        found = {name: result(rows, name) for name in self.names}
+        results = {name: result(rows, name) for name in self.names}
         logged = self.losses.rows
         return self.run.finish(
             steps=step,
@@ -221,6 +221,6 @@ class _Session:
             bad_gradients=sum(row["bad_gradients"] for row in logged),
             skipped=sum(row["skipped"] for row in logged),
             parameters=sum(p.numel() for p in self.training.parameters),
-            **found[self.names[0]],
-            averages=found,
+            **results[self.names[0]],
+            averages=results,
         )

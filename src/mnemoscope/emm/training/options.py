@@ -97,8 +97,8 @@ class EmmTrainOptions:
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a training goes on."""
-        own = {name: value for name, value in asdict(self).items() if name not in FREE}
-        return {name: value for name, value in own.items() if value is not None or name not in LATER}
+        settings = {name: value for name, value in asdict(self).items() if name not in FREE}
+        return {name: value for name, value in settings.items() if value is not None or name not in LATER}
 
     def free(self) -> dict[str, Any]:
         """What may differ when a training goes on."""

@@ -28,8 +28,8 @@ class Snapshots:
 
     def steps(self) -> list[int]:
         """The steps that have a snapshot, the first one first."""
-        found = self.folder.glob("step-*.safetensors")
-        return sorted(int(path.stem.removeprefix("step-")) for path in found)
+        files = self.folder.glob("step-*.safetensors")
+        return sorted(int(path.stem.removeprefix("step-")) for path in files)
 
     def file(self, step: int) -> Path:
         """Where the snapshot of a step is."""
@@ -51,12 +51,12 @@ class Snapshots:
         try:
             with safe_open(file, framework="pt") as opened:
                 names = [n for n in opened.keys() if n.partition(BETWEEN)[0] == average]  # noqa: SIM118 (no mapping)
-                found = {n.partition(BETWEEN)[2]: opened.get_tensor(n) for n in names}
+                state = {n.partition(BETWEEN)[2]: opened.get_tensor(n) for n in names}
         except (OSError, SafetensorError) as e:
             raise UsageError(f"{file} cannot be read: {str(e).splitlines()[0]}; give a snapshot that is there.") from e
-        if not found:
+        if not state:
             raise UsageError(f"{file} has no average {average}; give one of those that the run was asked for.")
-        return found
+        return state
 
     def keep(self, steps: set[int]) -> None:
         """Delete all others."""
@@ -112,7 +112,7 @@ def built(description: Mapping[str, Any], seed: int = 0) -> Preconditioned:
 
 
 def _best(folder: Path, average: str) -> int:
-    found = read_json(folder / "summary.json").get("averages", {}).get(average, {})
-    if found.get("step_max") is None:
+    best = read_json(folder / "summary.json").get("averages", {}).get(average, {})
+    if best.get("step_max") is None:
         raise UsageError(f"{folder} has no finished scores of {average}; give a step, or last.")
-    return int(found["step_max"])
+    return int(best["step_max"])

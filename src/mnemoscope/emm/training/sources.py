@@ -78,8 +78,8 @@ def step_of(snapshot: str | int) -> int | Literal["last", "best"]:
 
 def fingerprint(network: "Preconditioned") -> str:
     """What a network's weights are known again by."""
-    found = hashlib.sha256(f"{network.kind} {network.num_classes}".encode())
+    digest = hashlib.sha256(f"{network.kind} {network.num_classes}".encode())
     for name, value in sorted(network.state_dict().items()):
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

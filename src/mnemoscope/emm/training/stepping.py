@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from mnemoscope.emm.networks.losses import loss
 from mnemoscope.emm.networks.preconditioning import Preconditioned
-from mnemoscope.emm.training.averaging import FULL_HALF_LIFE, Averages
-from mnemoscope.emm.training.batches import Batch
+from mnemoscope.emm.training.averaging import FULL_HALF_LIFE, NetworkAverages
+from mnemoscope.emm.training.batches import EmmBatch
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
@@ -23,18 +23,18 @@ LARGEST = 1e5  # what an infinite gradient is taken for
 TALLIED = ("loss", "losses", "norm", "norms", "bad_gradients", "skipped")
 
 
-class Objective(nn.Module):
+class MeanLoss(nn.Module):
     """The mean loss of a batch, as the module that processes share."""
 
     def __init__(self, network: Preconditioned) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, batch: Batch) -> Float32[Tensor, ""]:
+    def forward(self, batch: EmmBatch) -> Float32[Tensor, ""]:
         return loss(self.network, batch.images, batch.labels, draws=batch.draws, augment=batch.augment).mean()
 
 
-class Training:
+class EmmTraining:
     """Network, optimizer, averages and the number of steps done: all that the next step depends on.
 
     Everything else is a function of the step. `tally` sums what is logged until it is read.
@@ -45,7 +45,7 @@ class Training:
         self.options = budget.options
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = optimizer(self.parameters, self.options)
-        self.averages = Averages(
+        self.averages = NetworkAverages(
             network,
             self.options.averages,
             batch=self.options.batch_size,
@@ -53,11 +53,11 @@ class Training:
             full=self.options.ema_half_life or FULL_HALF_LIFE,
             ramps=self.options.transfer is None,
         )
-        self.model, self._stepper = accelerator.prepare(Objective(network), self.optimizer)
+        self.model, self._stepper = accelerator.prepare(MeanLoss(network), self.optimizer)
         self.tally = torch.zeros(len(TALLIED), device=accelerator.device)
         self.step = 0
 
-    def update(self, parts: Sequence[Batch]) -> None:
+    def update(self, parts: Sequence[EmmBatch]) -> None:
         """One step over the parts of its batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.rate(self.step)
@@ -72,18 +72,18 @@ class Training:
 
         Raises `UsageError` where no loss among them was a number.
         """
-        found = dict(zip(TALLIED, self.gather_tally().tolist(), strict=True))
+        tallied = dict(zip(TALLIED, self.gather_tally().tolist(), strict=True))
         self.tally.zero_()
-        if not found["losses"]:
+        if not tallied["losses"]:
             raise UsageError(
                 f"The loss is no number any more at step {self.step}; use a lower --learning-rate, a longer --ramp-up "
                 "or another --mixed-precision."
             )
         return {
-            "loss": found["loss"] / found["losses"],
-            "gradient_norm": found["norm"] / found["norms"] if found["norms"] else None,
-            "bad_gradients": round(found["bad_gradients"]),
-            "skipped": round(found["skipped"]),
+            "loss": tallied["loss"] / tallied["losses"],
+            "gradient_norm": tallied["norm"] / tallied["norms"] if tallied["norms"] else None,
+            "bad_gradients": round(tallied["bad_gradients"]),
+            "skipped": round(tallied["skipped"]),
         }
 
     def gather_tally(self) -> Float[Tensor, " T"]:
@@ -94,16 +94,16 @@ class Training:
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
         """Everything that a network is loaded from, of each average."""
-        own = self.network.state_dict()
-        return {name: {**own, **shadow} for name, shadow in self.averages.shadows.items()}
+        state = self.network.state_dict()
+        return {name: {**state, **shadow} for name, shadow in self.averages.shadows.items()}
 
-    def _backward(self, batch: Batch, parts: int, waits: bool) -> Float[Tensor, ""]:
+    def _backward(self, batch: EmmBatch, parts: int, waits: bool) -> Float[Tensor, ""]:
         if batch.seed is not None:
             torch.manual_seed(batch.seed)
         with self.accelerator.no_sync(self.model) if waits else nullcontext():
-            found = self.model(batch)
-            self.accelerator.backward(found / parts)
-        return found.detach()
+            losses = self.model(batch)
+            self.accelerator.backward(losses / parts)
+        return losses.detach()
 
     @torch.no_grad()
     def _descend(self, mean: Float[Tensor, ""]) -> None:
@@ -119,9 +119,9 @@ class Training:
         self._stepper.zero_grad()
         if not skipped:
             self.averages.update(self.budget.seen(self.step))
-        said, is_good = mean.isfinite(), norm.isfinite()
+        finite, is_good = mean.isfinite(), norm.isfinite()
         zero = torch.zeros_like(mean)
-        counts = [torch.where(said, mean, zero), said, torch.where(is_good, norm, zero), is_good, ~is_good]
+        counts = [torch.where(finite, mean, zero), finite, torch.where(is_good, norm, zero), is_good, ~is_good]
         self.tally += torch.stack([*(c.to(self.tally) for c in counts), torch.full_like(zero, float(skipped))])
 
 

@@ -27,10 +27,10 @@ def transfer(network: Preconditioned, source: str) -> Transferred:
     """
     named = network.kind if source.endswith(SUFFIX) else None
     other = network_of(source, Weights(preconditioning=named))
-    theirs, own = other.state_dict(), network.state_dict()
-    fits = [name for name, value in own.items() if name in theirs and theirs[name].shape == value.shape]
-    if not any(own[name].ndim == 4 for name in fits):
+    theirs, state = other.state_dict(), network.state_dict()
+    fits = [name for name, value in state.items() if name in theirs and theirs[name].shape == value.shape]
+    if not any(state[name].ndim == 4 for name in fits):
         raise UsageError(f"{source} is another network, no weight of which fits this one; give its own options.")
     for name in fits:
-        own[name].copy_(theirs[name])
-    return Transferred(fingerprint(other), len(fits), tuple(name for name in own if name not in set(fits)))
+        state[name].copy_(theirs[name])
+    return Transferred(fingerprint(other), len(fits), tuple(name for name in state if name not in set(fits)))

@@ -22,7 +22,7 @@ from mnemoscope.run.rows import Row
 SELECTED, CONFIRMED = "selection", "confirmation"
 
 
-class Scorer:
+class SnapshotScorer:
     """Draws images from weights and compares them with the training set, without a file between.
 
     The processes share the images of a snapshot; only the first one compares. `drawn` is called after each batch with
@@ -50,7 +50,7 @@ class Scorer:
         drawn = self._drawn(seeds)
         if drawn is None:
             return None
-        found = memorization(drawn.reshape(len(drawn), -1), self.train, threshold=self.options.threshold)
+        scored = memorization(drawn.reshape(len(drawn), -1), self.train, threshold=self.options.threshold)
         return {
             "id": f"{step:06d} {average} {part}",
             "status": "ok",
@@ -61,7 +61,7 @@ class Scorer:
             "part": part,
             "samples": len(seeds),
             "first_seed": seeds[0],
-            **numbers(found),
+            **numbers(scored),
             "seconds": round(time.perf_counter() - began, 3),
         }
 
@@ -78,10 +78,10 @@ class Scorer:
 
     def _drawn(self, seeds: range) -> UInt8[np.ndarray, "N C H W"] | None:
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        own, size = seeds[process::processes], self.options.score_batch
-        made = np.empty((len(own), *self.shape), np.uint8)
-        for start in range(0, len(own), size):
-            part = own[start : start + size]
+        seeds_here, size = seeds[process::processes], self.options.score_batch
+        made = np.empty((len(seeds_here), *self.shape), np.uint8)
+        for start in range(0, len(seeds_here), size):
+            part = seeds_here[start : start + size]
             made[start : start + size], _ = sample_images(
                 self.network,
                 part,
@@ -102,26 +102,26 @@ class Scorer:
         return whole
 
 
-def numbers(found: Memorization) -> Row:
+def numbers(scored: Memorization) -> Row:
     """What a row says of its images."""
-    low, high = found.interval
-    apart_low, apart_high = found.interval_apart
+    low, high = scored.interval
+    apart_low, apart_high = scored.interval_apart
     return {
-        "ratio": found.ratio,
+        "ratio": scored.ratio,
         "ratio_low": low,
         "ratio_high": high,
-        "ratio_apart": found.ratio_apart,
+        "ratio_apart": scored.ratio_apart,
         "ratio_apart_low": apart_low,
         "ratio_apart_high": apart_high,
-        "mean_distance": found.mean_distance,
-        "coverage": found.coverage,
+        "mean_distance": scored.mean_distance,
+        "coverage": scored.coverage,
     }
 
 
 def curve(rows: Sequence[Row], average: str) -> list[Row]:
     """The scored snapshots of an average, in order of the training."""
-    found = [row for row in rows if row["ema"] == average and row["part"] == SELECTED]
-    return sorted(found, key=lambda row: row["step"])
+    chosen = [row for row in rows if row["ema"] == average and row["part"] == SELECTED]
+    return sorted(chosen, key=lambda row: row["step"])
 
 
 def best(rows: Sequence[Row], average: str) -> Row | None:
@@ -139,29 +139,31 @@ def decided(rows: Sequence[Row], options: EmmTrainOptions) -> str | None:
     if not all(curves):
         return None
     step = curves[0][-1]["step"]
-    if options.stop_at is not None and all(own[-1]["ratio_low"] >= options.stop_at for own in curves):
+    if options.stop_at is not None and all(of_average[-1]["ratio_low"] >= options.stop_at for of_average in curves):
         return f"Stopped at step {step}: the ratio is {options.stop_at:g} or more."
-    if options.patience is not None and all(_is_flat(own, options.patience, options.flat_from) for own in curves):
+    if options.patience is not None and all(
+        _is_flat(of_average, options.patience, options.flat_from) for of_average in curves
+    ):
         return f"Stopped at step {step}: the ratio has not risen for {options.patience} snapshots."
     return None
 
 
 def result(rows: Sequence[Row], average: str) -> dict[str, Any]:
     """The ratio of an average at the end and at its best snapshot, the latter also on images that did not choose it."""
-    own, top = curve(rows, average), best(rows, average)
+    points, top = curve(rows, average), best(rows, average)
     if top is None:
         return {}
     confirmed = next((row for row in rows if row["ema"] == average and row["part"] == CONFIRMED), None)
-    found = {"ratio_last": own[-1], "ratio_max": top} | ({"ratio_max_corrected": confirmed} if confirmed else {})
-    said: dict[str, Any] = {"step_max": top["step"], "step_last": own[-1]["step"]}
-    for name, row in found.items():
-        said |= {name: row["ratio"], f"{name}_interval": [row["ratio_low"], row["ratio_high"]]}
-        said |= {name.replace("ratio", "mean_distance"): row["mean_distance"]}
-    return said
+    ratios = {"ratio_last": points[-1], "ratio_max": top} | ({"ratio_max_corrected": confirmed} if confirmed else {})
+    summary: dict[str, Any] = {"step_max": top["step"], "step_last": points[-1]["step"]}
+    for name, row in ratios.items():
+        summary |= {name: row["ratio"], f"{name}_interval": [row["ratio_low"], row["ratio_high"]]}
+        summary |= {name.replace("ratio", "mean_distance"): row["mean_distance"]}
+    return summary
 
 
-def _is_flat(own: Sequence[Row], patience: int, least: int | float) -> bool:
-    if len(own) <= patience:
+def _is_flat(points: Sequence[Row], patience: int, least: int | float) -> bool:
+    if len(points) <= patience:
         return False
-    before = max(row["ratio"] for row in own[:-patience])
-    return before >= least and max(row["ratio"] for row in own[-patience:]) <= before
+    before = max(row["ratio"] for row in points[:-patience])
+    return before >= least and max(row["ratio"] for row in points[-patience:]) <= before

@@ -64,13 +64,13 @@ def _tokens(file: Path, encoders: list[str]) -> dict[str, dict[str, Tensor]]:
             raise UsageError(
                 f"{file} was not loaded: {len(strange)} of its {len(held)} keys are not known, {some(strange)}."
             )
-        found = {PARTS[key]: {file.stem: vectors} for key, vectors in held.items()}
+        vectors_of = {PARTS[key]: {file.stem: vectors} for key, vectors in held.items()}
     else:
-        found = {"text_encoder": {file.stem if key == ALONE else key: vectors for key, vectors in held.items()}}
-    if set(found) != set(encoders):
-        there, needed = " and ".join(sorted(found)), " and ".join(encoders)
+        vectors_of = {"text_encoder": {file.stem if key == ALONE else key: vectors for key, vectors in held.items()}}
+    if set(vectors_of) != set(encoders):
+        there, needed = " and ".join(sorted(vectors_of)), " and ".join(encoders)
         raise UsageError(f"{file} holds vectors for {there}, and this model has {needed}.")
-    return found
+    return vectors_of
 
 
 def _add(pipe: Any, file: Path, component: str, token: str, vectors: Tensor) -> None:

@@ -22,7 +22,7 @@ def read_folder(
     folder: Path,
     dtype: torch.dtype,
     variant: str | None,
-    said: list[str],
+    messages: list[str],
     name: str | None = None,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> DiffusionPipeline:
@@ -37,7 +37,7 @@ def read_folder(
     for component, kind in index.items():
         cls = component_class(kind)
         if component != "safety_checker" and isinstance(cls, type) and issubclass(cls, nn.Module):
-            parts[component] = read_network(cls, folder / component, component, dtype, variant, said)
+            parts[component] = read_network(cls, folder / component, component, dtype, variant, messages)
     if variant is not None and not any(variant in variants(folder / c) for c in parts):
         raise UsageError(f"{name} has no weights of the variant '{variant}'; leave out --variant.")
     extra: dict[str, Any] = dict.fromkeys(absent(folder))
@@ -49,13 +49,13 @@ def read_folder(
     return from_text(without_checker(checked(pipe, parts, name)))
 
 
-def read_hub(model: str, dtype: torch.dtype, variant: str | None, said: list[str]) -> DiffusionPipeline:
+def read_hub(model: str, dtype: torch.dtype, variant: str | None, messages: list[str]) -> DiffusionPipeline:
     """A pipeline of the hub, from the cache where it is complete; its safety checker is not downloaded."""
     try:
         folder = DiffusionPipeline.download(model, use_safetensors=True, variant=variant, safety_checker=None)
     except Exception as e:  # the hub client raises many kinds for what is missing, gated or out of reach
         raise UsageError(f"'{model}' could not be loaded as a diffusers pipeline: {first_line(e)}{meant(model)}") from e
-    return read_folder(Path(folder), dtype, variant, said, model)
+    return read_folder(Path(folder), dtype, variant, messages, model)
 
 
 def absent(folder: Path) -> list[str]:

@@ -15,44 +15,44 @@ LONGEST = 4000  # characters of one warning that are kept
 
 
 class _Ear(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.said = said
+        self.said = messages
 
     def emit(self, record: logging.LogRecord) -> None:
         keep(self.said, record.getMessage())
 
 
 @contextmanager
-def heard(said: list[str]) -> Iterator[None]:
+def heard(messages: list[str]) -> Iterator[None]:
     """Add to a list what the libraries warn about in the block, each warning once, in place of printing it."""
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.WARNING)
-            logger.handlers, logger.propagate = [_Ear(said)], False
+            logger.handlers, logger.propagate = [_Ear(messages)], False
         with warnings.catch_warnings(record=True) as caught:
             yield
         for warning in caught:
-            keep(said, f"{warning.category.__name__}: {warning.message}")
+            keep(messages, f"{warning.category.__name__}: {warning.message}")
     finally:
         for logger, level, handlers, propagate in before:
             logger.setLevel(level)
             logger.handlers, logger.propagate = handlers, propagate
 
 
-def keep(said: list[str], text: str) -> None:
+def keep(messages: list[str], text: str) -> None:
     """Add a warning without its colours, if it is not there yet and concerns the model."""
     plain = COLOUR.sub("", text).strip()[:LONGEST]
-    if plain and plain not in said and not ASIDE.search(plain):
-        said.append(plain)
+    if plain and plain not in messages and not ASIDE.search(plain):
+        messages.append(plain)
 
 
-def in_one_line(said: list[str]) -> str:
+def in_one_line(messages: list[str]) -> str:
     """The warnings of a loading as one line of at most 240 characters; an empty text if there are none."""
-    if not said:
+    if not messages:
         return ""
-    first = " ".join(said[0].split())
-    more = f" (and {len(said) - 1} more, in the run's record)" if len(said) > 1 else ""
+    first = " ".join(messages[0].split())
+    more = f" (and {len(messages) - 1} more, in the run's record)" if len(messages) > 1 else ""
     return f"{first[: 240 - len(more)]}{more}"

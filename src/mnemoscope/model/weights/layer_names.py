@@ -61,11 +61,11 @@ class Layers:
         prefix = next((p for p in PREFIXES if stem.startswith(p)), "")
         rest = stem.removeprefix(prefix).removeprefix("base_model.model.").replace(".", "_")
         among = PREFIXES[prefix] if prefix else COMPONENTS
-        found = []
+        modules = []
         for component in among if only is None else (only,):
             if (layer := self.tables.get(component, {}).get(rest)) is not None:
-                found.append((component, *layer))
-        return found
+                modules.append((component, *layer))
+        return modules
 
     def apart(self, stem: str, only: str | None = None) -> list[tuple[str, int]] | None:
         """The layers that a name of joined projections stands for, as a file would call them, and their outputs.
@@ -98,19 +98,19 @@ def _names(component: str, part: nn.Module) -> Iterator[tuple[str, tuple[str, nn
 
 def _original(name: str, unet: Any) -> str:
     """A layer of a conditional U-Net in the names of the original code, as in input_blocks.1.1.proj_in."""
-    for own, other in ENDS.items():
-        if name == own:
+    for end, other in ENDS.items():
+        if name == end:
             return other
     config = unet.config
     depth = config.get("layers_per_block")
     if not isinstance(depth, int):
         return name
-    found = re.fullmatch(
+    matched = re.fullmatch(
         r"(down|up|mid)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", name
     )
-    if found is None:
+    if matched is None:
         return name
-    side, block, kind, number, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
+    side, block, kind, number, rest = matched[1], int(matched[2] or 0), matched[3], int(matched[4]), matched[5]
     if kind == "resnets":
         head, _, tail = rest.partition(".")
         rest = RESNET.get(head, head) + (f".{tail}" if tail else "")

@@ -61,10 +61,10 @@ def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, A
     changes = _changes(layers, lora, scale)
     moved = 0
     for change in changes:
-        own = change.parameter
-        merged = (own.float() + change.delta.to(own.device)).to(own.dtype)
-        moved += not torch.equal(merged, own)
-        own.copy_(merged)
+        parameter = change.parameter
+        merged = (parameter.float() + change.delta.to(parameter.device)).to(parameter.dtype)
+        moved += not torch.equal(merged, parameter)
+        parameter.copy_(merged)
     if not moved:
         raise UsageError(
             f"{lora.file} changes no weight: the updates of all its {len(lora.updates)} layers are zero, or too small "
@@ -81,10 +81,10 @@ def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, A
 
 
 def _changes(layers: Layers, lora: LoraFile, scale: float) -> list[_Change]:
-    found: list[_Change] = []
+    changes: list[_Change] = []
     for update, component, layer, module in placed(layers, lora):
-        found += _of(update, module, f"{component}.{layer}", scale, lora.scaling(update, component, layer))
-    return found
+        changes += _of(update, module, f"{component}.{layer}", scale, lora.scaling(update, component, layer))
+    return changes
 
 
 def placed(layers: Layers, lora: LoraFile) -> list[tuple[Update, str, str, Any]]:

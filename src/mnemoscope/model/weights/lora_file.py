@@ -143,11 +143,11 @@ def _sorted(tensors: Mapping[str, Tensor]) -> tuple[list[Update], list[str]]:
 def _parsed(key: str) -> tuple[str, str | None]:
     """The layer that a key is of, and its tensor's role; no role for a key that is of no LoRA."""
     for ending, fixed in ENDINGS:
-        if found := ending.search(key):
-            groups = found.groupdict()
+        if matched := ending.search(key):
+            groups = matched.groupdict()
             layer = f".{groups['layer']}" if groups.get("layer") else ""
             role = fixed or groups["role"]
-            return key[: found.start()] + layer, ROLES.get(role, role)
+            return key[: matched.start()] + layer, ROLES.get(role, role)
     return key, None
 
 
@@ -159,10 +159,10 @@ def _settings(file: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text)
+        settings = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise UsageError(f"The settings of {file} are not readable JSON: {first_line(e)}") from e
-    kind = found.get("peft_type", "LORA") if isinstance(found, dict) else None
+    kind = settings.get("peft_type", "LORA") if isinstance(settings, dict) else None
     if kind not in ("LORA", "LOHA", "LOKR"):
         raise UsageError(f"{file} is a {kind} adapter; LoRA, LoHa and LoKr are read.")
-    return found
+    return settings

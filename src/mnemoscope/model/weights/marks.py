@@ -36,10 +36,10 @@ def read_marks(file: Path) -> Marks:
     _check_architecture(file, architecture, large)
     if edm := [key for key in keys if key.startswith("edm_")]:
         raise UsageError(f"{file} is marked {edm[0]}: its noise levels are EDM's, which is not supported.")
-    said = str(header.get("modelspec.prediction_type", "")).lower()
-    if said and said not in PREDICTIONS:
-        raise UsageError(f"{file} says that it predicts '{said}'; epsilon and v are supported.")
-    prediction = PREDICTIONS.get(said)
+    prediction_said = str(header.get("modelspec.prediction_type", "")).lower()
+    if prediction_said and prediction_said not in PREDICTIONS:
+        raise UsageError(f"{file} says that it predicts '{prediction_said}'; epsilon and v are supported.")
+    prediction = PREDICTIONS.get(prediction_said)
     if "v_pred" in keys or architecture.endswith("-v"):
         if prediction == "epsilon":
             raise UsageError(f"{file} contradicts itself: it is marked as v-prediction, and its header says epsilon.")
@@ -82,8 +82,8 @@ def _check_architecture(file: Path, architecture: str, large: bool) -> None:
             f"{file} says that it is a {architecture}; single files of Stable Diffusion 1, 2 and XL are read."
         )
     if (known[1] == "xl") != large:
-        found = "Stable Diffusion XL" if large else "Stable Diffusion 1 or 2"
-        raise UsageError(f"{file} says that it is a {architecture}, and its weights are named as those of {found}.")
+        kind = "Stable Diffusion XL" if large else "Stable Diffusion 1 or 2"
+        raise UsageError(f"{file} says that it is a {architecture}, and its weights are named as those of {kind}.")
 
 
 def _size(file: Path, text: str) -> tuple[int, int] | None:
@@ -101,9 +101,9 @@ def check_given(file: Path, folder: Path, marks: Marks, size: tuple[int, int] | 
     asked = {"prediction_type": marks.prediction_type, "rescale_betas_zero_snr": marks.zero_snr or None}
     for name, value in asked.items():
         if value is not None and scheduler.get(name, value) != value:
-            said = f"{name} {json.dumps(value)}"
+            setting = f"{name} {json.dumps(value)}"
             raise UsageError(
-                f"{file} is marked {said}, and {folder / 'scheduler/scheduler_config.json'} says "
+                f"{file} is marked {setting}, and {folder / 'scheduler/scheduler_config.json'} says "
                 f"{json.dumps(scheduler[name])}; correct the one that is wrong."
             )
     named = _config(folder / "model_index.json").get("_class_name", "")
@@ -130,7 +130,7 @@ def _config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text())
+        config = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError) as e:
         raise UsageError(f"{file} is not readable JSON: {first_line(e)}") from e
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}

@@ -25,10 +25,10 @@ def folder_of(path: Path, part: str) -> Path | None:
     return next((place for place in places if (place / "config.json").is_file()), None)
 
 
-def put_unet(pipe: DiffusionPipeline, path: Path, dtype: torch.dtype, variant: str | None, said: list[str]) -> Path:
+def put_unet(pipe: DiffusionPipeline, path: Path, dtype: torch.dtype, variant: str | None, messages: list[str]) -> Path:
     """Put the U-Net of a folder, or of a training's checkpoint, into the pipeline; the folder that it was read from."""
-    own: Any = getattr(pipe, "unet", None)
-    if own is None:
+    old: Any = getattr(pipe, "unet", None)
+    if old is None:
         raise UsageError(f"{type(pipe).__name__} has no U-Net; leave out --unet.")
     folder = folder_of(path, "unet")
     if folder is None:
@@ -37,8 +37,8 @@ def put_unet(pipe: DiffusionPipeline, path: Path, dtype: torch.dtype, variant: s
             f"{path} holds no U-Net; --unet expects a folder with config.json and safetensors weights{near or '.'}"
         )
     kind = _class(folder, path)
-    unet: Any = read_network(kind, folder, "unet", dtype, variant if _has(folder, variant) else None, said)
-    given, expected = ({"class": type(u).__name__, **u.config} for u in (unet, own))
+    unet: Any = read_network(kind, folder, "unet", dtype, variant if _has(folder, variant) else None, messages)
+    given, expected = ({"class": type(u).__name__, **u.config} for u in (unet, old))
     for key in FITTING:
         if given.get(key) != expected.get(key):
             raise UsageError(
@@ -63,37 +63,37 @@ def _has(folder: Path, variant: str | None) -> bool:
 
 
 def put_text_encoders(
-    pipe: DiffusionPipeline, path: Path, dtype: torch.dtype, said: list[str], *, required: bool
+    pipe: DiffusionPipeline, path: Path, dtype: torch.dtype, messages: list[str], *, required: bool
 ) -> dict[str, Path]:
     """Put the text encoders that a path holds into the pipeline: a folder of one, or of several by their names.
 
     What was put is returned by component. Raises `UsageError` for one that does not fit, and for none if `required`.
     """
-    found = {name: path / name for name in ENCODERS if (path / name / "config.json").is_file()}
-    if not found and required and (path / "config.json").is_file():
-        found = {"text_encoder": path}
-    if not found and required:
+    folders = {name: path / name for name in ENCODERS if (path / name / "config.json").is_file()}
+    if not folders and required and (path / "config.json").is_file():
+        folders = {"text_encoder": path}
+    if not folders and required:
         near = meant(path) if not path.exists() else ""
         raise UsageError(
             f"{path} holds no text encoder; --text-encoder expects a folder with config.json and safetensors "
             f"weights{near or '.'}"
         )
-    for name, folder in found.items():
-        own: Any = getattr(pipe, name, None)
-        if own is None:
+    for name, folder in folders.items():
+        encoder: Any = getattr(pipe, name, None)
+        if encoder is None:
             raise UsageError(f"{path} holds a {name}, and {type(pipe).__name__} has none.")
-        _check_encoder(own, folder)
-        pipe.register_modules(**{name: read_network(type(own), folder, name, dtype, None, said)})
-    return found
+        _check_encoder(encoder, folder)
+        pipe.register_modules(**{name: read_network(type(encoder), folder, name, dtype, None, messages)})
+    return folders
 
 
-def _check_encoder(own: Any, folder: Path) -> None:
+def _check_encoder(encoder: Any, folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text())
         given = {key: config.get(key) for key in ("model_type", "hidden_size", "projection_dim")}
     except (OSError, ValueError, AttributeError, RecursionError) as e:
         raise UsageError(f"{folder / 'config.json'} is no configuration of a text encoder: {first_line(e)}") from e
     for key, value in given.items():
-        expected = getattr(own.config, key, None)
+        expected = getattr(encoder.config, key, None)
         if value is not None and expected is not None and value != expected:
             raise UsageError(f"{folder} does not fit this model: its {key} is {value}, and {expected} is needed.")

@@ -16,13 +16,13 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def read_network(
-    kind: Any, folder: Path, component: str, dtype: torch.dtype, variant: str | None, said: list[str]
+    kind: Any, folder: Path, component: str, dtype: torch.dtype, variant: str | None, messages: list[str]
 ) -> nn.Module:
     """A network of a class from a folder; raises `UsageError` if any of its weights is not in the files there.
 
-    What the files hold beyond it is added to what is `said`.
+    What the files hold beyond it is added to what is in `messages`.
     """
-    chosen = choose_variant(folder, component, variant, said)
+    chosen = choose_variant(folder, component, variant, messages)
     try:
         network, info = kind.from_pretrained(
             folder,
@@ -39,7 +39,7 @@ def read_network(
     info["missing_keys"] = {*info["missing_keys"], *unread - misfits}
     check(component, folder, info, len(network.state_dict()))
     if unused := sorted(info["unexpected_keys"]):
-        said.append(f"{component}: {len(unused)} keys of its files are not used, {some(unused)}.")
+        messages.append(f"{component}: {len(unused)} keys of its files are not used, {some(unused)}.")
     return network
 
 
@@ -58,7 +58,7 @@ def check(component: str, folder: Path, info: dict[str, Any], total: int) -> Non
         raise UsageError(f"The {component} in {folder} has {len(others)} weights of another shape: {shapes}.")
 
 
-def choose_variant(folder: Path, component: str, asked: str | None, said: list[str]) -> str | None:
+def choose_variant(folder: Path, component: str, asked: str | None, messages: list[str]) -> str | None:
     """Which of the kinds of weights in a folder to read: the one asked for, the plain ones, or the only one there."""
     there = variants(folder)
     if not there:
@@ -76,19 +76,19 @@ def choose_variant(folder: Path, component: str, asked: str | None, said: list[s
         raise UsageError(f"The {component} in {folder} has the variants {names}; choose one with --variant.")
     (only,) = there
     note = f"The {only} variant was loaded, the only one there."
-    if note not in said:
-        said.append(note)
+    if note not in messages:
+        messages.append(note)
     return only
 
 
 def variants(folder: Path) -> set[str | None]:
     """The variants of the safetensors weights in a folder, as "fp16"; None stands for the plain ones."""
-    found: set[str | None] = set()
+    known: set[str | None] = set()
     for file in folder.glob("*.safetensors"):
         base, _, variant = SHARD.sub("", file.name.removesuffix(".safetensors")).partition(".")
         if base in NAMES:
-            found.add(variant or None)
-    return found
+            known.add(variant or None)
+    return known
 
 
 def some(keys: Iterable[str], count: int = 3) -> str:

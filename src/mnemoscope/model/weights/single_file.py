@@ -22,7 +22,7 @@ KNOWN = (  # what such files hold beside the weights that are read: averages, ta
 
 
 def read_single_file(
-    file: Path, dtype: torch.dtype, size: tuple[int, int] | None, said: list[str]
+    file: Path, dtype: torch.dtype, size: tuple[int, int] | None, messages: list[str]
 ) -> tuple[DiffusionPipeline, tuple[int, int] | None]:
     """A pipeline from one file, set as its marks say, and the size in pixels that the marks name, if any.
 
@@ -42,7 +42,7 @@ def read_single_file(
         if isinstance(module, nn.Module) and (absent := [k for k, v in module.state_dict().items() if v.is_meta]):
             raise UsageError(f"{file} lacks {len(absent)} weights of the model's {component}, {some(absent)}.")
     if strange := [key for key in marks.keys if not key.startswith((*READ, *KNOWN))]:
-        said.append(f"{len(strange)} keys of the file are not used, {some(strange)}.")
+        messages.append(f"{len(strange)} keys of the file are not used, {some(strange)}.")
     _mark(file, pipe, marks)
     return without_checker(pipe), marks.size
 
@@ -86,11 +86,11 @@ def lacks(file: Path, config: Path) -> str:
 
 def _mark(file: Path, pipe: DiffusionPipeline, marks: Marks) -> None:
     """Set the solver as the file's marks say, where the configuration did not."""
-    own = pipe.scheduler.config
+    config = pipe.scheduler.config
     changed: dict[str, Any] = {}
-    if marks.prediction_type not in (None, own.get("prediction_type")):
+    if marks.prediction_type not in (None, config.get("prediction_type")):
         changed["prediction_type"] = marks.prediction_type
-    if marks.zero_snr and not own.get("rescale_betas_zero_snr"):
+    if marks.zero_snr and not config.get("rescale_betas_zero_snr"):
         if "rescale_betas_zero_snr" not in inspect.signature(type(pipe.scheduler).__init__).parameters:
             name = type(pipe.scheduler).__name__
             raise UsageError(
@@ -98,4 +98,4 @@ def _mark(file: Path, pipe: DiffusionPipeline, marks: Marks) -> None:
             )
         changed |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     if changed:
-        pipe.register_modules(scheduler=type(pipe.scheduler).from_config(own, **changed))
+        pipe.register_modules(scheduler=type(pipe.scheduler).from_config(config, **changed))

@@ -13,8 +13,8 @@ FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compress
 
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of "512x768", or of "512" for a square; raises `UsageError` for anything else."""
-    found = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9}))?\s*", text)
-    sides = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    matched = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9}))?\s*", text)
+    sides = (int(matched[1]), int(matched[2] or matched[1])) if matched else (0, 0)
     if not all(0 < side <= LARGEST for side in sides):
         raise UsageError(f"--size {text} is no size; give height x width in pixels, as 512x768, up to {LARGEST}.")
     return sides
@@ -25,8 +25,8 @@ def pixels_per_latent(pipe: DiffusionPipeline) -> int:
     vae: Any = getattr(pipe, "vae", None)
     if vae is None:
         return 1
-    said = next((value for name in FACTORS if (value := getattr(pipe, name, None))), None)
-    return int(said or 2 ** (len(vae.config.block_out_channels) - 1))
+    factor = next((value for name in FACTORS if (value := getattr(pipe, name, None))), None)
+    return int(factor or 2 ** (len(vae.config.block_out_channels) - 1))
 
 
 def latent_size(pipe: DiffusionPipeline, size: tuple[int, int]) -> tuple[int, int]:
@@ -60,8 +60,8 @@ def make_own(pipe: DiffusionPipeline, size: tuple[int, int]) -> None:
     """
     height, width = latent_size(pipe, size)
     network: Any = pipe.unet
-    own = network.config.get("sample_size")
-    listed = isinstance(own, list | tuple) or height != width
+    side = network.config.get("sample_size")
+    listed = isinstance(side, list | tuple) or height != width
     network.register_to_config(sample_size=[height, width] if listed else height)
     if hasattr(pipe, "_is_unet_config_sample_size_int"):  # what pipelines noted when they were made
         pipe._is_unet_config_sample_size_int = not listed
@@ -72,9 +72,9 @@ def make_own(pipe: DiffusionPipeline, size: tuple[int, int]) -> None:
 def own_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
     """Height and width in pixels that a pipeline draws at by its configuration, where it says them."""
     network: Any = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    own = network.config.get("sample_size")
-    if own is None:
+    size = network.config.get("sample_size")
+    if size is None:
         return None
     factor = pixels_per_latent(pipe)
-    height, width = (own, own) if isinstance(own, int) else own
+    height, width = (size, size) if isinstance(size, int) else size
     return height * factor, width * factor

@@ -12,7 +12,7 @@ from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.latents import Latents
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.data.order import Order
-from mnemoscope.training.networks import Batch
+from mnemoscope.training.networks import TrainingBatch
 from mnemoscope.training.noise import Draws
 from mnemoscope.training.options import TrainOptions
 
@@ -48,16 +48,16 @@ class Batches:
         """Compute what need not be computed at every step; yields the rows that are done."""
         return self.latents.precompute()
 
-    def of(self, step: int) -> list[Batch]:
+    def of(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of a step, counted from 0."""
-        own = range(self.process * self.options.accumulation, (self.process + 1) * self.options.accumulation)
-        return [self._part(step, part) for part in own]
+        places = range(self.process * self.options.accumulation, (self.process + 1) * self.options.accumulation)
+        return [self._part(step, part) for part in places]
 
-    def _part(self, step: int, part: int) -> Batch:
+    def _part(self, step: int, part: int) -> TrainingBatch:
         views = self.order.batch(step, part, self.parts)
         captions = [self.data.texts(*view)[1] for view in views]
         groups = [self.data.rows[index].group for index, _ in views]
-        return Batch(self.latents.batch(views), captions, groups, self.draws(step, part))
+        return TrainingBatch(self.latents.batch(views), captions, groups, self.draws(step, part))
 
     def draws(self, step: int, part: int) -> Draws:
         """The random numbers of a part of a step's batch."""

@@ -10,7 +10,7 @@ from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.vocabulary import Tokenizer
 from mnemoscope.training.data.options import DataOptions, chosen_transforms
-from mnemoscope.training.data.rows import Row
+from mnemoscope.training.data.rows import DataRow
 
 ANYTHING = "An image"
 KEY_TOKENS = 4  # of the caption of conditioning "random"
@@ -34,8 +34,8 @@ class CaptionChain:
         for place, (method, given) in enumerate(self.transforms):
             rng = keyed(method.name, place, *key)
             if rng.random() < self.probability:
-                own = {"tokenizer": self.tokenizer} if "tokenizer" in method.parameters else {}
-                caption = method.function(caption, rng, **{**own, **given})
+                extra = {"tokenizer": self.tokenizer} if "tokenizer" in method.parameters else {}
+                caption = method.function(caption, rng, **{**extra, **given})
         return caption
 
 
@@ -53,7 +53,7 @@ class Captions:
         self.options, self.tokenizer = options, tokenizer
         self.chain = CaptionChain(chosen_transforms(options.transform), options.probability, tokenizer)
 
-    def lacking(self, row: Row) -> str | None:
+    def lacking(self, row: DataRow) -> str | None:
         """Why a row cannot be trained on in this style, if it cannot."""
         if self.options.conditioning == "class":
             return None if row.kind else "no class: its folder or a column class has to name one"
@@ -62,7 +62,7 @@ class Captions:
         needs_none = self.options.conditioning in ("nolevel", "random")
         return None if needs_none or row.captions else "no caption"
 
-    def possible(self, row: Row, is_duplicated: bool) -> tuple[str, ...]:
+    def possible(self, row: DataRow, is_duplicated: bool) -> tuple[str, ...]:
         """All captions that a row can be shown under, before the transforms."""
         match self.options.conditioning:
             case "nolevel":
@@ -75,7 +75,7 @@ class Captions:
         draws = self.options.conditioning == "multiple" or (is_duplicated and self.options.duplication == "image")
         return tuple(map(self._read, row.captions if draws else row.captions[:1]))
 
-    def asked(self, row: Row, is_duplicated: bool, epoch: int, index: int) -> str:
+    def asked(self, row: DataRow, is_duplicated: bool, epoch: int, index: int) -> str:
         """The caption of a view, before the transforms: a uniform draw where there are several."""
         texts = self.possible(row, is_duplicated)
         if len(texts) == 1:
@@ -100,7 +100,7 @@ class Captions:
             (f"token {i} of its caption, where the vocabulary has {most}" for i in _ids(caption) if i >= most), None
         )
 
-    def _nonsense(self, row: Row) -> str:
+    def _nonsense(self, row: DataRow) -> str:
         """Four random tokens as text, the same for a picture whatever else is in the set."""
         transform = registry.get("caption", "random_caption").function
         rng = keyed("random", self.options.seed, row.group, row.file)

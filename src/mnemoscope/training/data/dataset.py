@@ -20,7 +20,7 @@ from mnemoscope.training.data.conditioning import Captions
 from mnemoscope.training.data.duplication import Shares, shares
 from mnemoscope.training.data.framing import Framing
 from mnemoscope.training.data.options import DataOptions
-from mnemoscope.training.data.rows import Row, base_rows, image_of, memorized_rows, memorized_source
+from mnemoscope.training.data.rows import DataRow, base_rows, image_of, memorized_rows, memorized_source
 from mnemoscope.training.data.spool import Spool
 
 TOKENIZED = 1000  # captions at once
@@ -53,8 +53,8 @@ class TrainingSet:
     def __init__(
         self,
         options: DataOptions,
-        rows: Sequence[Row],
-        left_out: Sequence[Row],
+        rows: Sequence[DataRow],
+        left_out: Sequence[DataRow],
         tokenizer: Any,
         resolution: int,
         told: Mapping[str, Any] | None = None,
@@ -134,8 +134,8 @@ class TrainingSet:
         first: dict[str | None, int] = {}
         groups = [first.setdefault(row.sha256, k) for k, row in enumerate(self.rows)]
         weights, copies = self.shares.weights.tolist(), self.shares.copies.tolist()
-        own = zip(self.rows, weights, copies, groups, strict=True)
-        return [{**row.entry(), "weight": w, "copies": c, "dup_group": g} for row, w, c, g in own]
+        columns = zip(self.rows, weights, copies, groups, strict=True)
+        return [{**row.entry(), "weight": w, "copies": c, "dup_group": g} for row, w, c, g in columns]
 
     @cached_property
     def content(self) -> str:
@@ -167,13 +167,13 @@ class TrainingSet:
 
 
 def _usable(
-    found: Iterable[Row], lacking: Callable[[Row], str | None], wanted: int | None
-) -> tuple[list[Row], list[Row]]:
+    rows: Iterable[DataRow], lacking: Callable[[DataRow], str | None], wanted: int | None
+) -> tuple[list[DataRow], list[DataRow]]:
     """The first `wanted` rows that can be trained on, and those before the last of them that cannot, with reasons."""
-    left_out: list[Row] = []
+    left_out: list[DataRow] = []
 
-    def usable() -> Iterable[Row]:
-        for row in found:
+    def usable() -> Iterable[DataRow]:
+        for row in rows:
             reason = row.status if row.status != "ok" else lacking(row)
             if reason is None:
                 yield row

@@ -43,9 +43,11 @@ class Shares:
     def report(self) -> dict[str, Any]:
         """Samples of an epoch, and the expected views of a duplicated row and of any other in it."""
         views = self.expected_views(self.per_epoch)
-        found: dict[str, Any] = {"samples_per_epoch": self.per_epoch, "duplicated": int(self.duplicated.sum())}
+        summary: dict[str, Any] = {"samples_per_epoch": self.per_epoch, "duplicated": int(self.duplicated.sum())}
         kinds = {"duplicated": self.duplicated, "other": ~self.duplicated}
-        return found | {f"views_per_epoch_{k}": float(views[own].mean()) for k, own in kinds.items() if own.any()}
+        return summary | {
+            f"views_per_epoch_{k}": float(views[of_kind].mean()) for k, of_kind in kinds.items() if of_kind.any()
+        }
 
 
 def shares(options: DataOptions, memorized: int, base: int) -> Shares:

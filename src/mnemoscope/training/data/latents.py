@@ -92,12 +92,12 @@ class Latents:
 
     def _write(self, file: Path, rows: range) -> None:
         views = [(index, flipped) for index in rows for flipped in self.mirrored]
-        found: list[Moments] = []
+        moments: list[Moments] = []
         for start in range(0, len(views), ENCODED):
-            own = views[start : start + ENCODED]
-            found += self._moments([self.data.framing.pixels(image_of(self.data.rows[k]), f) for k, f in own])
+            chunk = views[start : start + ENCODED]
+            moments += self._moments([self.data.framing.pixels(image_of(self.data.rows[k]), f) for k, f in chunk])
         names = ("mean", "deviation")
-        stacked = {n: torch.stack([m[k] for m in found]) for k, n in enumerate(names)}
+        stacked = {n: torch.stack([m[k] for m in moments]) for k, n in enumerate(names)}
         held = {n: v.unflatten(0, (len(rows), len(self.mirrored))).contiguous() for n, v in stacked.items()}
         with whole(file) as partial:
             save_file(held, partial)

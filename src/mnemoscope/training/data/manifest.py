@@ -31,13 +31,13 @@ COLUMNS = pa.schema(
 FILE = "manifest.parquet"
 
 
-def write_manifest(found: TrainingSet, folder: Path) -> Path:
+def write_manifest(data: TrainingSet, folder: Path) -> Path:
     """Write the manifest of a set into the folder of its run, whole or not at all.
 
     `shown` are the texts that a picture is trained under, in the style of the conditioning and before transforms.
     """
-    used = [{"index": k, **row, "shown": list(found.possible(k))} for k, row in enumerate(found.manifest())]
-    table = pa.Table.from_pylist([*used, *(row.entry() for row in found.left_out)], schema=COLUMNS)
+    used = [{"index": k, **row, "shown": list(data.possible(k))} for k, row in enumerate(data.manifest())]
+    table = pa.Table.from_pylist([*used, *(row.entry() for row in data.left_out)], schema=COLUMNS)
     with whole(folder / FILE) as partial:
         pq.write_table(table, partial)
     return folder / FILE

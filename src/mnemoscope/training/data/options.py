@@ -86,13 +86,13 @@ class DataOptions:
 
 def chosen_transforms(names: Sequence[str]) -> list[tuple[registry.Method, dict[str, Any]]]:
     """Caption transforms with their parameters, from texts like `random_words:count=2`; raises `UsageError`."""
-    found = []
+    transforms = []
     for text in names:
         name, _, given = text.partition(":")
         method = registry.get("caption", name)
-        found.append((method, registry.checked(method, parameters(given.split(",") if given else ()))))
-        _try(method, found[-1][1])
-    return found
+        transforms.append((method, registry.checked(method, parameters(given.split(",") if given else ()))))
+        _try(method, transforms[-1][1])
+    return transforms
 
 
 def _try(method: registry.Method, given: dict[str, Any]) -> None:

@@ -68,6 +68,6 @@ def _occurrence(rows: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
     ordered = rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     counts = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-    found = np.empty_like(counts)
-    found[order] = counts
-    return found
+    occurrence = np.empty_like(counts)
+    occurrence[order] = counts
+    return occurrence

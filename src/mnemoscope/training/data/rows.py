@@ -15,7 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import cores, side_by_side
 from mnemoscope.pictures import Picture, Source, Unreadable, decoded, open_source
 from mnemoscope.pictures.decoding import decoded_in_thread
-from mnemoscope.pictures.reading import Part
+from mnemoscope.pictures.source import PicturePart
 from mnemoscope.pictures.tars import Tar
 from mnemoscope.pictures.trees import Files, Folder
 from mnemoscope.training.data.options import DataOptions
@@ -39,7 +39,7 @@ Placed = tuple[Picture, str | None, bool]  # with its class, and whether its byt
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """A picture of the training data; `status` is "ok", or why it is left out."""
 
     file: str
@@ -51,15 +51,15 @@ class Row:
     size: tuple[int, int] | None = None
     status: str = "ok"
 
-    def because(self, reason: str) -> "Row":
+    def because(self, reason: str) -> "DataRow":
         """The row with the reason why it is left out."""
         return replace(self, status=reason)
 
     def entry(self) -> dict[str, Any]:
         """What a manifest says of it."""
         caption = self.captions[0] if self.captions else None
-        said = {"file": self.file, "caption": caption, "captions": list(self.captions), "class": self.kind}
-        return {**said, "group": self.group, "sha256": self.sha256, "status": self.status}
+        columns = {"file": self.file, "caption": caption, "captions": list(self.captions), "class": self.kind}
+        return {**columns, "group": self.group, "sha256": self.sha256, "status": self.status}
 
 
 def memorized_source(options: DataOptions) -> Source:
@@ -68,18 +68,18 @@ def memorized_source(options: DataOptions) -> Source:
     return open_source(options.data, captions=captions, column=options.column)
 
 
-def memorized_rows(options: DataOptions, spool: Spool, source: Source) -> Iterator[Row]:
+def memorized_rows(options: DataOptions, spool: Spool, source: Source) -> Iterator[DataRow]:
     """Rows of the set that may be memorized, those of the subset."""
     return _rows(_subset(options, source), _own_captions(options), "memorized", spool)
 
 
-def base_rows(options: DataOptions, spool: Spool) -> Iterator[Row]:
+def base_rows(options: DataOptions, spool: Spool) -> Iterator[DataRow]:
     """Rows of the set that is mixed with it, looked at only as far as they are asked for."""
     assert options.base is not None
     return _rows(_pictures(open_source(options.base, column=options.column)), {}, "base", spool)
 
 
-def image_of(row: Row) -> Image.Image:
+def image_of(row: DataRow) -> Image.Image:
     """The picture in RGB; raises `UsageError` if its file has changed since it was looked at."""
     try:
         return decoded(row.read())
@@ -94,7 +94,7 @@ def _pictures(source: Source) -> Iterator[Placed]:
             yield picture, _class(part, picture), is_open
 
 
-def _class(part: Part, picture: Picture) -> str | None:
+def _class(part: PicturePart, picture: Picture) -> str | None:
     """The class that a picture's column says, or the name of its folder."""
     if picture.kind or not isinstance(part, Files | Tar):
         return picture.kind
@@ -138,16 +138,16 @@ def _stratified(classes: list[str | None], count: int, seed: int) -> set[int]:
     return set(sorted(order, key=lambda place: share[place])[:count])
 
 
-def _rows(pictures: Iterator[Placed], own: dict[str, tuple[str, ...]], group: str, spool: Spool) -> Iterator[Row]:
+def _rows(pictures: Iterator[Placed], texts: dict[str, tuple[str, ...]], group: str, spool: Spool) -> Iterator[DataRow]:
     while several := list(islice(pictures, cores())):
         with warnings.catch_warnings(action="ignore"):
             looked = side_by_side(_look, [picture for picture, _, _ in several])
         for (picture, kind, is_open), (data, size, status) in zip(several, looked, strict=True):
-            first = own.get(picture.key, ())
+            first = texts.get(picture.key, ())
             captions = (*first, *(text for text in picture.captions if text not in first))
             read = picture.read if is_open or status != "ok" else spool.put(data)
             sha256 = hashlib.sha256(data).hexdigest() if data else None
-            yield Row(picture.key, captions, kind, group, read, sha256, size, status)
+            yield DataRow(picture.key, captions, kind, group, read, sha256, size, status)
 
 
 def _look(picture: Picture) -> tuple[bytes, tuple[int, int] | None, str]:

@@ -20,7 +20,7 @@ from mnemoscope.run.writing import write_whole
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.options import WatchOptions
-from mnemoscope.training.watching.probes import Look, probes_of
+from mnemoscope.training.watching.probes import ProbeLook, probes_of
 from mnemoscope.training.watching.returning import came_back, judged, reason
 from mnemoscope.training.watching.saved import Saved, saved_in
 
@@ -33,7 +33,7 @@ Open = Callable[..., Denoiser]
 class Watching:
     """A run whose rows are looks at checkpoints, the untrained model first."""
 
-    def __init__(self, run: Run, look: Look, options: WatchOptions) -> None:
+    def __init__(self, run: Run, look: ProbeLook, options: WatchOptions) -> None:
         self.run, self.look_at, self.options = run, look, options
 
     def rows(self, checkpoint: str, sha256: str | None = None) -> list[Row]:
@@ -93,7 +93,7 @@ def run_watch(
     options, folder = options or WatchOptions(), Path(checkpoints)
     _there(folder, options)
     base = load(model)
-    look = Look(probes_of(training_set(base.pipe, data), options), options)
+    look = ProbeLook(probes_of(training_set(base.pipe, data), options), options)
     settings = {k: v for k, v in asdict(options).items() if k not in FREE}
     record = {"model": base.describe(), "checkpoints": str(folder.resolve())}
     with Run(out, "watch", {"data": asdict(data), **settings}, overwrite=overwrite, **record) as run:

@@ -54,12 +54,12 @@ def previews(data: TrainingSet, options: TrainOptions) -> Previews:
 
 def first_captions(data: TrainingSet) -> list[str]:
     """The first captions that differ, in the order of the rows: of a set that is sorted by class, of three classes."""
-    found: dict[str, None] = {}
+    captions: dict[str, None] = {}
     for place in range(len(data)):
-        found |= dict.fromkeys(data.possible(place)[:1])
-        if len(found) == DRAWN:
+        captions |= dict.fromkeys(data.possible(place)[:1])
+        if len(captions) == DRAWN:
             break
-    return list(found)
+    return list(captions)
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:

@@ -10,7 +10,7 @@ from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.observing import observed
 from mnemoscope.training.watching.options import WatchOptions
-from mnemoscope.training.watching.probes import Look, probes_of
+from mnemoscope.training.watching.probes import ProbeLook, probes_of
 from mnemoscope.training.watching.returning import came_back, judged, reason
 
 
@@ -30,7 +30,7 @@ class Probe:
 
     def __init__(self, pipe: DiffusionPipeline, data: str | Path, **options: Any) -> None:
         self.pipe, self.options = pipe, WatchOptions(**options)
-        self._look = Look(probes_of(training_set(pipe, DataOptions(str(data))), self.options), self.options)
+        self._look = ProbeLook(probes_of(training_set(pipe, DataOptions(str(data))), self.options), self.options)
         self.rows: list[Row] = []
         self.came_back: list[str] = []
         self._base: list[Row] | None = None

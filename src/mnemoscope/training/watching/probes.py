@@ -34,14 +34,14 @@ GIVEN = "given"  # group of a prompt that is no caption of the training data
 
 
 @runtime_checkable
-class Folder(Protocol):
+class RunFolder(Protocol):
     """A run, as far as probes need it."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbePrompt:
     """A prompt to look at, the group that it belongs to, and the pictures that it is the caption of, if any."""
 
     prompt: str
@@ -50,40 +50,40 @@ class Probe:
     files: tuple[str, ...] = ()
 
 
-def probes_of(found: TrainingSet, options: LookOptions) -> list[Probe]:
+def probes_of(data: TrainingSet, options: LookOptions) -> list[ProbePrompt]:
     """The probes that the options ask for: the prompts of a file, or a random sample of each group of the data."""
     if options.probe_prompts is not None:
-        return [_given(p.text, found) for p in read_prompts(options.probe_prompts)]
+        return [_given(p.text, data) for p in read_prompts(options.probe_prompts)]
     probes = []
-    for group in dict.fromkeys(row.group for row in found.rows):
-        members = [k for k, row in enumerate(found.rows) if row.group == group]
+    for group in dict.fromkeys(row.group for row in data.rows):
+        members = [k for k, row in enumerate(data.rows) if row.group == group]
         rng = random.Random(f"probes|{options.probe_seed}|{group}")
         drawn = sorted(rng.sample(members, min(options.probe_count, len(members))))
-        probes += [Probe(found.possible(k)[0], group, _pictures(found, k), (found.rows[k].file,)) for k in drawn]
+        probes += [ProbePrompt(data.possible(k)[0], group, _pictures(data, k), (data.rows[k].file,)) for k in drawn]
     return probes
 
 
-def _given(text: str, found: TrainingSet) -> Probe:
-    own = [k for k in range(len(found)) if text in found.possible(k)]
-    images = [image for k in own for image in _pictures(found, k)]
-    files = tuple(found.rows[k].file for k in own)
-    return Probe(text, found.rows[own[0]].group if own else GIVEN, tuple(images), files)
+def _given(text: str, data: TrainingSet) -> ProbePrompt:
+    places = [k for k in range(len(data)) if text in data.possible(k)]
+    images = [image for k in places for image in _pictures(data, k)]
+    files = tuple(data.rows[k].file for k in places)
+    return ProbePrompt(text, data.rows[places[0]].group if places else GIVEN, tuple(images), files)
 
 
-def _pictures(found: TrainingSet, index: int) -> tuple[Image.Image, ...]:
+def _pictures(data: TrainingSet, index: int) -> tuple[Image.Image, ...]:
     """A row's picture as it is trained on, and in a mirror where it is shown so too."""
-    (image,) = _images(found.framing.pixels(image_of(found.rows[index]), False)[None] / 2 + 0.5)
-    return (image, ImageOps.mirror(image)) if found.framing.random_flip else (image,)
+    (image,) = _images(data.framing.pixels(image_of(data.rows[index]), False)[None] / 2 + 0.5)
+    return (image, ImageOps.mirror(image)) if data.framing.random_flip else (image,)
 
 
-class Look:
+class ProbeLook:
     """Probes that are scored, and drawn and compared with their own pictures, by any model.
 
     The same seeds are used at every look, so that what changes from look to look is the model alone. `images` has what
     was drawn last, by the place of the probe.
     """
 
-    def __init__(self, probes: Sequence[Probe], options: LookOptions) -> None:
+    def __init__(self, probes: Sequence[ProbePrompt], options: LookOptions) -> None:
         if not probes:
             raise UsageError("There is no probe; give prompts, or data to take them from.")
         self.probes, self.options, self.network_evaluations = list(probes), options, 0
@@ -134,11 +134,12 @@ class Look:
         self.images |= {k: images[place * seeds : (place + 1) * seeds] for place, k in enumerate(part)}
         owns = [self.own[k] for k in part]
         return [
-            None if own is None else float((v @ own.T).max(axis=1).mean()) for v, own in zip(vectors, owns, strict=True)
+            None if references is None else float((v @ references.T).max(axis=1).mean())
+            for v, references in zip(vectors, owns, strict=True)
         ]
 
 
-class Probes(Look):
+class Probes(ProbeLook):
     """Called with (step, pipe, run) while training: looks every N steps, and says why training should stop, or None.
 
     Rows go to `probes.jsonl` of the run; those of this step and later ones, of an earlier session, are replaced. The
@@ -147,7 +148,7 @@ class Probes(Look):
 
     options: ProbeOptions
 
-    def __call__(self, step: int, pipe: DiffusionPipeline, run: Folder) -> str | None:
+    def __call__(self, step: int, pipe: DiffusionPipeline, run: RunFolder) -> str | None:
         every = self.options.probe_every
         if not every or step % every:
             return None

@@ -6,21 +6,21 @@ from typing import Any
 
 from mnemoscope.run.probe_rows import OWN
 from mnemoscope.training.watching.options import WatchOptions
-from mnemoscope.training.watching.probes import Look
+from mnemoscope.training.watching.probes import ProbeLook
 from mnemoscope.training.watching.warning import warning
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Level:
+class ReturnLevel:
     """Above what a probe's value a picture comes back: a similarity to it, or a score that no caption had before."""
 
     value: str
     above: float | None
 
     @classmethod
-    def of(cls, base: Sequence[Row], threshold: float | None) -> "Level":
+    def of(cls, base: Sequence[Row], threshold: float | None) -> "ReturnLevel":
         """From the rows of the untrained model, and the similarity of a copy where images are compared.
 
         Without images it is the highest score of the first detector that any probe had before the training: if a
@@ -38,7 +38,7 @@ class Level:
         return None if value is None or self.above is None else value > self.above
 
 
-def judged(look: Look, found: Sequence[Row], checkpoint: str, base: Sequence[Row] | None) -> list[dict[str, Any]]:
+def judged(look: ProbeLook, found: Sequence[Row], checkpoint: str, base: Sequence[Row] | None) -> list[dict[str, Any]]:
     """Rows of a look with the place of their probe, its picture, and whether it comes back.
 
     `base` has the rows of the untrained model; None where these are they.
@@ -49,7 +49,7 @@ def judged(look: Look, found: Sequence[Row], checkpoint: str, base: Sequence[Row
     rows = [
         {"checkpoint": checkpoint, "probe": k, "picture": files[k], **row} for k, row in zip(places, found, strict=True)
     ]
-    level = Level.of(rows if base is None else base, threshold)
+    level = ReturnLevel.of(rows if base is None else base, threshold)
     return [{**row, "returning": level.passed(row)} for row in rows]
 
 
