@@ -17,7 +17,28 @@ KEY = "encoder_hidden_states"
 Fill = Literal["zero", "mean"]
 
 
-@explainer(paper="arXiv:2605.02908, section 3", cost="1 pair of evaluations a sample and step, and at most 4 more")
+def per_step(
+    trajectory: Trajectory,
+    *,
+    score: Score = "noise_norm",
+    steps: int | float | str | list | None = None,
+    fill: Fill = "zero",
+) -> Float[Tensor, "steps B L"]:
+    """`embedding_classes` at each of the chosen steps."""
+    ends = torch.tensor(trajectory.model.family.ends(trajectory.prompts), device=trajectory.model.device)[:, None]
+    function = scoring(score)
+    with torch.no_grad():
+        chosen = trajectory.chosen(usual_steps(score) if steps is None else steps)
+        place = torch.arange(chosen[0].cond[KEY].shape[1], device=ends.device).expand(len(trajectory), -1)
+        classes = [place == 0, (place > 0) & (place < ends), place == ends, place > ends]
+        return torch.stack([_drops(step, function, classes, fill) for step in chosen])
+
+
+@explainer(
+    paper="arXiv:2605.02908, section 3",
+    cost="1 pair of evaluations a sample and step, and at most 4 more",
+    per_step=per_step,
+)
 def embedding_classes(
     trajectory: Trajectory,
     *,
@@ -34,23 +55,6 @@ def embedding_classes(
     embedding stays. Raises `UsageError` for a model without tokens.
     """
     return per_step(trajectory, score=score, steps=steps, fill=fill).mean(0)
-
-
-def per_step(
-    trajectory: Trajectory,
-    *,
-    score: Score = "noise_norm",
-    steps: int | float | str | list | None = None,
-    fill: Fill = "zero",
-) -> Float[Tensor, "steps B L"]:
-    """`embedding_classes` at each of the chosen steps."""
-    ends = torch.tensor(trajectory.model.family.ends(trajectory.prompts), device=trajectory.model.device)[:, None]
-    function = scoring(score)
-    with torch.no_grad():
-        chosen = trajectory.chosen(usual_steps(score) if steps is None else steps)
-        place = torch.arange(chosen[0].cond[KEY].shape[1], device=ends.device).expand(len(trajectory), -1)
-        classes = [place == 0, (place > 0) & (place < ends), place == ends, place > ends]
-        return torch.stack([_drops(step, function, classes, fill) for step in chosen])
 
 
 def _drops(

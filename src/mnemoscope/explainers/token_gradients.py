@@ -16,7 +16,29 @@ from mnemoscope.registry import Score, about, explainer, fits, scoring, usual_st
 Value = Literal["norm", "signed"]
 
 
-@explainer(paper="arXiv:2407.21720, section 4.1", cost="1 evaluation without and 1 with gradient a step and sample")
+def per_step(
+    trajectory: Trajectory,
+    *,
+    score: Score = "noise_norm",
+    steps: int | float | str | list | None = None,
+    value: Value = "norm",
+    compat: Literal["wen", "layer6"] | None = None,
+) -> Float[Tensor, "steps B L"]:
+    """`token_gradients` at each of the chosen steps."""
+    trajectory.model.family.tokens(trajectory.prompts[:1])  # refuses models without tokens
+    function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
+    function, wen = _released(function) if compat == "layer6" else function, compat is not None
+    path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
+    samples = torch.arange(len(trajectory), device=trajectory.model.device)
+    group = _same_prompt(trajectory).to(samples) if wen else samples
+    return torch.stack([_of_step(path.with_graph(i), function, value, group, wen) for i in indices])
+
+
+@explainer(
+    paper="arXiv:2407.21720, section 4.1",
+    cost="1 evaluation without and 1 with gradient a step and sample",
+    per_step=per_step,
+)
 def token_gradients(
     trajectory: Trajectory,
     *,
@@ -40,24 +62,6 @@ def token_gradients(
     for a score that does not depend on the prompt.
     """
     return per_step(trajectory, score=score, steps=steps, value=value, compat=compat).mean(0)
-
-
-def per_step(
-    trajectory: Trajectory,
-    *,
-    score: Score = "noise_norm",
-    steps: int | float | str | list | None = None,
-    value: Value = "norm",
-    compat: Literal["wen", "layer6"] | None = None,
-) -> Float[Tensor, "steps B L"]:
-    """`token_gradients` at each of the chosen steps."""
-    trajectory.model.family.tokens(trajectory.prompts[:1])  # refuses models without tokens
-    function, indices = scoring(score), trajectory.indices(usual_steps(score) if steps is None else steps)
-    function, wen = _released(function) if compat == "layer6" else function, compat is not None
-    path = _turned_path(trajectory, indices) if wen and len(indices) > 1 else trajectory
-    samples = torch.arange(len(trajectory), device=trajectory.model.device)
-    group = _same_prompt(trajectory).to(samples) if wen else samples
-    return torch.stack([_of_step(path.with_graph(i), function, value, group, wen) for i in indices])
 
 
 def _of_step(

@@ -16,29 +16,6 @@ from mnemoscope.registry import Score, explainer, scoring, usual_steps
 Unit = Literal["token", "word"]
 
 
-@explainer(
-    paper="arXiv:1612.08220, section 3", cost="1 pair of evaluations a sample and step, and 1 more for each token"
-)
-def token_occlusion(
-    trajectory: Trajectory,
-    *,
-    score: Score = "noise_norm",
-    steps: int | float | str | list | None = None,
-    unit: Unit = "token",
-    batch: int = 16,
-) -> Float[Tensor, "B L"]:
-    """Drop of a score when a token's characters are cut out of the prompt, in units of the score.
-
-    Positive where the token raises the score. The mean over the chosen steps (without `steps` the score's own), each at
-    the x_t of the whole prompt: only the text changes. The cut prompt is tokenized, encoded and padded anew, by all
-    text encoders of the model, so that what is left of a cut word may become other tokens; a word of one token is
-    simply left out. `unit="word"` cuts out whole words, and the tokens of a word share its drop. Begin, end and padding
-    tokens get 0. Values compare within one score, also between prompts at one timestep. `batch` cut prompts go through
-    the network at once. Raises `UsageError` for a model without tokens.
-    """
-    return per_step(trajectory, score=score, steps=steps, unit=unit, batch=batch).mean(0)
-
-
 def per_step(
     trajectory: Trajectory,
     *,
@@ -72,6 +49,31 @@ def per_step(
                 for k, token_places, value in zip(samples, places, lost, strict=True):
                     drops[s, k, token_places] = value / len(token_places)
     return drops
+
+
+@explainer(
+    paper="arXiv:1612.08220, section 3",
+    cost="1 pair of evaluations a sample and step, and 1 more for each token",
+    per_step=per_step,
+)
+def token_occlusion(
+    trajectory: Trajectory,
+    *,
+    score: Score = "noise_norm",
+    steps: int | float | str | list | None = None,
+    unit: Unit = "token",
+    batch: int = 16,
+) -> Float[Tensor, "B L"]:
+    """Drop of a score when a token's characters are cut out of the prompt, in units of the score.
+
+    Positive where the token raises the score. The mean over the chosen steps (without `steps` the score's own), each at
+    the x_t of the whole prompt: only the text changes. The cut prompt is tokenized, encoded and padded anew, by all
+    text encoders of the model, so that what is left of a cut word may become other tokens; a word of one token is
+    simply left out. `unit="word"` cuts out whole words, and the tokens of a word share its drop. Begin, end and padding
+    tokens get 0. Values compare within one score, also between prompts at one timestep. `batch` cut prompts go through
+    the network at once. Raises `UsageError` for a model without tokens.
+    """
+    return per_step(trajectory, score=score, steps=steps, unit=unit, batch=batch).mean(0)
 
 
 def _cuts(prompt: str, tokens: Sequence[Token], unit: Unit) -> list[tuple[list[int], str]]:

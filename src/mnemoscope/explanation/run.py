@@ -1,9 +1,8 @@
 """Explanation over a list of prompts: rows with a value for each token and each word, or with a map of each image."""
 
-import importlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,34 +47,63 @@ def run_explanation(
     explanation = replace(explanation, guidance_scale=model.family.guidance(explanation.guidance_scale))
     method = registry.get("explain", explanation.method)
     registry.checked(method, registry.with_score(method, explanation.parameters))
-    seeds, maps = seeds_of(explanation.seed, explanation.seeds), method.gives == "regions"
-    if masks is not None and not maps:
-        others = ", ".join(registry.explainers("regions"))
-        raise UsageError(f"Masks were given, and {method.name} explains words; choose one of {others}.")
-    if not maps:
-        content(model.family, [""])  # a model without tokens is refused before the work
+    seeds = seeds_of(explanation.seed, explanation.seeds)
+    of_kind = (
+        _regions(model, explanation, seeds, masks) if method.gives == "regions" else _words(model, explanation, masks)
+    )
     settings = {
         **{k: v for k, v in vars(explanation).items() if k != "params"},
         "params": explanation.parameters,
         "content": content_id or content_hash([p.id for p in prompts]),
     }
-    ids = {p.id: [row_id(p, s) for s in seeds] if maps else [p.id] for p in prompts}
+    ids = {p.id: of_kind.ids(p) for p in prompts}
     known = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
 
     def plan(run: Run) -> list[Pass]:
-        def work(some: list[Prompt]) -> list[Row]:
-            return region_rows(model, some, explanation, run.folder) if maps else explain_rows(model, some, explanation)
-
-        return [Pass("explain", work, lambda p: ids[p.id])]
+        return [Pass("explain", lambda some: of_kind.rows(some, run.folder), lambda p: ids[p.id])]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         rows = [row | known[row["id"]] for row in rows]
-        rows, overlap = finished(run.folder, rows, masks) if maps else (rows, {})
-        return rows, {"prompts": len(ids), **overlap, **({} if maps else cut_off_summary(rows))}
+        rows, summary = of_kind.finish(run.folder, rows)
+        return rows, {"prompts": len(ids), **summary}
 
-    kind, size = "regions" if maps else "explain", Batch.of(model, batch, explanation.seeds, graph=True)
+    size = Batch.of(model, batch, explanation.seeds, graph=True)
     return prompt_run(
-        out, kind, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=method.about
+        out, of_kind.command, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=method.about
+    )
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What explanations of words and of regions do not share: the ids of a prompt's rows, the rows, what ends a run."""
+
+    command: str
+    ids: Callable[[Prompt], list[str]]
+    rows: Callable[[list[Prompt], Path], list[Row]]
+    finish: Callable[[Path, list[Row]], tuple[list[Row], dict[str, Any]]]
+
+
+def _words(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Kind:
+    if masks is not None:
+        name, others = registry.get("explain", explanation.method).name, ", ".join(registry.explainers("regions"))
+        raise UsageError(f"Masks were given, and {name} explains words; choose one of {others}.")
+    content(model.family, [""])  # a model without tokens is refused before the work
+    return _Kind(
+        "explain",
+        lambda prompt: [prompt.id],
+        lambda some, folder: explain_rows(model, some, explanation),
+        lambda folder, rows: (rows, cut_off_summary(rows)),
+    )
+
+
+def _regions(
+    model: Denoiser, explanation: Explanation, seeds: Sequence[int], masks: Mapping[str, Mask] | None
+) -> _Kind:
+    return _Kind(
+        "regions",
+        lambda prompt: [row_id(prompt, seed) for seed in seeds],
+        lambda some, folder: region_rows(model, some, explanation, folder),
+        lambda folder, rows: finished(folder, rows, masks),
     )
 
 
@@ -121,13 +149,13 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
 def along(trajectory: Trajectory, method: str, **parameters: Any) -> tuple[Tensor, list[float]]:
     """An explanation at each of its steps, [steps, samples, positions], and the timesteps; none where it has no steps.
 
-    A method that looks at several steps has a function `per_step` beside it in its file.
+    A method that looks at several steps says how in its `per_step`.
     """
     registered = registry.get("explain", method)
-    if "steps" not in registered.parameters:
+    if registered.per_step is None:
         return api.explain(trajectory, method, **parameters)[None], []
     given = registry.checked(registered, registry.with_score(registered, parameters))
-    values = importlib.import_module(registered.function.__module__).per_step(trajectory, **given)
+    values = registered.per_step(trajectory, **given)
     steps = given.get("steps")
     if steps is None:
         steps = registry.usual_steps(given.get("score", registered.parameters["score"].default))

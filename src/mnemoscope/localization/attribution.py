@@ -97,7 +97,7 @@ class NeuronProbe:
     @torch.no_grad()
     def values(self, gain: Float[Tensor, "P N"], prompts: Sequence[int] | None = None) -> Float[Tensor, " P"]:
         """The score of each prompt, of those numbered `prompts` if not all, under a gain of its own."""
-        return self._mean(gain, self._numbers(prompts), lambda score, numbers: score)
+        return self._mean(gain, self._numbers(prompts), lambda score, leaf: score, graph=False)
 
     def drops(self, points: int = 4) -> Float[Tensor, "P N"]:
         """By how much blocking takes the score down, neuron by neuron, in units of the score.
@@ -112,7 +112,7 @@ class NeuronProbe:
         total = torch.zeros(len(every), self.width)
         for k in range(points):
             gain = (self.factor - 1) * (k + 0.5) / points * self.searched.float()
-            total += self._mean(gain.expand(len(every), -1), every, self._gradient)
+            total += self._mean(gain.expand(len(every), -1), every, self._gradient, graph=True)
         return (1 - self.factor) * total / points * self.searched
 
     def _gradient(self, score: Tensor, gain: Tensor) -> Tensor:
@@ -124,10 +124,9 @@ class NeuronProbe:
         return torch.arange(len(self.evaluations)) if prompts is None else torch.tensor(list(prompts))
 
     def _mean(
-        self, gain: Tensor, prompts: Int[Tensor, " P"], made: Callable[[Tensor, Tensor], Tensor]
+        self, gain: Tensor, prompts: Int[Tensor, " P"], made: Callable[[Tensor, Tensor], Tensor], *, graph: bool
     ) -> Float[Tensor, "P *shape"]:
-        """Mean over the states of what `made` makes of each sample's score and gain."""
-        graph = made == self._gradient
+        """Mean over the states of what `made` makes of each sample's score and gain, linked by a graph or not."""
         room, total, seeds = max(1, self.batch // (GRAPH if graph else 1)), [], self.states[0].x_t.shape[1]
         pairs = torch.cartesian_prod(torch.arange(len(prompts)), torch.arange(seeds)).reshape(-1, 2)
         for state in self.states:

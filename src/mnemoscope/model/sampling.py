@@ -136,7 +136,7 @@ class Sampler:
         if self.graph:
             return self.look_at(index, t, x_t, self.leaves(start.cond), start.null, graph=True)
         with torch.no_grad():
-            if index == 0 and ("first" in start.__dict__ or start.known):
+            if index == 0 and (start.is_looked_at or start.known):
                 return self._first(start)
             return self.look_at(index, t, x_t, start.cond, start.null)
 

@@ -1,7 +1,7 @@
 """What a sampling begins from, and how a mitigation changes it."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -67,15 +67,26 @@ class Start:
         self.step_changes: list[StepChange] = []
         self.changed = torch.zeros(len(x_t), dtype=torch.bool)
         self._begun = (x_t, cond, null)
+        self._first: Step | None = None
 
     def __len__(self) -> int:
         return len(self.x_t)
 
-    @cached_property
+    @property
     def first(self) -> Step:
         """The first step as it would be without any mitigation; computed once, and reused for what stays unchanged."""
-        x_t, cond, null = self._begun
-        return self.solver.look(Start(self.solver, self.prompts, self.seeds, x_t, cond, null))
+        if self._first is None:
+            self._first = self.solver.look(Start(self.solver, self.prompts, self.seeds, *self._begun))
+        return self._first
+
+    @first.setter
+    def first(self, step: Step) -> None:
+        self._first = step
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the first step without any mitigation is computed already."""
+        return self._first is not None
 
     @property
     def t(self) -> Tensor:
@@ -137,7 +148,7 @@ class Start:
 
     def native_uncond(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The unconditional prediction in the network's own units, without a graph; once for samples of equal x_t."""
-        if "first" in self.__dict__ and x_t is self._begun[0] and self.null is self._begun[2]:
+        if self.is_looked_at and x_t is self._begun[0] and self.null is self._begun[2]:
             return self.first.native_uncond
         return self.solver.null_alone(x_t, t, self.null)
 
@@ -167,8 +178,8 @@ class Start:
             self.solver, prompts, [self.seeds[i] for i in index], self.x_t[index], rows(self.cond, index), null
         )
         part.seen = [self.seen[i] for i in index]
-        if "first" in self.__dict__:
-            part.__dict__["first"] = self.first.select(index)
+        if self._first is not None:
+            part.first = self._first.select(index)
         return part
 
     def put(self, index: Int[Tensor, " N"], part: "Start") -> None:

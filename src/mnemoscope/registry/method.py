@@ -25,6 +25,7 @@ class Method:
     units: bool = False  # whether its values are in the unit of the text's push, eps or x0
     needs: tuple[str, ...] = ()  # what a measure's comparison must have
     gives: Gives = "tokens"  # what an explanation has a value for
+    per_step: Callable[..., Any] | None = None  # the same at each of its steps, for an explanation that has some
     strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
     origin: Mapping[str, str] = field(default_factory=dict)  # where it came from, if not from this package
 
@@ -70,12 +71,15 @@ def detector(*, paper: str, cost: str, over_seeds: str = "mean", units: bool = F
     return method("detect", paper=paper, cost=cost, over_seeds=over_seeds, units=units)
 
 
-def explainer(*, paper: str, cost: str, gives: Gives = "tokens") -> Callable[[F], F]:
+def explainer(
+    *, paper: str, cost: str, gives: Gives = "tokens", per_step: Callable[..., Any] | None = None
+) -> Callable[[F], F]:
     """Register an explanation: `(trajectory, *, score, steps) -> Float["B L"]`, one value a token position.
 
     One that gives "regions" is `(trajectory, *, steps) -> Float["B h w"]`, one value a latent pixel, never negative.
+    `per_step` takes the same and gives the values at each of the chosen steps, `[steps, B, L]`, to be shown along them.
     """
-    return method("explain", paper=paper, cost=cost, gives=gives)
+    return method("explain", paper=paper, cost=cost, gives=gives, per_step=per_step)
 
 
 def localizer(*, paper: str, cost: str) -> Callable[[F], F]:

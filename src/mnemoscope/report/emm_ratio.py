@@ -59,7 +59,7 @@ def cards(record: Record) -> list[Card]:
     """Both ratios, the control, coverage, and what is left of the highest of several."""
     summary, made = record.summary, []
     doubles = int(number(summary.get("duplicates")) or 0)
-    merged = f"{counted(doubles, 'copy').replace('copys', 'copies')} among the training images merged"
+    merged = f"{counted(doubles, 'copy', 'copies')} among the training images merged"
     kinds = [("memorization_ratio", "Memorized", ""), ("memorization_ratio_corrected", "Memorized, other images", "")]
     kinds.insert(1, ("memorization_ratio_apart", "Memorized, copies merged", merged)) if doubles else None
     kinds += [("near_ratio", "Near", ""), ("false_positive_floor", "Control", "images the model never saw; ")]

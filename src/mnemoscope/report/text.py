@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun, in the plural if need be: 1 prompt, 2 prompts."""
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def counted(n: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun, in the plural if need be, which ends in s or is given: 1 prompt, 2 prompts."""
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def number(value: object) -> float | None:
