@@ -90,8 +90,15 @@ def plain_type(hint: Any, *, optional: bool = False) -> Any:
         (element,) = {plain_type(each) for each in get_args(parts[0]) if each is not Ellipsis}
         return list[element] | None  # type: ignore[valid-type]
     kinds = {str if get_origin(each) is Literal else each for each in parts}
-    kind = float if kinds == {int, float} else next(iter(kinds)) if len(kinds) == 1 else str
+    kind = _one_of(kinds)
     return kind | None if optional else kind
+
+
+def _one_of(kinds: set[Any]) -> Any:
+    """The type that reads each of them: itself where it is the only one, float for any number, else text."""
+    if kinds == {int, float}:
+        return float
+    return next(iter(kinds)) if len(kinds) == 1 else str
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

@@ -186,7 +186,7 @@ def read_prompts(
     from mnemoscope.prompts.prompt import Prompts, read_prompts
 
     tokenizer = getattr(model.pipe, "tokenizer", None)
-    last = None if limit is None else limit + start if limit > 0 else limit
+    last = limit + start if limit is not None and limit > 0 else limit
     prompts = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed, only=only)
     if start and not prompts[start:]:
         raise UsageError(f"--start {start} leaves none of the {len(prompts)} prompts of {source}; give a lower one.")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnemoscope.experiments.experiment import ArmExpectation
-from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE
+from mnemoscope.study.verdicts import LACKING, OPEN, by_sign
 
 ITSELF = ("entropy_r", "jpeg_r", "dose_response")  # measures whose own sign is expected
 
@@ -25,9 +25,7 @@ def verdict(expected: ArmExpectation, table: Sequence[Mapping[str, Any]], baseli
     if entry is None or entry[key[0]] is None or entry[key[1]] is None:
         return row | {"difference": None, "interval": None, "verdict": LACKING}
     low, high = entry[key[1]]
-    sides = {"+": low > 0, "-": high < 0}
-    opposite = {"+": high < 0, "-": low > 0}[expected.sign]
-    told = OPEN if low == high else AGREES if sides[expected.sign] else OPPOSITE if opposite else OPEN
+    told = OPEN if low == high else by_sign(expected.sign, low, high)
     return row | {"difference": entry[key[0]], "interval": [low, high], "verdict": told}
 
 

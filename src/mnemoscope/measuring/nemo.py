@@ -68,7 +68,8 @@ def kinds_of(best: Values, *, threshold: int | float = VERBATIM) -> list[Kind | 
 
     `best` is the `max` of `to_originals`; None stays None. The threshold is the paper's, for SSCD and ten generations.
     """
-    return [None if value is None else "VM" if value > threshold else "TM" for value in best]
+    names: dict[bool, Kind] = {True: "VM", False: "TM"}
+    return [None if value is None else names[value > threshold] for value in best]
 
 
 def over_prompts(

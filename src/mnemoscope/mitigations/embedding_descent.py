@@ -54,6 +54,8 @@ def embedding_descent(
     if iterations < 1 or lr <= 0:
         raise UsageError(f"embedding_descent got iterations={iterations} and lr={lr}; give 1 or more, and above 0.")
     wen = compat == "wen"
+    if weight_decay is None:
+        weight_decay = 0.01 if wen else 0.0
     samples = torch.arange(len(start), device=start.x_t.device)
     first, group = distinct(start.cond[key]) if wen else (samples, samples)
     function, limit = aimed(score, target, start.model)
@@ -70,7 +72,7 @@ def embedding_descent(
         target=limit,
         lr=lr,
         iterations=iterations,
-        weight_decay=weight_decay if weight_decay is not None else 0.01 if wen else 0.0,
+        weight_decay=weight_decay,
         movable=movable(start, tokens)[first][..., None],
         decay_all=wen,
         penalty=None if epsilon is None else _shift_penalty(begun, epsilon, whole),

@@ -140,7 +140,10 @@ class _Explicit:
 
     def _attended(self, attn: Any, hidden: Tensor, text: Tensor | None, mask: Tensor | None) -> Tensor:
         x = hidden if attn.group_norm is None else attn.group_norm(hidden.mT).mT
-        text = x if text is None else attn.norm_encoder_hidden_states(text) if attn.norm_cross else text
+        if text is None:
+            text = x
+        elif attn.norm_cross:
+            text = attn.norm_encoder_hidden_states(text)
         parts = (attn.to_q(x), attn.to_k(text), attn.to_v(text))
         q, k, v = (p.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for p in parts)
         q = q if attn.norm_q is None else attn.norm_q(q)

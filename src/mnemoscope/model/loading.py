@@ -89,7 +89,9 @@ def open_model(
 
 
 def _listed(value: Paths) -> list[str | Path]:
-    return [] if value is None else [value] if isinstance(value, str | Path) else list(value)
+    if value is None:
+        return []
+    return [value] if isinstance(value, str | Path) else list(value)
 
 
 def pick_dtype(dtype: str, device: torch.device, by_row: bool = False) -> torch.dtype:
@@ -98,7 +100,9 @@ def pick_dtype(dtype: str, device: torch.device, by_row: bool = False) -> torch.
     The numbers inside large transformers overflow in float16.
     """
     if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16 if by_row else torch.float16
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if by_row else torch.float16
     if dtype not in DTYPES:
         raise UsageError(f"'{dtype}' is not a dtype to run in; use auto, {', '.join(DTYPES)}.")
     return DTYPES[dtype]

@@ -97,6 +97,12 @@ class Recording(Family):
         arguments = self._dry("").arguments
         return self.row.packing.shape(arguments[self.row.x], arguments)
 
+    def _scale(self, guided: bool) -> float:
+        """A guidance scale with which the pipeline guides, its own where that does, or the one that turns it off."""
+        if not guided:
+            return self.row.off
+        return self.default_guidance if self.default_guidance > self.row.off else self.row.off + 1
+
     def _dry(
         self, prompt: str, *, guided: bool = False, steps: int = 2, shape: Sequence[int] | None = None, number: int = 1
     ) -> Recorded:
@@ -104,8 +110,7 @@ class Recording(Family):
         if shape is not None:
             call["height"], call["width"] = (side * row.pixels(self.pipe) for side in shape[-2:])
         if row.calls != "one":
-            usual = self.default_guidance
-            call[row.scale] = (usual if usual > row.off else row.off + 1) if guided else row.off
+            call[row.scale] = self._scale(guided)
         negative = self.negative_prompt if self.negative_prompt is not None else row.null_prompt
         if guided and negative is not None:
             call["negative_prompt"] = [negative]

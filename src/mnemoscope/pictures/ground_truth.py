@@ -42,7 +42,9 @@ def _table(home: str, sizes: Mapping[str, int], root: str) -> str | None:
     lying = [n for n in sizes if n.lower().endswith(".jsonl") and PurePosixPath(n).parent == PurePosixPath(home)]
     table = PurePosixPath(home, f"{PurePosixPath(home).name or root}.jsonl").as_posix()
     others = [n for n in lying if PurePosixPath(n).name not in FILES]
-    return table if table in lying else others[0] if len(others) == 1 else None
+    if table in lying:
+        return table
+    return others[0] if len(others) == 1 else None
 
 
 def _rows(file: str, data: bytes, column: str | None) -> list[tuple[str, Said]]:

@@ -66,9 +66,14 @@ def _point(row: Mapping[str, Any], x: str, y: str) -> TradeoffPoint | None:
     if len(at) < 2:
         return None
     spans = [_span(row.get(f"{name.rpartition('_')[0]}_interval"), v) for name, v in zip((x, y), at, strict=True)]
-    strength = row.get("strength")
-    label = "" if strength is None else f"{strength:g}" if isinstance(strength, int | float) else str(strength)
-    return TradeoffPoint(str(row.get("mitigation")), (at[0], at[1]), (spans[0], spans[1]), canvas.label(label, 14))
+    label = canvas.label(_strength(row.get("strength")), 14)
+    return TradeoffPoint(str(row.get("mitigation")), (at[0], at[1]), (spans[0], spans[1]), label)
+
+
+def _strength(strength: object) -> str:
+    if strength is None:
+        return ""
+    return f"{strength:g}" if isinstance(strength, int | float) else str(strength)
 
 
 def _span(interval: object, value: float) -> tuple[float, float]:

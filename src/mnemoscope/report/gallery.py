@@ -51,7 +51,7 @@ def _block(folder: Path, members: list[Row]) -> Row:
     tiles = [_tile(folder, row) for row in members[:GALLERY_IMAGES]]
     flags = [row["flagged"] for row in members]
     own: dict[str, Any] = {
-        "flagged": True if True in flags else False if False in flags else None,
+        "flagged": next((told for told in (True, False) if told in flags), None),
         "total": len(members),
         "tiles": tiles,
         "sets": list(grouped(tiles, lambda tile: tile["match"]).values()),

@@ -41,9 +41,14 @@ def headline(record: Record) -> str:
     if not pairs:
         return f"{made}; they were not scored again."
     before, after = (float(np.median([row[key] for row in pairs])) for key in ("score_before", "score_after"))
-    verb = "falls" if after < before else "rises" if after > before else "stays"
-    told = f"{made}; the median score {verb} from {before:.3g} to {after:.3g}"
+    told = f"{made}; the median score {_verb(before, after)} from {before:.3g} to {after:.3g}"
     return f"{told}{_below(record, pairs)}."
+
+
+def _verb(before: float, after: float) -> str:
+    if after < before:
+        return "falls"
+    return "rises" if after > before else "stays"
 
 
 def about(record: Record) -> list[tuple[str, Any, str]]:

@@ -43,7 +43,9 @@ def _option(file: Path, name: str, value: Any, is_listed: bool, is_flag: bool) -
         raise UsageError(f"{file} gives '{name}' more than one value; give it one.")
     if isinstance(value, list) and (value or is_listed):
         return [str(each) for each in value]
-    return value if is_flag else [str(value)] if is_listed else str(value)
+    if is_flag:
+        return value
+    return [str(value)] if is_listed else str(value)
 
 
 def _pair(option: str, value: Any) -> str:

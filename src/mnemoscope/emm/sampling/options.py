@@ -86,4 +86,6 @@ def asked_seeds(images: int | None, seeds: str | None, usual: int = 64) -> list[
         raise UsageError(
             f"Both --images and --seeds were given; --images {images} is --seeds 0-{images - 1}; give one."
         )
-    return list(range(usual if images is None else images)) if seeds is None else read_seeds(seeds)
+    if seeds is not None:
+        return read_seeds(seeds)
+    return list(range(usual if images is None else images))

@@ -146,7 +146,9 @@ def _at(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: float) -> dict[
 
 
 def _flag(size: float) -> Flag:
-    return "" if math.isfinite(size) else "above grid" if size > 0 else "below grid"
+    if math.isfinite(size):
+        return ""
+    return "above grid" if size > 0 else "below grid"
 
 
 def _bracket(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: int | float) -> tuple[int | None, int | None]:

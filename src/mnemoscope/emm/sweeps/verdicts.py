@@ -7,7 +7,7 @@ from typing import Any
 from mnemoscope.emm.sweeps.differences import difference, mean_ratio, times
 from mnemoscope.emm.sweeps.estimate import RatioPoint, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep
-from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE
+from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE, by_sign
 
 
 def verdict(asked: Sweep, expected: Expectation, points: Mapping[str, Sequence[RatioPoint]]) -> dict[str, Any]:
@@ -54,8 +54,7 @@ def _found(
 
 def _told(expected: Expectation, low: float, high: float) -> str:
     if expected.sign in ("+", "-"):
-        sides = (low > 0, high < 0) if expected.sign == "+" else (high < 0, low > 0)
-        return AGREES if sides[0] else OPPOSITE if sides[1] else OPEN
+        return by_sign(expected.sign, low, high)
     least, most = expected.within or (-expected.margin, expected.margin)
     if least <= low and high <= most:
         return AGREES

@@ -34,7 +34,11 @@ class ReturnLevel:
 
     def passed(self, row: Row) -> bool | None:
         """Whether a row's value is above the level; None for a row of another detector, or without a value."""
-        value = row[OWN] if self.value == OWN else row["score"] if row["detector"] == self.value else None
+        value = None
+        if self.value == OWN:
+            value = row[OWN]
+        elif row["detector"] == self.value:
+            value = row["score"]
         return None if value is None or self.above is None else value > self.above
 
 
