@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 
 import mnemoscope as mn
-from mnemoscope import cli, planted, registry
+from mnemoscope import cli, features, planted, registry
 from mnemoscope.errors import UsageError
 from mnemoscope.planted import model as planted_model
 from mnemoscope.run.run import read_rows
@@ -624,3 +624,27 @@ def test_a_sweep_writes_its_curves_and_a_report(mnemoscope, prompts: Path, tmp_p
     assert (tmp_path / "run" / "curves.csv").read_text().count("\n") == 3
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [c["strength"] for c in summary["curves"]] == [None, 0.5] and summary["failed"] == 0
+    assert summary["similarity"].startswith("cosine of mean-removed pixels") and summary["replication_threshold"] == 0.8
+
+
+def test_a_sweep_compares_by_the_features_that_are_asked_for(mnemoscope, prompts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "references"
+    folder.mkdir()
+    pixels = planted.images()[0].permute(1, 2, 0) * 127.5 + 127.5
+    Image.fromarray(pixels.byte().numpy()).save(folder / "0.png")
+    (folder / "captions.jsonl").write_text('{"file": "0.png", "caption": "memorized 0"}\n')
+    words = ["--references", folder, "--mitigate", "pad_fix", "--num-inference-steps", 3, "--out", tmp_path / "run"]
+    asked = ["--features", "sscd", "--weights", "distilled"]
+    code, _, err = mnemoscope("sweep", "planted", "--prompts", prompts, *words, *asked)
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["similarity"].startswith("cosine of sscd vectors, preset ")
+    sscd = features.descriptor("sscd", weights="distilled")
+    assert summary["replication_threshold"] == sscd.threshold
+    rows = [r for r in read_rows(tmp_path / "run") if r["own_similarity"] is not None]
+    for row in rows:
+        drawn, own = sscd([Image.open(tmp_path / "run" / row["file"]), Image.open(folder / "0.png")])
+        assert row["own_similarity"] == pytest.approx(float(drawn @ own), abs=1e-5)
+    assert rows
+    code, _, err = mnemoscope("sweep", "planted", "--prompts", prompts, *words)
+    assert code == 2 and "features" in err

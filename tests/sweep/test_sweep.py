@@ -10,6 +10,10 @@ from PIL import Image
 
 import mnemoscope as mn
 from mnemoscope import planted as truth
+from mnemoscope.errors import UsageError
+from mnemoscope.features.descriptors import Descriptor, unit_length
+from mnemoscope.features.geometry import Geometry
+from mnemoscope.features.identity import Identity
 from mnemoscope.features.references import References, read_references
 from mnemoscope.generation.run import Generation, run_generation
 from mnemoscope.mitigation.chosen import Mitigation, chosen, mitigated, readable
@@ -90,6 +94,43 @@ def test_a_sweep_goes_on_where_it_was_and_repeats_to_the_bit(planted, tmp_path, 
     own = ("seconds", "evaluations")
     for a, b in zip(read_rows(tmp_path / "whole"), read_rows(tmp_path / "s"), strict=True):
         assert {k: v for k, v in a.items() if k not in own} == {k: v for k, v in b.items() if k not in own}
+
+
+class Reddish(Descriptor):
+    """A descriptor whose vectors are the mean colour, with no threshold of its own."""
+
+    def __init__(self, unit: bool = True) -> None:
+        super().__init__(Identity("reddish", "mean", "none", 3), Geometry(square=8))
+        self.unit = unit
+
+    def _vectors(self, images):
+        return unit_length(np.stack([np.asarray(i.convert("RGB"), np.float32).mean((0, 1)) for i in images]))
+
+
+def test_similarities_of_a_sweep_are_those_of_the_references_descriptor(planted, tmp_path, references) -> None:
+    by = Reddish()
+    seen = References(references.items, descriptor=by)
+    summary = swept(planted, tmp_path / "s", seen, replication_threshold=0.999)
+    rows = [r for r in read_rows(tmp_path / "s") if r["own_similarity"] is not None]
+    for row in rows:
+        own = seen.items[int(row["prompt"].split()[-1])].image()
+        drawn = Image.open(tmp_path / "s" / row["file"])
+        assert row["own_similarity"] == pytest.approx(float((by([drawn]) @ by([own]).T)[0, 0]), abs=1e-6)
+    for point in summary["curves"]:
+        of_point = [r["own_similarity"] for r in rows if r["strength"] == point["strength"]]
+        assert point["similarity_mean"] == pytest.approx(np.mean(of_point))
+        assert point["replication_rate"] == np.mean(np.array(of_point) >= 0.999)
+    assert summary["similarity"].startswith("cosine of reddish vectors, preset mean")
+    with pytest.raises(UsageError, match="features"):  # nor is the run gone on with by other vectors
+        swept(planted, tmp_path / "s", references, replication_threshold=0.999)
+
+
+def test_a_sweep_asks_for_the_threshold_that_nobody_knows(planted, tmp_path, references) -> None:
+    with pytest.raises(UsageError, match="of reddish .* not established; give --replication-threshold"):
+        swept(planted, tmp_path / "s", References(references.items, descriptor=Reddish()))
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(UsageError, match="no similarity; use sscd"):
+        References(references.items, descriptor=Reddish(unit=False))
 
 
 def test_the_curves_are_a_table(planted, tmp_path, references) -> None:

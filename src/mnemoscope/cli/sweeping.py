@@ -15,6 +15,7 @@ def sweep(
     prompts: opt.PromptOptions,
     sampling: opt.SamplingOptions,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images with captions, from any source.")],
+    features: opt.PixelFeatures,
     out: opt.Out,
     captions: opt.ReferenceCaptions = None,
     mitigate: opt.Mitigate = None,
@@ -26,7 +27,9 @@ def sweep(
     threshold: opt.Threshold = None,
     images: opt.Images = 1,
     alignment: opt.Alignment = None,
-    replication_threshold: Annotated[float, opt.of(opt.COMPARISON, "Similarity from which an image is a copy.")] = 0.8,
+    replication_threshold: Annotated[
+        float | None, opt.of(opt.COMPARISON, "Similarity from which an image is a copy; the features' own if none.")
+    ] = None,
     batch_size: opt.Batch = "auto",
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -45,6 +48,7 @@ def sweep(
     names = mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
     tried = points(chosen(names, given), strengths_of(strength or [], names))
     limit_score = readable(threshold)
+    compared = read_references(references, captions=captions, descriptor=features.descriptor(model.device))
     loaded = model.load()
     summary = run_sweep(
         loaded,
@@ -52,7 +56,7 @@ def sweep(
         out,
         Generation(images=images, seed=sampling.seed, threshold=limit_score, **sampling.settings),
         tried,
-        read_references(references, captions=captions),
+        compared,
         alignment=aligner(alignment, model.device) if alignment else None,
         replication_threshold=replication_threshold,
         batch=batch_size,

@@ -1,6 +1,6 @@
-"""Training images to compare what is drawn with, by their pixels: any source of pictures, with its captions."""
+"""Training images to compare what is drawn with: any source of pictures, with its captions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +10,35 @@ from PIL import Image
 
 from mnemoscope import features
 from mnemoscope.errors import UsageError
+from mnemoscope.features.descriptors import Descriptor
 from mnemoscope.pictures import Picture, Source, Unreadable, open_source
 from mnemoscope.pictures.columns import folded
 from mnemoscope.pictures.counting import caption_counts
 
+Vectors = Float[np.ndarray, "N D"]
+
 
 class References:
-    """Reference images with their pixel vectors; pictures that cannot be read are listed in `unread`, with why not.
+    """Reference images with their vectors, by a descriptor or their pixels; `unread` lists the unreadable, and why.
 
     `captions` counts those with and without a caption, and captions of their source that fit none. A caption may be
-    that of several.
+    that of several. Raises `UsageError` for a descriptor whose vectors have no unit length.
     """
 
-    def __init__(self, pictures: Iterable[Picture], source: Source | None = None) -> None:
+    def __init__(
+        self, pictures: Iterable[Picture], source: Source | None = None, *, descriptor: Descriptor | None = None
+    ) -> None:
+        if descriptor is not None and not descriptor.unit:
+            raise UsageError(f"Vectors of {descriptor.identity} have no similarity; use sscd, clip, dino or pixels.")
+        self.descriptor = descriptor
+        self._vectors: Callable[[Sequence[Image.Image]], Vectors] = descriptor or features.pixels
         self.items: list[Picture] = []
         self.unread: list[str] = []
         vectors, captioned = [], []
         for picture in pictures:
             captioned.append(bool(picture.captions))
             try:
-                vectors.append(features.pixels([picture.image()]))
+                vectors.append(self._vectors([picture.image()]))
                 self.items.append(picture)
             except Unreadable as e:
                 self.unread.append(f"{picture.key}: {e.reason}")
@@ -44,22 +53,40 @@ class References:
                 self.by_caption.setdefault(caption, []).append(place)
 
     def nearest(self, images: Sequence[Image.Image]) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-        """Index of the most similar reference of each image, and the cosine of their pixel vectors."""
-        similarity = features.pixels(images) @ self.vectors.T
-        best = similarity.argmax(axis=1)
-        return best, similarity[np.arange(len(best)), best]
+        """Index of the most similar reference of each image, and the cosine of their vectors."""
+        return self._nearest(self._vectors(images))
 
     def own(self, image: Image.Image, caption: str) -> float | None:
         """Cosine with the most similar of the references that have the same caption, if there is one."""
+        return self._own(self._vectors([image])[0], caption)
+
+    def beside(self, image: Image.Image, caption: str) -> tuple[int, float, float | None]:
+        """Index of the most similar reference, its cosine, and that of the caption's own references."""
+        vectors = self._vectors([image])
+        best, similarity = self._nearest(vectors)
+        return int(best[0]), float(similarity[0]), self._own(vectors[0], caption)
+
+    def _nearest(self, vectors: Vectors) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+        similarity = vectors @ self.vectors.T
+        best = similarity.argmax(axis=1)
+        return best, similarity[np.arange(len(best)), best]
+
+    def _own(self, vector: Float[np.ndarray, " D"], caption: str) -> float | None:
         places = self.by_caption.get(folded(caption))
-        return None if places is None else float((self.vectors[places] @ features.pixels([image])[0]).max())
+        return None if places is None else float((self.vectors[places] @ vector).max())
 
     def summary(self) -> dict[str, Any]:
         """What a run says of them: pictures that could not be read, and captions."""
         return {"unread_references": self.unread, "reference_captions": self.captions}
 
 
-def read_references(source: str | Path, *, captions: Path | None = None, column: str | None = None) -> References:
+def read_references(
+    source: str | Path,
+    *,
+    captions: Path | None = None,
+    column: str | None = None,
+    descriptor: Descriptor | None = None,
+) -> References:
     """The references of a source, as `read_pictures` takes it; raises `UsageError` if none can be read."""
     opened = open_source(source, captions=captions, column=column)
-    return References(opened, opened)
+    return References(opened, opened, descriptor=descriptor)

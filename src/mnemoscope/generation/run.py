@@ -143,17 +143,17 @@ def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> 
 
 def match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
     """The reference nearest to an image, copied into the run, and the cosines with it and with the prompt's own."""
-    best, similarity = references.nearest([image])
-    match = references.items[int(best[0])]
-    file = f"references/{int(best[0]):06d}.png"
+    best, similarity, own = references.beside(image, prompt.reference)
+    match = references.items[best]
+    file = f"references/{best:06d}.png"
     if not (folder / file).exists():
         save_png(match.image(), folder / file, {"caption": match.caption or ""})
     return {
         "match": file,
         "match_file": match.key,
         "match_caption": match.caption,
-        "similarity": float(similarity[0]),
-        "own_similarity": references.own(image, prompt.reference),
+        "similarity": similarity,
+        "own_similarity": own,
     }
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope import features
+from mnemoscope.errors import UsageError
 from mnemoscope.features.alignment import Aligner, by_chance, other_prompts
+from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, match, row_id, save_png
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
@@ -22,8 +24,6 @@ from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
 from mnemoscope.sweep.curves import SweepPoint, curve, write_curves
-
-SIMILARITY = "cosine of mean-removed pixels, 32 x 32, with the training image of the same caption"
 
 
 def run_sweep(
@@ -35,21 +35,25 @@ def run_sweep(
     references: References,
     *,
     alignment: Aligner | None = None,
-    replication_threshold: float = 0.8,
+    replication_threshold: float | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Draw every prompt at every point, the same seeds for each, and return the summary with the curves.
 
-    An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`.
+    An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`,
+    that of the references' descriptor if None. Raises `UsageError` where nobody has established one.
     """
+    limit = _limit(references, replication_threshold)
     settings = {
         **asdict(generation),
         "points": [asdict(p) for p in sweep],
-        "replication_threshold": replication_threshold,
+        "replication_threshold": limit,
         "measure": alignment.name if alignment else None,
         "content": content_hash([p.id for p in prompts]),
     }
+    if by := references.descriptor:
+        settings["features"] = asdict(by.identity)
     seeds, others = seeds_of(generation.seed, generation.images), other_prompts(p.text for p in prompts)
 
     def plan(run: Run) -> list[Pass]:
@@ -58,18 +62,39 @@ def run_sweep(
         return [Pass(p.name, partial(work, p), partial(point_ids, p, seeds)) for p in sweep]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        curves = [curve(rows, point, replication_threshold) for point in sweep]
+        curves = [curve(rows, point, limit) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
-        summary = {"alignment": alignment.name if alignment else None, "similarity": SIMILARITY, **references.summary()}
+        told = {"alignment": alignment.name if alignment else None, "similarity": _similarity(references)}
         return rows, {
             "prompts": len(prompts),
             "curves": curves,
-            "replication_threshold": replication_threshold,
-            **summary,
+            "replication_threshold": limit,
+            **told,
+            **references.summary(),
         }
 
     size = Batch.of(model, batch, len(seeds))
     return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
+
+
+def _limit(references: References, asked: float | None) -> float:
+    """The similarity from which an image is a copy: what was asked for, or what holds for the descriptor."""
+    by = references.descriptor
+    limit = asked if asked is not None else COPY if by is None else by.threshold
+    if by is not None and limit is None:
+        told = f"From which similarity of {by.identity.features} on an image is a copy is not established"
+        raise UsageError(f"{told}; give --replication-threshold.")
+    assert limit is not None
+    return limit
+
+
+def _similarity(references: References) -> str:
+    """What the similarity of a sweep is."""
+    if references.descriptor is None or references.descriptor.identity.features == "pixels":
+        return "cosine of mean-removed pixels, 32 x 32, with the training image of the same caption"
+    by = references.descriptor.identity
+    vectors = f"{by.features} vectors, preset {by.preset}, weights {by.weights}"
+    return f"cosine of {vectors}, with the training image of the same caption"
 
 
 def point_ids(point: SweepPoint, seeds: Sequence[int], prompt: Prompt) -> list[str]:
