@@ -647,4 +647,4 @@ def test_a_sweep_compares_by_the_features_that_are_asked_for(mnemoscope, prompts
         assert row["own_similarity"] == pytest.approx(float(drawn @ own), abs=1e-5)
     assert rows
     code, _, err = mnemoscope("sweep", "planted", "--prompts", prompts, *words)
-    assert code == 2 and "features" in err
+    assert code == 2 and "holds a run with other settings" in err

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from PIL import Image
 
 from mnemoscope import plots, stats
@@ -306,6 +307,25 @@ def test_many_rows_give_a_median_and_a_band_per_class(tmp_path: Path) -> None:
     corners = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1]
     np.testing.assert_allclose(corners.max(), np.quantile(memorized, 0.9, axis=0).max())
     assert points(axes.lines[0])[0].tolist() == TIMES and axes.xaxis_inverted()
+
+
+def test_many_rows_give_a_line_per_image_beneath_the_medians(tmp_path: Path) -> None:
+    rows = rows_of(make_detect(tmp_path / "run", memorized=2, ordinary=30, tested=0))
+    [axes] = plots.series_plot(rows).axes
+    single = [each for each in axes.collections if isinstance(each, LineCollection) and each.get_paths()]
+    drawn = [np.asarray(path.vertices) for each in single for path in each.get_paths()]
+    assert len(drawn) == 2 * 4 + 100  # four images a prompt, at most a hundred a class
+    assert "single images (108 of 128)" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert max(each.get_zorder() for each in single) < min(line.get_zorder() for line in axes.lines)
+    memorized = sorted((line for row in rows if row["label"] for line in row["series"]), key=np.mean)
+    for line, values in zip(drawn[:8], memorized, strict=True):
+        assert line[:, 0].tolist() == TIMES
+        np.testing.assert_allclose(line[:, 1], values)
+    ordinary = [float(np.mean(line)) for row in rows if not row["label"] for line in row["series"]]
+    means = [line[:, 1].mean() for line in drawn[8:]]
+    assert (means[0], means[-1]) == (pytest.approx(min(ordinary)), pytest.approx(max(ordinary)))
+    low, high = axes.get_ylim()
+    assert all(low <= line[:, 1].min() and line[:, 1].max() <= high for line in drawn)
 
 
 def test_series_without_or_with_odd_timesteps_are_refused() -> None:

@@ -7,7 +7,8 @@ from mnemoscope.plots.emm import along_plot, bars_plot, sizes_plot
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
 from mnemoscope.plots.probes import probes_plot
 from mnemoscope.plots.regions import cutout, overlay, threshold_plot
-from mnemoscope.plots.scores import class_of, density_plot, roc_plot, series_plot
+from mnemoscope.plots.scores import class_of, density_plot, roc_plot
+from mnemoscope.plots.series import series_plot
 from mnemoscope.plots.similarity import duplication_plot, own_plot, share_curve_plot, similarity_histogram
 from mnemoscope.plots.stages import stages_plot
 from mnemoscope.plots.tradeoff import tradeoff_plot

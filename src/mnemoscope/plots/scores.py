@@ -1,7 +1,6 @@
-"""Scores over the steps, their spread per class, ROC curves."""
+"""How the scores of each class spread, and ROC curves."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
@@ -17,7 +16,6 @@ from mnemoscope.plots.canvas import CURVES, FAINT, GREY, INK, legend, one_axes
 from mnemoscope.stats import auc, roc
 
 Values = Float[np.ndarray, "..."]
-Rows = Sequence[Mapping[str, Any]]
 
 COLOURS = {"memorized": "#d55e00", "ordinary": "#0072b2", "flagged, unlabelled": "#aa4499", "unlabelled": "#6b7684"}
 STYLES = dict(zip(COLOURS, ("-", "--", "-.", ":"), strict=True))
@@ -30,29 +28,6 @@ def class_of(row: Mapping[str, Any]) -> str:
     if row.get("label") is True:
         return "memorized"
     return "flagged, unlabelled" if row.get("flagged") is True else "unlabelled"
-
-
-def series_plot(rows: Rows, *, label: str | None = None, by_step: bool = False) -> Figure:
-    """The score against the timestep it was taken at, in the order of sampling: from noise, t high, to image.
-
-    `by_step` says that the rows' timesteps are the numbers of the steps, of a code that kept no timesteps.
-
-    One row gives one line per seed; several give, per class, the median over prompts (each the mean of its seeds) and
-    the band that holds the middle 80 % of them. Raises UsageError if no row has a series, or its length is not that of
-    its timesteps.
-    """
-    rows = [row for row in rows if row.get("series") and row.get("timesteps")]
-    if not rows:
-        raise UsageError("No row has a series and its timesteps; give rows of a run that stored them.")
-    named = "number of the step" if by_step else "timestep t"
-    figure, axes = one_axes(f"{named}, from noise to image", label or str(rows[0].get("method", "score")))
-    if len(rows) == 1:
-        _draw_seeds(axes, rows[0])
-    else:
-        _draw_classes(axes, rows)
-    if not by_step:
-        axes.invert_xaxis()
-    return legend(figure, axes)
 
 
 def density_plot(
@@ -115,42 +90,6 @@ def roc_plot(curves: Mapping[str, tuple[Values, Values]]) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return legend(figure, axes, loc="lower right")
-
-
-def _lines(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        times, values = np.asarray(row["timesteps"], float), np.asarray(row["series"], float)
-    except (TypeError, ValueError):
-        times, values = np.empty(0), np.empty((1, 1))
-    if values.ndim != 2 or values.shape[1:] != times.shape:
-        raise UsageError(f"The series of row {row.get('id')!r} does not have one number per timestep for every seed.")
-    return times, values  # (steps,), (seeds, steps)
-
-
-def _draw_seeds(axes: Axes, row: Mapping[str, Any]) -> None:
-    times, values = _lines(row)
-    named = row.get("seeds") or []
-    seeds = named if len(named) == len(values) else range(len(values))
-    marker = "o" if times.size == 1 else ""
-    for seed, line, shade in zip(seeds, values, np.linspace(1, 0.45, len(values)), strict=True):
-        axes.plot(
-            times, line, color=COLOURS[class_of(row)], alpha=shade, linewidth=1.1, marker=marker, label=f"seed {seed}"
-        )
-
-
-def _draw_classes(axes: Axes, rows: Rows) -> None:
-    for name, colour in COLOURS.items():
-        members = [_lines(row) for row in rows if class_of(row) == name]
-        pooled: dict[float, list[float]] = defaultdict(list)
-        for times, values in members:
-            for t, value in zip(times, values.mean(axis=0), strict=True):
-                if np.isfinite(value):
-                    pooled[float(t)].append(float(value))
-        if pooled:
-            at = sorted(pooled, reverse=True)
-            low, middle, high = np.array([np.quantile(pooled[t], (0.1, 0.5, 0.9)) for t in at]).T
-            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(at, middle, STYLES[name], color=colour, linewidth=1.8, label=f"{name} (n = {len(members)})")
 
 
 def _edges(pooled: Values, is_log: bool) -> Values:

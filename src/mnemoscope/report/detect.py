@@ -103,8 +103,10 @@ def drawings(record: Record) -> Drawings:
     rows = record.done
     if by_step := not any(row["timesteps"] for row in rows):  # of a code that keeps none
         rows = [row | {"timesteps": _numbers(row["series"])} for row in rows]
-    if any(len(row["timesteps"]) > 1 and row["series"] for row in rows):
-        hint = "Median over prompts; the band holds the middle 80 %."
+    rows = [row for row in rows if row["timesteps"] and row["series"]]
+    if any(len(row["timesteps"]) > 1 for row in rows):
+        several = "Median over prompts; the band holds the middle 80 %; thin lines are single images."
+        hint = several if len(rows) > 1 else "A line for each image."
         figure = plots.series_plot(rows, label=_axis(record), by_step=by_step)
         yield "series", "Score along sampling", hint, figure
 
