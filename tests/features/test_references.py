@@ -176,6 +176,15 @@ def test_captions_are_counted(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "edit", [{"with_caption": "\0"}, {"unmatched": [1]}, {"empty": 10**400}, {"unmatched_names": 3}]
+)
+def test_counts_that_were_edited_are_left_out(edit: dict[str, object]) -> None:
+    counts = {"with_caption": 1, "without_caption": 0, "unmatched": 1, "empty": 1, "unmatched_names": ["a.png"]}
+    assert len(sentences({"reference_captions": counts})) == 1
+    assert sentences({"reference_captions": counts | edit, "empty_prompts": {"count": "x", "first": 3}}) == []
+
+
 def test_a_turned_and_a_deep_reference_are_what_they_show(tmp_path: Path) -> None:
     """A phone's file, stored turned, and one of 16 bits a channel are compared upright and in their own grey."""
     exif = Image.Exif()

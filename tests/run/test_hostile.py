@@ -82,8 +82,7 @@ def test_every_command_that_writes_is_in_the_campaign() -> None:
 
     said = {" ".join(words[:2]) for words in (line.split() for line in LINES.values())}
     missing = {n for n in names(typer.main.get_command(app)) if not any((s + " ").startswith(n + " ") for s in said)}
-    later = {"watch", "repair"}  # docs/reliability.md names them as not killed yet
-    assert missing == later | {"demo", "list", "verify", "index info"}  # the first is an audit, the others only read
+    assert missing == {"demo", "list", "verify", "index info"}  # the first is an audit, the others only read
 
 
 def test_spoilt_inputs_are_read_or_refused_in_one_sentence(inputs: Inputs, mnemoscope) -> None:
@@ -207,6 +206,7 @@ def test_a_record_that_is_lost_or_damaged_is_mended_by_the_same_build(tmp_path: 
     [
         ("listed", 10**9),
         ("listed", "3"),
+        ("dtype", 3),
         ("shard_size", 0),
         ("shards", [{"count": 10**9, "listed": 1, "files": {}}] * 3),
         ("shards", [3]),

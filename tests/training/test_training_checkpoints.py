@@ -221,6 +221,12 @@ def test_other_data_are_refused(found, tmp_path):
 def damaged(checkpoint: Path, how: str) -> None:
     if how == "state":
         (checkpoint / "state.json").write_text("{}")
+    if how == "types":
+        state = json.loads((checkpoint / "state.json").read_text())
+        (checkpoint / "state.json").write_text(json.dumps({**state, "scaler": "x"}))
+    if how == "inner":
+        state = json.loads((checkpoint / "state.json").read_text())
+        (checkpoint / "state.json").write_text(json.dumps({**state, "optimizer": {"0.exp_avg": None, "x": 1}}))
     if how == "cut":
         file = checkpoint / "optimizer.safetensors"
         file.write_bytes(file.read_bytes()[:500])
@@ -231,7 +237,7 @@ def damaged(checkpoint: Path, how: str) -> None:
         (checkpoint / "unet" / "config.json").unlink()
 
 
-@pytest.mark.parametrize("how", ["state", "cut", "shape", "gone"])
+@pytest.mark.parametrize("how", ["state", "types", "inner", "cut", "shape", "gone"])
 def test_a_damaged_checkpoint_is_one_sentence(found, tmp_path, how):
     with pytest.raises(Power):
         trained(found, tmp_path / "run", callbacks=[failing_at(2)], checkpoint_every=1)

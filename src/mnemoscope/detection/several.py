@@ -13,6 +13,7 @@ from mnemoscope.job.batching import Attempts, Batch, Pass, prompt_run, seeds_of
 from mnemoscope.methods.amounts import is_number
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.solvers import check_guidance_scale
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
@@ -91,6 +92,8 @@ def named(detections: Sequence[Detection]) -> dict[str, Detection]:
         if name in own:
             raise UsageError(f"The method {name} was given twice; give each once, or make a run of each.")
         own[name] = each
+        if each.guidance_scale is not None:
+            check_guidance_scale(each.guidance_scale)  # NaN is unlike itself
         for key in SAMPLING:
             here, there = getattr(each, key), getattr(detections[0], key)
             if here != there:

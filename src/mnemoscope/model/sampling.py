@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,8 +44,7 @@ class Sampler:
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
-        if not math.isfinite(guidance_scale):
-            raise UsageError(f"The guidance scale is {guidance_scale}; give a number, 1 for no guidance.")
+        solvers.check_guidance_scale(guidance_scale)
         self.begun = solver or model.family.solver(num_inference_steps, shape or model.latent_shape)  # never stepped
         self.scheduler = solvers.copied(self.begun)
         self.timesteps: Tensor = self.scheduler.timesteps

@@ -109,3 +109,9 @@ def first_image(levels: Sequence[Level], kind: str) -> int:
     if not places:
         raise UsageError(f"All {len(levels)} steps of this sampling are at pure noise; sample with 2 steps or more.")
     return places[0]
+
+
+def check_guidance_scale(guidance_scale: float) -> None:
+    """Raises `UsageError` for a guidance scale that is no finite number."""
+    if not math.isfinite(guidance_scale):
+        raise UsageError(f"The guidance scale is {guidance_scale}; give a finite number, 1 for no guidance.")

@@ -1,12 +1,30 @@
 """How many pictures of a source have a caption, and which captions have no picture: counted, and said in one line."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from mnemoscope.pictures.source import Source
+from mnemoscope.run.schema import fits
 
 NAMED = 5  # names without a picture that are told
 SUFFIX = "_captions"  # of what a summary calls such counts
+
+
+class CaptionCounts(TypedDict):
+    """What `caption_counts` tells; older runs know only the first two."""
+
+    with_caption: int
+    without_caption: int
+    unmatched: NotRequired[int]
+    empty: NotRequired[int]
+    unmatched_names: NotRequired[list[str]]
+
+
+class EmptyPrompts(TypedDict):
+    """Captions of prompts that have no text: how many, and where the first ones stand."""
+
+    count: int
+    first: list[str]
 
 
 def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> dict[str, Any]:
@@ -20,12 +38,12 @@ def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> d
 
 def sentence(counts: Mapping[str, Any], what: str) -> str:
     """The counts in one line, of references for instance."""
-    has, lacks = int(counts["with_caption"]), int(counts["without_caption"])
+    has, lacks = counts["with_caption"], counts["without_caption"]
     parts = [f"{has:,} of {has + lacks:,} {what} have a caption"]
-    if unmatched := int(counts.get("unmatched", 0)):
-        named = ", ".join(map(str, counts.get("unmatched_names", ())))
+    if unmatched := counts.get("unmatched", 0):
+        named = ", ".join(counts.get("unmatched_names", ()))
         parts.append(f"{unmatched:,} captions or texts fit no picture ({named}{', ...' if unmatched > NAMED else ''})")
-    if empty := int(counts.get("empty", 0)):
+    if empty := counts.get("empty", 0):
         parts.append(f"{empty:,} rows of captions files have no text")
     return "; ".join(parts) + "."
 
@@ -33,16 +51,14 @@ def sentence(counts: Mapping[str, Any], what: str) -> str:
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """A line for each of the counts in the summary of a run, called `reference_captions` and the like.
 
-    Those of a training are in its `data`.
+    Those of a training are in its `data`. What is no counts, in a summary that was edited, is left out.
     """
     data = summary.get("data")
     whole = {**summary, **(data if isinstance(data, dict) else {})}
-    counted = {key: value for key, value in whole.items() if key.endswith(SUFFIX) and isinstance(value, dict)}
-    told = {key: value for key, value in counted.items() if {"with_caption", "without_caption"} <= set(value)}
+    told = {key: value for key, value in whole.items() if key.endswith(SUFFIX) and fits(value, CaptionCounts)}
     lines = [sentence(value, key.removesuffix(SUFFIX).replace("_", " ") + "s") for key, value in told.items()]
-    if isinstance(empty := whole.get("empty_prompts"), dict):
-        places = ", ".join(map(str, empty.get("first", ())))
-        lines.append(
-            f"{int(empty.get('count', 0)):,} captions of the prompts have no text and were left out ({places})."
-        )
+    empty = whole.get("empty_prompts")
+    if isinstance(empty, dict) and fits(empty, EmptyPrompts):
+        places = ", ".join(empty["first"])
+        lines.append(f"{empty['count']:,} captions of the prompts have no text and were left out ({places}).")
     return lines

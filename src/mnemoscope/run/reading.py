@@ -1,8 +1,8 @@
 """JSON and its lines from files that anyone may have edited: understood within a budget, or refused in one sentence."""
 
 import json
-import math
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +87,6 @@ def reason(error: Exception) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number that a float can hold, and no truth value."""
+    largest = sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and -largest <= value <= largest

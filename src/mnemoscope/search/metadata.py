@@ -41,7 +41,10 @@ class Meta(TypedDict):
     captions: str | None
     column: str | None
     limit: int | None
+    dtype: str
     shards: NotRequired[list[ShardRecord]]
+    statuses: NotRequired[dict[str, int]]
+    reasons: NotRequired[dict[str, int]]
 
 
 def misfit_meta(meta: dict[str, Any]) -> str | None:

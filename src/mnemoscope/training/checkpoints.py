@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.run import read_json, write_json
+from mnemoscope.run.schema import misfit_fields
 from mnemoscope.run.writing import clean, retire, whole
 from mnemoscope.training.options import suffix
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from mnemoscope.training.state import Training
 
 NAME = re.compile(r"step-(\d{6,})")
+
+
+class CheckpointState(TypedDict):
+    """What `state.json` says of a checkpoint: its numbers, where its tensors are in other files."""
+
+    step: int
+    updates: NotRequired[int]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
 
 
 class Checkpoints:
@@ -64,9 +74,11 @@ def step_of(checkpoint: Path) -> int:
 def reading(checkpoint: Path) -> Iterator[dict[str, Any]]:
     """The `state.json` of a checkpoint; `UsageError` for one that turns out to be damaged, or another training's."""
     state = read_json(checkpoint / "state.json")
+    if why := misfit_fields(state, CheckpointState):
+        raise UsageError(f"{checkpoint} is no checkpoint of this training, or damaged: {why}.")
     try:
         yield state
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as e:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as e:
         reason = f"{type(e).__name__}: {e}".partition("\n")[0][:200]
         raise UsageError(f"{checkpoint} is no checkpoint of this training, or damaged: {reason}") from e
 

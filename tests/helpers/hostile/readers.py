@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from safetensors.torch import save
 
-from hostile.verbs import EMM_SWEEP, LINES, NEMO, POLICY, PROMPTS, READ, WEN, Inputs, filled
+from hostile.verbs import EMM_SWEEP, LINES, NEMO, POLICY, PROMPTS, READ, WEN, Inputs, filled, lora
 
 Maker = Callable[[Path], Path]
 
@@ -225,8 +223,6 @@ def _archives(pictures: Path) -> list[tuple[str, bytes, str]]:
     pq.write_table(pa.Table.from_pylist(images), table)
     np.savez(arrays, images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.zeros(4, np.int64))
     idx = bytes([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 8, 0, 0, 0, 8]) + bytes(4 * 64)
-    lora = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    weights = {f"{lora}.lora_A.weight": torch.zeros(1, 96), f"{lora}.lora_B.weight": torch.zeros(4, 1)}
     return [
         ("a.tar", tar.getvalue(), INDEXED),
         ("a.zip", packed.getvalue(), INDEXED),
@@ -235,5 +231,5 @@ def _archives(pictures: Path) -> list[tuple[str, bytes, str]]:
         ("b.npz", arrays.getvalue(), RATIO),
         ("b.zip", packed.getvalue(), RATIO),
         ("t-images-idx3-ubyte.gz", gzip.compress(idx), RATIO),
-        ("lora.safetensors", save(weights), "detect {model} --lora {file} " + ONE_STEP),
+        ("lora.safetensors", lora(0.0), "detect {model} --lora {file} " + ONE_STEP),
     ]

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from safetensors.torch import save
+
 import tiny
 from mnemoscope import demo
 from mnemoscope.model.denoiser import Denoiser
@@ -71,6 +74,10 @@ class Inputs:
         return self.folder / "model"
 
     @property
+    def loras(self) -> Path:
+        return self.folder / "loras"
+
+    @property
     def made(self) -> Path:
         return self.folder / "made"
 
@@ -84,12 +91,21 @@ class Inputs:
             rows.append({"file": file.name, "caption": PROMPTS[len(rows) % len(PROMPTS)]})
         (self.pictures / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         save_model(self.model)
+        self.loras.mkdir()
+        for step in (1, 2):
+            (self.loras / f"x-step{step:06d}.safetensors").write_bytes(lora(float(step)))
         (self.folder / "experiment.yaml").write_text(EXPERIMENT.format(model=self.model))
         (self.folder / "sweep.yaml").write_text(EMM_SWEEP)
         (self.folder / "policy.yaml").write_text(POLICY)
         (self.folder / "wen.jsonl").write_text("".join(json.dumps(WEN | {"prompt": p}) + "\n" for p in PROMPTS))
         (self.folder / "nemo.csv").write_text(NEMO)
         return self
+
+
+def lora(size: float) -> bytes:
+    """A LoRA of one layer of the model, every number of it as large."""
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    return save({f"{layer}.lora_A.weight": torch.full((1, 96), size), f"{layer}.lora_B.weight": torch.ones(4, 1)})
 
 
 def save_model(folder: Path) -> None:
@@ -185,6 +201,11 @@ LINES = {
         "audit {model} --prompts {prompts} --negatives {ordinary} --references {refs} --features pixels --images 1 "
         "--seeds 1 --num-inference-steps 2 --out {out}"
     ),
+    "watch": (
+        "watch {inputs}/loras --data {refs} --model {model} --wait 0 --poll 0.1 --probe-count 2 "
+        "--probe-inference-steps 1 --out {out}"
+    ),
+    "repair": "repair {model} --lora {inputs}/loras/x-step000001.safetensors --out {out}",
     "import wen": "import {inputs}/wen.jsonl --out {out}",
     "import nemo": "import {inputs}/nemo.csv --format nemo --out {out}",
     "gate": "gate {made}/detect --policy {inputs}/policy.yaml --out {out}",
