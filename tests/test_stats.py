@@ -13,9 +13,12 @@ from mnemoscope.errors import UsageError
 from mnemoscope.stats import (
     auc,
     balanced_accuracy,
+    bootstrap,
     bootstrap_interval,
     calibration,
     mean_interval,
+    middle,
+    resampler,
     roc,
     threshold_at_fpr,
     tpr_at_fpr,
@@ -237,6 +240,22 @@ def test_groups_are_redrawn_apart_and_at_their_own_size():
     assert all(np.isin(m, memorized).all() and np.isin(o, ordinary).all() for m, o in seen)
     assert {(m.size, o.size) for m, o in seen} == {(5, 9)}
     assert any(np.unique(m).size < 5 for m, _ in seen) and any(np.unique(o).size < 9 for _, o in seen)
+
+
+def test_the_middle_of_resamples_is_interpolated_or_reaches_outward():
+    drawn = np.arange(101.0)[::-1]
+    assert middle(drawn, 0.9) == pytest.approx((5, 95)) and middle(drawn, 0.85) == pytest.approx((7.5, 92.5))
+    assert middle(drawn, 0.85, outward=True) == (7, 93)
+    assert middle([-np.inf, 1.0, 2.0, np.inf], outward=True) == (-np.inf, np.inf)
+
+
+def test_the_core_draws_with_the_generator_of_its_seed():
+    rng = resampler(40, 7)
+    expected = middle([rng.normal() for _ in range(40)], 0.8)
+    assert bootstrap(lambda rng: rng.normal(), resamples=40, level=0.8, seed=7) == expected
+    assert resampler(1, [7, 1]).integers(1 << 30) == np.random.default_rng([7, 1]).integers(1 << 30)
+    with pytest.raises(UsageError, match="^0 resamples were asked for; ask for at least 1.$"):
+        resampler(0, 7)
 
 
 def test_a_seed_fixes_the_interval():

@@ -1,7 +1,7 @@
 """How well a score separates memorized from ordinary prompts, and how sure that is; higher means memorized."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import NormalDist
 from typing import Any
@@ -15,6 +15,7 @@ Memorized = Float[np.ndarray, " M"]
 Ordinary = Float[np.ndarray, " N"]
 Values = Float[np.ndarray, " V"]
 Statistic = Callable[[Memorized, Ordinary], float]
+Draw = Callable[[np.random.Generator], float]
 
 # Independent values below which no p is said and no bootstrap decides. Of 20 points a correlation is unlikely by chance
 # (p < .05) from .44 on, of 5 only from .88 on: there a p says how few points there are. And percentiles of a mean drawn
@@ -94,7 +95,11 @@ def bootstrap_interval(
     Raises UsageError for an empty group, a non-finite score, no resamples or a level outside (0, 1).
     """
     _require_scores(memorized=memorized, ordinary=ordinary)
-    return _percentiles(statistic, (memorized, ordinary), resamples, level, seed)
+
+    def draw(rng: np.random.Generator) -> float:
+        return statistic(*(rng.choice(group, group.size) for group in (memorized, ordinary)))
+
+    return bootstrap(draw, resamples=resamples, level=level, seed=seed)
 
 
 def mean_interval(values: Values, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -103,7 +108,36 @@ def mean_interval(values: Values, *, resamples: int = 1000, level: float = 0.95,
     Raises UsageError for no or non-finite values, no resamples or a level outside (0, 1).
     """
     _require_scores(averaged=values)
-    return _percentiles(lambda drawn: float(drawn.mean(dtype=np.float64)), (values,), resamples, level, seed)
+    return bootstrap(
+        lambda rng: rng.choice(values, values.size).mean(dtype=np.float64), resamples=resamples, level=level, seed=seed
+    )
+
+
+def bootstrap(draw: Draw, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap: where the middle of a statistic's resamples begins and ends, in its unit.
+
+    `draw` makes a resample with a generator and returns its statistic. Raises as `resampler` and `middle` do.
+    """
+    rng = resampler(resamples, seed)
+    return middle([draw(rng) for _ in range(resamples)], level)
+
+
+def resampler(resamples: int, seed: int | Sequence[int]) -> np.random.Generator:
+    """The generator that so many resamples are drawn with. Raises UsageError for none of them."""
+    if resamples < 1:
+        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
+    return np.random.default_rng(seed)
+
+
+def middle(drawn: Sequence[float] | Values, level: float = 0.95, *, outward: bool = False) -> tuple[float, float]:
+    """Percentiles between which the middle `level` of resamples lies: interpolated, or the next resamples outward.
+
+    Raises UsageError for a level outside (0, 1).
+    """
+    _require_share("level", level)
+    low = np.quantile(drawn, (1 - level) / 2, method="lower" if outward else "linear")
+    high = np.quantile(drawn, (1 + level) / 2, method="higher" if outward else "linear")
+    return float(low), float(high)
 
 
 def wilson_interval(successes: int | float, n: int | float, level: float = 0.95) -> tuple[float, float]:
@@ -175,18 +209,6 @@ def _highest_passed(ordinary: Ordinary, fpr: float, strict: bool = False) -> np.
     allowed = round(fpr * ordinary.size, 6)  # 0.29 * 100 is 28.999999999999996
     flags = math.ceil(allowed) - 1 if strict else math.floor(allowed)
     return np.sort(ordinary)[max(-1 - flags, -ordinary.size)]
-
-
-def _percentiles(
-    statistic: Callable[..., float], groups: tuple[np.ndarray, ...], resamples: int, level: float, seed: int
-) -> tuple[float, float]:
-    _require_share("level", level)
-    if resamples < 1:
-        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
-    rng = np.random.default_rng(seed)
-    draws = [statistic(*(rng.choice(group, group.size) for group in groups)) for _ in range(resamples)]
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _require_share(name: str, value: float) -> None:

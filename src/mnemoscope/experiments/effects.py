@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mnemoscope.errors import UsageError
 from mnemoscope.experiments.drawing import HELD_OUT
 from mnemoscope.measuring.bootstrap import Percentile, Statistic, mean, spread
 from mnemoscope.measuring.correlation import correlation, spearman
 from mnemoscope.run.rows import ReadRow
-from mnemoscope.stats import wilson_interval
+from mnemoscope.stats import resampler, wilson_interval
 
 Unit = tuple[int, str]  # seed and picture: what is drawn anew together
 STATISTICS: dict[str, tuple[str, Statistic]] = {
@@ -40,8 +39,6 @@ def table(
     difference; with a single seed only pictures. Differences are of the pictures and seeds that both arms have. `arms`
     has the family and the dose of each. Raises `UsageError` for no resamples.
     """
-    if resamples < 1:
-        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
     done = [{**row, "copy": (row.get("own_similarity") or -1) >= threshold} for row in rows if row["status"] == "ok"]
     groups = list(dict.fromkeys(row["group"] for row in done if row["group"] != HELD_OUT))
     entries = []
@@ -60,7 +57,7 @@ def table(
 
 def weights(units: Sequence[Unit], resamples: int) -> Float[np.ndarray, "R U"]:
     """How often each unit counts in each resample: seeds drawn anew, then pictures of each drawn seed."""
-    rng, seeds = np.random.default_rng(0), sorted({seed for seed, _ in units})
+    rng, seeds = resampler(resamples, 0), sorted({seed for seed, _ in units})
     drawn = rng.multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=resamples)
     counts = np.zeros((resamples, len(units)))
     for place, seed in enumerate(seeds):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mnemoscope.errors import UsageError
+from mnemoscope.stats import bootstrap
 
 Maps = Float[np.ndarray, "N H W"]
 Masks = Bool[np.ndarray, "N H W"]
@@ -98,16 +99,16 @@ def interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap of a measure, samples drawn anew; whole groups of them where `groups` names each one's.
 
-    The threshold of `best` is chosen anew in each draw.
+    The threshold of `best` is chosen anew in each draw. Raises UsageError for no resamples.
     """
     names = np.arange(counted.shape[-2]) if groups is None else np.unique(list(groups), return_inverse=True)[1]
     members = [np.flatnonzero(names == name) for name in range(int(names.max()) + 1)]
-    rng = np.random.default_rng(seed)
-    draws = [
-        np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]) for _ in range(resamples)
-    ]
-    low, high = np.quantile([float(measure(counted[..., draw, :])) for draw in draws], [0.025, 0.975])
-    return float(low), float(high)
+
+    def draw(rng: np.random.Generator) -> float:
+        chosen = rng.integers(len(members), size=len(members))
+        return float(measure(counted[..., np.concatenate([members[k] for k in chosen]), :]))
+
+    return bootstrap(draw, resamples=resamples, seed=seed)
 
 
 def evaluated(maps: Maps, truth: Masks, groups: Sequence[Any] | None = None) -> dict[str, dict[str, Any]]:

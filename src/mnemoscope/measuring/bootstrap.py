@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.stats import wilson_interval
+from mnemoscope.stats import middle, resampler, wilson_interval
 
 Ascending = Float[np.ndarray, " N"]
 Weights = Float[np.ndarray, "R N"]  # how often each value counts in each resample: whole numbers
@@ -127,9 +127,7 @@ def draws(codes: Int[np.ndarray, " N"], *, resamples: int = 1000, seed: int = 0)
 
     Raises UsageError for no resamples.
     """
-    if resamples < 1:
-        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
-    rng, count = np.random.default_rng(seed), int(codes.max()) + 1
+    rng, count = resampler(resamples, seed), int(codes.max()) + 1
     at_once = max(1, BLOCK // max(count, codes.size))
     for first in range(0, resamples, at_once):
         size = min(at_once, resamples - first)
@@ -143,10 +141,8 @@ def spread(drawn: Float[np.ndarray, " R"], level: float = 0.95) -> list[float] |
 
     Raises UsageError for a level outside (0, 1).
     """
-    if not 0 < level < 1:
-        raise UsageError(f"level {level:g} was given; give a number between 0 and 1, both excluded.")
     known = drawn[~np.isnan(drawn)]
-    return np.quantile(known, [(1 - level) / 2, (1 + level) / 2]).tolist() if known.size else None
+    return list(middle(known, level)) if known.size else None
 
 
 def _share_interval(value: float, interval: list[float] | None, trials: int, level: float) -> list[float] | None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mnemoscope.errors import UsageError
+from mnemoscope.stats import middle, resampler
 
-LEVEL = 0.95
 Measured = tuple[int, int, float, int]  # size, seed, ratio, samples
 
 
@@ -21,9 +20,7 @@ def resampled(
     seeds of a resample depend on nothing but `seeds` and `seed`, so that what is compared has the same ones. Raises
     UsageError for no resamples.
     """
-    if resamples < 1:
-        raise UsageError(f"{resamples} resamples were asked for; ask for at least 1.")
-    chosen, drawn = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1 + noise])
+    chosen, drawn = resampler(resamples, [seed, 0]), resampler(resamples, [seed, 1 + noise])
     sizes, of_seed, ratios, samples = (np.array(column) for column in zip(*measured, strict=True))
     memorized = np.rint(ratios * samples)
     places = np.array([list(seeds).index(each) for each in of_seed.tolist()])
@@ -36,6 +33,5 @@ def resampled(
 
 def span(drawn: Float[np.ndarray, " R"], value: float) -> tuple[float, float]:
     """The middle 95 % of resamples, infinite ones among them, widened to hold the value itself."""
-    low = float(np.quantile(drawn, (1 - LEVEL) / 2, method="lower"))
-    high = float(np.quantile(drawn, (1 + LEVEL) / 2, method="higher"))
+    low, high = middle(drawn, outward=True)
     return min(low, value), max(high, value)
