@@ -646,5 +646,9 @@ def test_a_sweep_compares_by_the_features_that_are_asked_for(mnemoscope, prompts
         drawn, own = sscd([Image.open(tmp_path / "run" / row["file"]), Image.open(folder / "0.png")])
         assert row["own_similarity"] == pytest.approx(float(drawn @ own), abs=1e-5)
     assert rows
+    small = f"{summary['curves'][0]['images'] * 2 + summary['curves'][0]['other_images'] * 2} images and 1 references"
+    assert summary["notes"] == [
+        f"{small} are smaller than what the network sees: enlarged, they score too low against sharp ones."
+    ]
     code, _, err = mnemoscope("sweep", "planted", "--prompts", prompts, *words)
     assert code == 2 and "holds a run with other settings" in err

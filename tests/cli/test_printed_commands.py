@@ -83,7 +83,7 @@ COMMANDS: dict[str, list[object]] = {
     "rewrite by a masked model": ["rewrite", "made/explain", "--level", 1, "--masked-lm", "bert", "--score", "none"]
     + ["--format", "layer6"],
     "sweep": ["sweep", *MODEL, "--references", "pictures", "--mitigate", "embedding_noise", "--mitigate", "pad_fix"]
-    + ["--strength", "embedding_noise=0.1,0.2", "--replication-threshold", 0.5, *QUICK],
+    + ["--strength", "embedding_noise=0.1,0.2", "--replication-threshold", 0.5, *PIXELS, *QUICK],
     "recover": ["recover", *MODEL, *PIXELS, "--references", "pictures", "--images", 1, "--attack-steps", 2]
     + ["--attack-batch", 1, "--lr", 0.2, "--begin", "random", "--edit", "weight_pruning", *QUICK]
     + ["--negatives", "ordinary.txt"],

@@ -30,7 +30,7 @@ class References:
     ) -> None:
         if descriptor is not None and not descriptor.unit:
             raise UsageError(f"Vectors of {descriptor.identity} have no similarity; use sscd, clip, dino or pixels.")
-        self.descriptor = descriptor
+        self.descriptor, self.upsampled = descriptor, 0
         self._vectors: Callable[[Sequence[Image.Image]], Vectors] = descriptor or features.pixels
         self.items: list[Picture] = []
         self.unread: list[str] = []
@@ -38,7 +38,9 @@ class References:
         for picture in pictures:
             captioned.append(bool(picture.captions))
             try:
-                vectors.append(self._vectors([picture.image()]))
+                image = picture.image()
+                vectors.append(self._vectors([image]))
+                self.upsampled += descriptor.upsampled([image]) if descriptor else 0
                 self.items.append(picture)
             except Unreadable as e:
                 self.unread.append(f"{picture.key}: {e.reason}")

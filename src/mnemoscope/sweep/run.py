@@ -12,9 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope import features
-from mnemoscope.errors import UsageError
 from mnemoscope.features.alignment import Aligner, by_chance, other_prompts
-from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, match, row_id, save_png
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
@@ -23,6 +21,7 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.rows import Row
 from mnemoscope.run.run import Run
+from mnemoscope.sweep.comparing import copy_limit, enlarged, similarity_text
 from mnemoscope.sweep.curves import SweepPoint, curve, write_curves
 
 
@@ -44,7 +43,7 @@ def run_sweep(
     An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`,
     that of the references' descriptor if None. Raises `UsageError` where nobody has established one.
     """
-    limit = _limit(references, replication_threshold)
+    limit = copy_limit(references, replication_threshold)
     settings = {
         **asdict(generation),
         "points": [asdict(p) for p in sweep],
@@ -64,37 +63,18 @@ def run_sweep(
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         curves = [curve(rows, point, limit) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
-        told = {"alignment": alignment.name if alignment else None, "similarity": _similarity(references)}
+        told = {"alignment": alignment.name if alignment else None, "similarity": similarity_text(references)}
         return rows, {
             "prompts": len(prompts),
             "curves": curves,
             "replication_threshold": limit,
             **told,
             **references.summary(),
+            **enlarged(references, run.folder, rows),
         }
 
     size = Batch.of(model, batch, len(seeds))
     return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
-
-
-def _limit(references: References, asked: float | None) -> float:
-    """The similarity from which an image is a copy: what was asked for, or what holds for the descriptor."""
-    by = references.descriptor
-    limit = asked if asked is not None else COPY if by is None else by.threshold
-    if by is not None and limit is None:
-        told = f"From which similarity of {by.identity.features} on an image is a copy is not established"
-        raise UsageError(f"{told}; give --replication-threshold.")
-    assert limit is not None
-    return limit
-
-
-def _similarity(references: References) -> str:
-    """What the similarity of a sweep is."""
-    if references.descriptor is None or references.descriptor.identity.features == "pixels":
-        return "cosine of mean-removed pixels, 32 x 32, with the training image of the same caption"
-    by = references.descriptor.identity
-    vectors = f"{by.features} vectors, preset {by.preset}, weights {by.weights}"
-    return f"cosine of {vectors}, with the training image of the same caption"
 
 
 def point_ids(point: SweepPoint, seeds: Sequence[int], prompt: Prompt) -> list[str]:
