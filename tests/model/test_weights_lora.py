@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tiny
@@ -15,6 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.weights.layer_names import Layers
 from mnemoscope.model.weights.lora import merge_lora, parse_lora
+from mnemoscope.model.weights.marks import read_header, save_with_header
 
 ENDS = ("attn2.to_k", "attn2.to_v", "attn1.to_out.0", "conv1", "conv_shortcut", "proj_in", "time_emb_proj")
 RANK = 2
@@ -377,3 +378,16 @@ def test_every_layer_with_a_matrix_is_found_by_its_own_name() -> None:
                 if isinstance(getattr(module, "weight", None), torch.nn.Parameter):
                     assert (component, name, module) in layers.find(f"{component}.{name}")
             assert len({id(module) for _, module in table.values()}) > 5
+
+
+def test_a_file_with_fields_in_its_header_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(3, dtype=torch.float16)}
+    header = {"format": "pt", "size": "16x24", "café": '{"x": "\x1f\\n"}', "about": "é" * 5}
+    files = [tmp_path / f"{k}.safetensors" for k in range(12)]
+    for file in files:
+        save_with_header(tensors, file, header if file != files[0] else dict(reversed(header.items())))
+    assert len({file.read_bytes() for file in files}) == 1
+    keys, found = read_header(files[0])
+    assert sorted(keys) == ["a", "b"] and found == header
+    read = load_file(files[0])
+    assert all(torch.equal(read[k], v) and read[k].dtype == v.dtype for k, v in tensors.items())

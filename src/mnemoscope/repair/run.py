@@ -13,7 +13,7 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.weights.layer_names import Layers
 from mnemoscope.model.weights.lora import placed
 from mnemoscope.model.weights.lora_file import FILES, LoraFile, Update, lora_files
-from mnemoscope.model.weights.marks import read_header
+from mnemoscope.model.weights.marks import read_header, save_with_header
 from mnemoscope.repair.channels import alignments, channels_of, damped, principal_subspace
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.rows import Row
@@ -107,13 +107,13 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 
 def _write(file: LoraFile, changed: dict[str, Tensor], folder: Path) -> None:
     """The tensors of a file, some of them changed, under its keys and its header."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     _, header = read_header(file.file)
     tensors = {**load_file(file.file), **{key: value.contiguous() for key, value in changed.items()}}
     with whole(folder) as partial:
         partial.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial / FILES[0], metadata=header)
+        save_with_header(tensors, partial / FILES[0], header)
         for beside in _settings(file):
             (partial / beside.name).write_bytes(beside.read_bytes())
 

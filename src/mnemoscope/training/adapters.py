@@ -9,8 +9,8 @@ from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_
 from torch import nn
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.weights.lora_file import SIZE_MARK
-from mnemoscope.model.weights.marks import read_header
+from mnemoscope.model.weights.lora_file import FILES, SIZE_MARK
+from mnemoscope.model.weights.marks import read_header, save_with_header
 from mnemoscope.model.weights.size import own_size
 from mnemoscope.training.options import TrainOptions
 
@@ -54,17 +54,16 @@ def write(pipe: DiffusionPipeline, folder: Path) -> None:
     about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     given = {f"{part}_lora_layers": weights, f"{part}_lora_adapter_metadata": about}
     type(pipe).save_lora_weights(folder, **given)
-    if part == "unet":  # a transformer is not made to be of the size that it was trained at
-        _mark(folder / "pytorch_lora_weights.safetensors", own_size(pipe))
+    size = own_size(pipe) if part == "unet" else None  # a transformer is not made to be of the size it was trained at
+    _mark(folder / FILES[0], {} if size is None else {SIZE_MARK: "x".join(map(str, size))})
 
 
-def _mark(file: Path, size: tuple[int, int] | None) -> None:
-    """Write the size that a LoRA was trained at into its header."""
-    from safetensors.torch import load_file, save_file
+def _mark(file: Path, marks: dict[str, str]) -> None:
+    """Add fields to the header of a LoRA."""
+    from safetensors.torch import load_file
 
-    if size is not None:
-        _, header = read_header(file)
-        save_file(load_file(file), file, metadata={**header, SIZE_MARK: "x".join(map(str, size))})
+    _, header = read_header(file)
+    save_with_header(load_file(file), file, {**header, **marks})
 
 
 def read(pipe: DiffusionPipeline, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.reading import first_line
@@ -55,6 +57,16 @@ def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
             return list(opened.keys()), dict(opened.metadata() or {})
     except (SafetensorError, OSError) as e:
         raise UsageError(f"{file} is not a readable safetensors file: {first_line(e)}") from e
+
+
+def save_with_header(tensors: dict[str, Tensor], file: Path, header: Mapping[str, str]) -> None:
+    """Write a safetensors file whose header fields stand in order, so that the same content is the same bytes."""
+    data = save(tensors, metadata=dict(header))
+    begin = 8 + int.from_bytes(data[:8], "little")
+    fields = {**json.loads(data[8:begin]), "__metadata__": dict(sorted(header.items()))}
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[begin:])
 
 
 def refuse_other_files(file: Path, keys: Sequence[str]) -> None:
