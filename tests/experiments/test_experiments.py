@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,15 @@ def test_a_killed_arm_goes_on_where_its_training_was(base: Path, tmp_path: Path,
     run_experiment(read_experiment(file), out, seeds=2, device="cpu")
     before, after = ({r["id"]: r["own_similarity"] for r in read_rows(f) if "own_similarity" in r} for f in (ran, out))
     assert after == before
+    assert read_json(out / "summary.json")["table"] == read_json(ran / "summary.json")["table"]
+
+
+def test_an_arm_of_whose_rows_a_kill_took_the_last_is_drawn_again(base: Path, tmp_path: Path, ran: Path) -> None:
+    out = shutil.copytree(ran, tmp_path / "run")
+    rows = (out / "rows.jsonl").read_bytes()
+    (out / "rows.jsonl").write_bytes(rows[:-9])
+    run_experiment(read_experiment(written(tmp_path, base)), out, seeds=2, device="cpu")
+    assert [r["id"] for r in read_rows(out)] == [r["id"] for r in read_rows(ran)]
     assert read_json(out / "summary.json")["table"] == read_json(ran / "summary.json")["table"]
 
 

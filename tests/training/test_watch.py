@@ -231,6 +231,19 @@ def test_kill_9_and_going_on_gives_the_same_rows(tmp_path: Path, data: DataOptio
     assert read_json(tmp_path / "run" / "summary.json")["network_evaluations"] == whole["network_evaluations"]
 
 
+@pytest.mark.parametrize("lines", [-1, 1, 5])
+def test_a_look_of_whose_rows_a_kill_took_some_is_looked_at_again(
+    tmp_path: Path, data: DataOptions, lines: int
+) -> None:
+    lora(tmp_path / "ckpt", "x-1", 1)
+    whole = watched(tmp_path, data, stop_share=1)
+    file = tmp_path / "run" / "rows.jsonl"
+    rows = file.read_bytes()
+    file.write_bytes(b"".join(rows.splitlines(keepends=True)[:lines])[:-9])
+    again = watched(tmp_path, data, stop_share=1)
+    assert file.read_bytes() == rows and again["network_evaluations"] == whole["network_evaluations"]
+
+
 def test_a_probe_in_a_loop_of_ones_own_says_what_came_back_and_changes_nothing(tmp_path: Path) -> None:
     model, folder = planted.model(), pictures(tmp_path / "data")
     keys = model.network.word_keys.clone()

@@ -15,7 +15,7 @@ from mnemoscope.run.reading import lines, read_json, read_table
 from mnemoscope.run.records import differing, read_record, read_rows, refuse_infinite, rows_of
 from mnemoscope.run.rows import Row
 from mnemoscope.run.whole import is_whole
-from mnemoscope.run.work import Work, read_work, totals, work_of
+from mnemoscope.run.work import Work, read_work, torn, totals, work_of
 from mnemoscope.run.writing import append_lines, clean, is_partial, remove, write_whole
 
 __all__ = ["Run", "clear", "differing", "read_json", "read_record", "read_rows", "read_table"]
@@ -132,6 +132,11 @@ class Run:
 
     def rows(self) -> list[Row]:
         return rows_of(self.folder, self.record["command"])
+
+    def is_whole(self, rows: Iterable[str]) -> bool:
+        """Whether there are rows, and with each of them all that were appended together: a kill may leave some."""
+        found = set(rows)
+        return bool(found) and found.isdisjoint(torn(read_work(self.folder), self.done))
 
     def finish(self, **summary: Any) -> dict[str, Any]:
         """Write the summary, with the number of rows, of failures, and the work that these rows took."""

@@ -4,7 +4,7 @@ Work counts as far as its rows are there and were not computed again later: the 
 is that of one that was not.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -53,6 +53,12 @@ def work_of(work: Sequence[Work], rows: Iterable[str]) -> list[Work]:
             amount = {"evaluations": round(line["evaluations"] * share), "seconds": round(line["seconds"] * share, 3)}
             kept.append({**line, **amount, "rows": mine})  # type: ignore[typeddict-item]
     return kept[::-1]
+
+
+def torn(work: Iterable[Work], rows: Collection[str]) -> set[str]:
+    """The rows that are there while others are not that were to be appended with them."""
+    parts = (line.get("rows", []) for line in work)
+    return {name for names in parts if not all(n in rows for n in names) for name in names if name in rows}
 
 
 def totals(work: Iterable[Work]) -> dict[str, Any]:

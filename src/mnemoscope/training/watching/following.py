@@ -42,6 +42,10 @@ class Watching:
         wanted = sha256 or (kept[-1]["sha256"] if kept else None)
         return [row for row in kept if row["sha256"] == wanted]
 
+    def has(self, checkpoint: str, sha256: str | None = None) -> bool:
+        """Whether a checkpoint was looked at and no kill took any of its rows."""
+        return self.run.is_whole(row["id"] for row in self.rows(checkpoint, sha256))
+
     @property
     def base(self) -> list[Row]:
         return self.rows(BASE)
@@ -98,10 +102,10 @@ def run_watch(
     record = {"model": base.describe(), "checkpoints": str(folder.resolve())}
     with Run(out, "watch", {"data": asdict(data), **settings}, overwrite=overwrite, **record) as run:
         watching = Watching(run, look, options)
-        if not watching.base:
+        if not watching.has(BASE):
             told(run.folder, watching.look(BASE, 0, base.weights_hash, base))
         del base
-        for saved in _coming(folder, options, lambda s: bool(watching.rows(s.name, s.sha256))):
+        for saved in _coming(folder, options, lambda s: watching.has(s.name, s.sha256)):
             rows = _looked_at(watching, saved, model, load)
             told(run.folder, rows)
             if rows and reason(rows, watching.base, options):
