@@ -12,10 +12,12 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from mnemoscope import plots, stats
+from mnemoscope import report as report_package
 from mnemoscope.errors import UsageError
 from mnemoscope.report import write
 from mnemoscope.report.command import command_line
 from mnemoscope.report.detect import drawings
+from mnemoscope.report.page import templates
 from mnemoscope.report.reading import headline, read
 from pages import (
     HOSTILE,
@@ -449,3 +451,12 @@ def test_without_labels_nothing_is_said_to_be_found(tmp_path: Path) -> None:
     assert "How well told apart from ordinary prompts (AUC)" in page.text and "Flagged at 1 % false alarms" in page.text
     assert "Found at" not in page.text and "Found against" not in page.text
     assert "Flagged against false alarms" in page.text and (folder / "plots" / "roc.png").exists()
+
+
+@pytest.mark.parametrize("name", templates().list_templates(extensions=["html"]))
+def test_a_template_opens_and_closes_one_block_level_tag_a_line(name: str) -> None:
+    block = r"(?:table|thead|tbody|tr|th|td|section|details|summary|div|p|ul|li|dl|dt|dd|figure|figcaption)\b"
+    source = (Path(report_package.__file__).parent / "templates" / name).read_text()
+    for line in source.splitlines():
+        opened, closed = re.findall(f"<({block})", line), re.findall(f"</({block})", line)
+        assert len(opened) <= 1 and len(closed) <= 1 and (not opened or not closed or opened == closed), line
