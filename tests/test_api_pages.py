@@ -27,7 +27,8 @@ def defined(room: Path) -> Iterator[tuple[str, str]]:
     for file in sorted(room.rglob("*.py")) if room.is_dir() else [room]:
         module = ".".join(["mnemoscope", *file.relative_to(SOURCES).with_suffix("").parts]).removesuffix(".__init__")
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            is_defined = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            if is_defined and "overload" not in map(ast.unparse, node.decorator_list):
                 yield f"{module}.{node.name}", (ast.get_docstring(node) or "").partition("\n")[0]
 
 

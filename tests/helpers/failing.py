@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.kept import Kept
 
 
 @contextmanager
@@ -28,6 +29,7 @@ def broken_for(model: Denoiser, word: str, change: Callable[[], float]) -> Itera
         return torch.where(said[:, None, None, None], change() if said.any() else 0.0, eps)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.family, "kept", Kept())  # else encodings of before are found, which say nothing
         patch.setattr(model.family, "encode", encode_marked)
         patch.setattr(model.family, "null", null_marked)
         patch.setattr(model.family, "predict", predict_marked)
