@@ -23,7 +23,20 @@ from mnemoscope.run.run import read_rows
 from mnemoscope.run.settings import parameters, read_settings
 
 COMMANDS = ["demo", "audit", "detect", "explain", "localize", "rewrite", "generate", "sweep", "measure", "recover"]
-COMMANDS += ["train", "experiment", "emm", "index", "import", "report", "list", "gate", "seal", "verify"]
+COMMANDS += [
+    "train",
+    "experiment",
+    "emm",
+    "index",
+    "import",
+    "report",
+    "list",
+    "gate",
+    "seal",
+    "verify",
+    "watch",
+    "repair",
+]
 HEAVY = ["torch", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
 PROMPTS = ["memorized 0", "memorized 1", "ordinary 0", "ordinary 1"]
 

@@ -372,8 +372,8 @@ def test_models_that_are_absent_broken_or_another_kind_are_refused(name: str, tm
         descriptor(name, weights=tmp_path)
     with pytest.raises(UsageError, match="'nobody/none' is no folder and could not be fetched from the hub"):
         descriptor(name, weights="nobody/none")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(UsageError, match="could not be loaded as .*: it holds a model of the type vit"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet"}))
+    with pytest.raises(UsageError, match="could not be loaded as .*: it holds a model of the type resnet"):
         descriptor(name, weights=tmp_path)
 
 

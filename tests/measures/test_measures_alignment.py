@@ -101,7 +101,7 @@ def test_images_and_texts_are_judged_once_for_all_measures() -> None:
     measures.alignment(whole)
     measures.alignment(whole, text="used")
     measures.median_alignment(whole)
-    assert len(seen) == 12
+    assert len(seen) == 12 + 2 * 12  # with their own prompts once, and with another's for each of the two texts
 
 
 def test_without_a_judge_each_says_what_is_lacking() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mnemoscope.prompts.prompt import Prompt
 
 OWN = ("base", "repaired", "extrapolate")  # options of the audit of a fine-tune alone
-Source = Annotated[str | None, opt.of(opt.INPUT, "As of detect; or give --data.")]
+Source = Annotated[str | None, opt.of(opt.INPUT, opt.SOURCES)]
 PUT_IN = ("unet", "text_encoder", "lora", "embedding")
 
 

@@ -104,6 +104,8 @@ class Model:
 
 MODEL_PARTS = [field.name for field in fields(Model) if field.name not in ("model", "device")]
 
+SOURCES = "txt, csv, jsonl, json, parquet, captioned pictures, a run, hub:owner/name, random:N, bundled:NAME, or -."
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptOptions:
@@ -112,10 +114,7 @@ class PromptOptions:
     PANEL: ClassVar = INPUT
     prompts: Annotated[
         str,
-        of(
-            INPUT,
-            "txt, csv, jsonl, json, parquet, captioned pictures, a run, hub:owner/name, random:N, bundled:NAME, or -.",
-        ),
+        of(INPUT, SOURCES),
     ]
     column: Column = None
     only: Annotated[Only | None, of(INPUT, "Of a run: what it flagged or not; before a rewriting, or both.")] = None

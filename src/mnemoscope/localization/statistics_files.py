@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.marks import save_with_header
 from mnemoscope.run.writing import whole
 
 FORMAT = "mnemoscope neuron statistics 1"
@@ -28,7 +28,7 @@ def write(
     }
     metadata = {"format": FORMAT, "count": json.dumps(count), "about": json.dumps(dict(about))}
     with whole(file) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        save_with_header(tensors, partial, metadata)
 
 
 def write_nemo(file: Path, mean: Mapping[str, Tensor], sd: Mapping[str, Tensor]) -> None:
@@ -41,7 +41,7 @@ def write_nemo(file: Path, mean: Mapping[str, Tensor], sd: Mapping[str, Tensor])
 def write_activations(file: Path, values: Mapping[str, Tensor], about: Mapping[str, Any], *, nemo: bool) -> None:
     """Each prompt's activations, [prompts, neurons] by layer: safetensors, and as NeMo's list of matrices in a .pt."""
     with whole(file) as partial:
-        save_file({k: v.contiguous() for k, v in values.items()}, partial, metadata={"about": json.dumps(dict(about))})
+        save_with_header({k: v.contiguous() for k, v in values.items()}, partial, {"about": json.dumps(dict(about))})
     if nemo:
         with whole(file.with_suffix(".pt")) as partial:
             torch.save([v.contiguous() for v in values.values()], partial)

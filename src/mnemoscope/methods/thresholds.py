@@ -78,7 +78,7 @@ def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> flo
 
 def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
-    summary = detection_summary(file, now["method"])
+    summary = detection_summary(file, now.get("method"))
     threshold = summary.get("threshold")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UsageError(f"{file} holds no threshold; run detect with enough negatives to set one.")

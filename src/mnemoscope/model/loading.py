@@ -151,7 +151,8 @@ def class_named(model: str) -> str | None:
     try:
         if not file.is_file() and on_the_hub(model):
             file = Path(hf_hub_download(model, "model_index.json"))
-        return json.loads(file.read_text()).get("_class_name")
+        name = json.loads(file.read_text()).get("_class_name")
+        return name if isinstance(name, str) else None
     except Exception:  # whatever is wrong with it is said where it is loaded
         return None
 
