@@ -94,6 +94,7 @@ def sampling(model: Denoiser, asked: Detection, prompts: list[Prompt], steps: An
     return model.network_evaluations - before
 
 
+@pytest.mark.slow
 def test_each_step_is_computed_once_and_only_what_lies_beside_the_sampling_is_added(tmp_path: Path) -> None:
     model, prompts = wide(), as_prompts(["a cat", "a red bicycle"])
     asked = detections(EVERY, {"noise_norm.steps": 3}, **SHORT)

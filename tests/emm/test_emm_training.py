@@ -361,6 +361,7 @@ t.trained(Path({out!r}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind,name,at", [("EmmTraining", "update", 8), ("SnapshotScorer", "score", 2)])
 def test_kill_9_and_going_on_gives_the_same_bits(kind: str, name: str, at: int, tmp_path: Path) -> None:
     tests = [str(Path(__file__).parent), str(HELPERS)]
@@ -419,6 +420,7 @@ def test_a_full_disk_is_an_error_of_the_system_and_the_training_goes_on(at: int,
     )
 
 
+@pytest.mark.slow
 def test_a_training_keeps_the_threads_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     own = EmmTraining.update

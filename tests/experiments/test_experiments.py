@@ -205,6 +205,7 @@ def test_verdicts(interval: list[float] | None, sign: str, told: str) -> None:
     assert verdict(ArmExpectation("b", "copy_rate", sign), [entry], "a")["verdict"] == told
 
 
+@pytest.mark.slow
 def test_a_killed_arm_goes_on_where_its_training_was(base: Path, tmp_path: Path, ran: Path) -> None:
     file = written(tmp_path, base)
     out, script = tmp_path / "run", "from mnemoscope import cli; cli.main()"

@@ -257,6 +257,7 @@ def test_what_a_mitigation_cannot_take_over_is_refused(pipe) -> None:
         mn.Guard(pipe, threshold=1)("ordinary 1", cross_attention_kwargs={"scale": 0.5}, **ASKED)
 
 
+@pytest.mark.slow
 def test_verbatim_replication_of_the_bundled_model_falls_below_ten_percent(bundled: mn.Denoiser) -> None:
     """Eight of its thirty memorized captions here; benchmarks/mitigations.py takes all of them, and several seeds."""
     from mnemoscope import demo

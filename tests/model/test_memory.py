@@ -112,6 +112,7 @@ def test_text_encoders_are_given_back_when_the_network_runs_and_read_again_when_
     assert len(given) == 1 and torch.equal(encoded("blue"), changed)  # what was changed is not read from the file
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the resident size from /proc")
 def test_memory_of_a_text_encoder_is_really_given_back() -> None:
     code = """

@@ -253,6 +253,7 @@ def test_names_that_are_no_utf8_are_written_as_escapes(tmp_path: Path) -> None:
     assert set(state(tmp_path / "x.tar")) == {"x.tar:./a", "x.tar:./caf\\udce9"}
 
 
+@pytest.mark.slow
 def test_patterns_of_too_many_names_and_names_of_no_file(tmp_path: Path) -> None:
     for name, said in (
         ("{0..99999999999}.tar", "more than 1,000,000 files"),

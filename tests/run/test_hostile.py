@@ -85,6 +85,7 @@ def test_every_command_that_writes_is_in_the_campaign() -> None:
     assert missing == {"demo", "list", "verify", "index info"}  # the first is an audit, the others only read
 
 
+@pytest.mark.slow
 def test_spoilt_inputs_are_read_or_refused_in_one_sentence(inputs: Inputs, mnemoscope) -> None:
     make_runs(inputs, lambda words: mnemoscope(*words), (*MADE, *READ))
     wrong = []

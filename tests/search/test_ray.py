@@ -68,6 +68,7 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_search_is_the_same_to_the_bit(cluster: None, shards: Path) -> None:
     queries = np.random.default_rng(99).standard_normal((20, 32)).astype(np.float32)
     here, there = (list(map_shards(partial(searched, queries, shards), range(7), runner=r)) for r in ("local", "ray"))
