@@ -30,6 +30,7 @@ from mnemoscope.generation.run import Generation
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.model import loading
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.kept import Kept
 from mnemoscope.prompts.prompt import as_prompts, read_prompts
 from mnemoscope.report import write
 from mnemoscope.rewriting.endpoint import Connection, Endpoint
@@ -126,6 +127,7 @@ def nan_for(model: Denoiser, word: str, monkeypatch: pytest.MonkeyPatch) -> None
         bad = torch.tensor([word in p.split() for p in prompts])
         return {k: v.masked_fill(bad.view(-1, *[1] * (v.ndim - 1)), float("nan")) for k, v in cond.items()}
 
+    monkeypatch.setattr(model.family, "kept", Kept())  # else encodings of before are found
     monkeypatch.setattr(model.family, "encode", encoded)
 
 

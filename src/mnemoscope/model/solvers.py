@@ -111,7 +111,7 @@ def first_image(levels: Sequence[Level], kind: str) -> int:
     return places[0]
 
 
-def check_guidance_scale(guidance_scale: float) -> None:
+def check_guidance_scale(guidance_scale: int | float) -> None:
     """Raises `UsageError` for a guidance scale that is no finite number."""
     if not math.isfinite(guidance_scale):
         raise UsageError(f"The guidance scale is {guidance_scale}; give a finite number, 1 for no guidance.")
