@@ -34,6 +34,7 @@ from pages import (
     rows_of,
     save,
 )
+from places import PACKAGE
 
 
 @pytest.fixture
@@ -460,3 +461,10 @@ def test_a_template_opens_and_closes_one_block_level_tag_a_line(name: str) -> No
     for line in source.splitlines():
         opened, closed = re.findall(f"<({block})", line), re.findall(f"</({block})", line)
         assert len(opened) <= 1 and len(closed) <= 1 and (not opened or not closed or opened == closed), line
+
+
+def test_every_list_that_can_be_searched_has_entries_that_the_search_finds() -> None:
+    folder = PACKAGE / "mnemoscope" / "report" / "templates"
+    searched = [file for file in folder.glob("*.html") if "{{ filter(" in file.read_text(encoding="utf-8")]
+    assert len(searched) >= 8
+    assert all("data-flagged=" in file.read_text(encoding="utf-8") for file in searched)
