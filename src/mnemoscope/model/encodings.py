@@ -52,5 +52,12 @@ class Encodings:
     def state(self) -> tuple[Any, ...]:
         """What an encoding depends on beside its prompt: dtype, device, the text encoders and their weights."""
         encoders = [v for k, v in self.pipe.components.items() if k.startswith("text_encoder")]
-        weights = sum(1 + p._version + p.numel() for e in encoders if isinstance(e, nn.Module) for p in e.parameters())
-        return self.network.dtype, self.device, weights, *map(id, encoders)
+        networks = [each for each in encoders if isinstance(each, nn.Module)]
+        return self.network.dtype, self.device, *map(id, encoders), *map(_weights, networks)
+
+
+def _weights(network: nn.Module) -> tuple[Any, ...]:
+    """How often the weights were changed, and an element of each: edits of `.data` are not counted by torch."""
+    known = [p.detach() for p in network.parameters() if p.numel() and not p.is_meta]
+    elements = torch.stack([p[(0,) * p.ndim].float().cpu() for p in known]).tolist() if known else []
+    return sum(1 + p._version + p.numel() for p in network.parameters()), tuple(elements)
