@@ -15,6 +15,7 @@ from mnemoscope import cli, planted
 from mnemoscope.cli import running
 from mnemoscope.cli.asking import RUNNING, Asked
 from mnemoscope.cli.command import COMMON
+from mnemoscope.cli.helping import SUBJECTS
 from mnemoscope.cli.reference import leaves, reference
 from mnemoscope.cli.sweeping import strengths_of
 from mnemoscope.errors import UsageError
@@ -229,6 +230,9 @@ def test_help_cuts_no_name_whatever_the_width(mnemoscope, monkeypatch: pytest.Mo
         assert all(name in text for p in command.params for name in p.opts if name.startswith("--"))
     text = mnemoscope("localize", "--help")[1]
     assert "--statistics" in text and "threshold" in text and "--negatives-limit" in text
+    text = " ".join(mnemoscope("--help")[1].split())
+    assert all(command.get_short_help_str(200) in text for command in ROOT.commands.values()) and "..." not in text[80:]
+    assert set(ROOT.commands) <= {name for names in SUBJECTS.values() for name in names.split()}
 
 
 def test_options_of_one_subject_are_the_same_in_all_commands() -> None:
@@ -251,7 +255,7 @@ def test_what_is_nearly_right_is_named(run) -> None:
         (["detect", *PLANTED, "--method", "nosie_norm"], "Did you mean noise_norm?"),
     ):
         code, _, err = run(*words, "--out", "a")
-        assert code == 2 and err.rstrip().endswith(said) and err.count("\n") == 1
+        assert code == 2 and err.rstrip().endswith(said) and err.count("\n") == 1 and err.count("id you mean") == 1
     code, _, err = run("detect", *PLANTED, "--sedes", "3")
     assert code == 2 and "--seed" in err
     code, out, _ = run("--version")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from mnemoscope.run import progress
-from mnemoscope.run.progress import Progress, hushed
+from mnemoscope.run.progress import Progress, hushed, waiting
 
 
 def shown(console: Console, **how: bool) -> str:
@@ -34,3 +34,13 @@ def test_a_terminal_has_a_bar_with_the_time_left() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     text = shown(console, transient=False)
     assert "4/4" in text and "0:00:00" in text
+
+
+def test_a_wait_is_shown_until_something_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    with waiting("loading"):
+        (wait,) = console._live_stack
+        with Progress(console=console) as bar:
+            assert console._live_stack == [bar.live] and wait is not bar.live
+    assert "loading" in console.file.getvalue() and not console._live_stack  # type: ignore[attr-defined]

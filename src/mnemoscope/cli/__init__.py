@@ -54,8 +54,8 @@ def _guarded(run: Callable[[], Any]) -> int:
 
 
 def _likely_path(message: str) -> str:
-    """A question whether a path beside one that an error names, and that is not there, was meant."""
-    for word in sys.argv[1:]:
+    """A question whether a path beside one that an error names, and that is not there, was meant; asked once."""
+    for word in sys.argv[1:] if "did you mean" not in message.lower() else ():
         path = Path(word)
         if word in message and not word.startswith("-") and not path.exists() and path.parent.is_dir():
             near = nearest(path.name, (each.name for each in path.parent.iterdir()))  # a long folder is like itself

@@ -5,6 +5,16 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 REST = "Options"
+LONGEST = 200  # characters of what is said of a command among others: all of its first sentence
+SUBJECTS = {
+    "Everything at once": "demo app audit report",
+    "What is memorized": "detect explain localize generate measure emm",
+    "Stopping it": "sweep rewrite repair recover",
+    "Training": "train watch experiment",
+    "Training images": "index",
+    "A verdict": "gate seal verify",
+    "What there is": "list import",
+}
 FIRST = ("Arguments", "Input", "Model", "Method", "Sampling", "Comparison")
 LAST = ("Run", "Control", REST)
 
@@ -27,6 +37,19 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
             formatter.write_dl(records)
 
 
+def write_commands(group: Any, ctx: Any, formatter: Any) -> None:
+    """The commands of a group, those of the whole program by subject, with all that their first sentences say."""
+    rest = {name: group.get_command(ctx, name).get_short_help_str(LONGEST) for name in group.list_commands(ctx)}
+    subjects = SUBJECTS if ctx.parent is None else {}
+    sections = {
+        subject: [(name, rest.pop(name)) for name in names.split() if name in rest] for subject, names in subjects.items()
+    }
+    for subject, records in {**sections, "Commands": list(rest.items())}.items():
+        if records:
+            with formatter.section(subject):
+                formatter.write_dl(records)
+
+
 class Command(TyperCommand):
     """A command whose help has a section for each subject."""
 
@@ -39,4 +62,4 @@ class CommandGroup(TyperGroup):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         write_options(self, ctx, formatter)
-        self.format_commands(ctx, formatter)
+        write_commands(self, ctx, formatter)

@@ -8,7 +8,7 @@ import typer
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import group
 from mnemoscope.cli.command import command
-from mnemoscope.cli.helping import CommandGroup, write_options
+from mnemoscope.cli.helping import CommandGroup, write_commands, write_options
 
 DEFAULT = "prompts"
 LAYERS = "seven for the down and mid blocks, as NeMo does, or all."
@@ -18,13 +18,13 @@ class Localize(CommandGroup):
     """Commands of which one is meant where the first word names none: `localize MODEL` is `localize prompts MODEL`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        is_plain = not args or args[0] in self.commands or args[0] == "--help"
+        is_plain = not args or args[0] in self.commands or args[0] in ("-h", "--help")
         return super().parse_args(ctx, args if is_plain else [DEFAULT, *args])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The options of the command that is meant, then the commands."""
         write_options(self.commands[DEFAULT], ctx, formatter)
-        self.format_commands(ctx, formatter)
+        write_commands(self, ctx, formatter)
 
 
 localize = group(

@@ -93,11 +93,13 @@ class Model:
     def load(self, **other: Any) -> "Denoiser":
         """The model as a denoiser; with other parts where some are given."""
         from mnemoscope.model.denoiser import Denoiser
+        from mnemoscope.run.progress import waited
 
         prepare()
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "negative_prompt"} | other
         model = Denoiser.from_pretrained(options.pop("model"), **options)
         model.family.negate(self.negative_prompt)
+        waited()
         warn(model.opened.warnings if model.opened else ())
         return model
 
@@ -200,8 +202,10 @@ def show(run: Path, failed: int) -> None:
 
     from mnemoscope.report import write
     from mnemoscope.report.terminal import print_run
+    from mnemoscope.run.progress import waiting
 
-    write([run])
+    with waiting("report"):
+        write([run])
     print_run(run, Console())
     if failed:
         raise typer.Exit(1)

@@ -57,10 +57,11 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
 
 def _run(asked: Asked, values: Mapping[str, Any], call: Call) -> Any:
     from mnemoscope.run.asked import recorded
+    from mnemoscope.run.progress import waiting
 
     if values["sweep"]:
         return try_all(asked, values["out"])
-    with recorded(asked.record(), values["out"]):
+    with recorded(asked.record(), values["out"]), waiting("loading"):
         return call(values)
 
 

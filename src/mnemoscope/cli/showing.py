@@ -26,8 +26,10 @@ def report(
 
     from mnemoscope.report import write
     from mnemoscope.report.terminal import print_run
+    from mnemoscope.run.progress import waiting
 
-    page = write(runs, out)
+    with waiting("report"):
+        page = write(runs, out)
     for run in runs:
         print_run(run, Console())
     typer.echo(page)

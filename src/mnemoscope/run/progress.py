@@ -12,6 +12,7 @@ from rich.console import Console
 
 EVERY = 30.0  # seconds between two lines where there is no terminal
 _HUSHED: ContextVar[bool] = ContextVar("hushed", default=False)
+_WAITING: ContextVar["Progress | None"] = ContextVar("waiting", default=None)
 
 
 @contextmanager
@@ -22,6 +23,24 @@ def hushed() -> Iterator[None]:
         yield
     finally:
         _HUSHED.reset(token)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that work goes on whose length nobody knows, until the block ends or `waited` is called."""
+    with Progress() as bar:
+        bar.add_task(what, total=None)
+        token = _WAITING.set(bar)
+        try:
+            yield
+        finally:
+            _WAITING.reset(token)
+
+
+def waited() -> None:
+    """The wait is over: what is printed now, and other progress, has the terminal to itself."""
+    if (bar := _WAITING.get()) is not None:
+        bar.stop()
 
 
 class Progress(progress.Progress):
@@ -43,6 +62,11 @@ class Progress(progress.Progress):
         super().__init__(*columns, transient=transient, console=console, disable=not (is_shown and console.is_terminal))
         self.logs = is_shown and not console.is_terminal
         self._last = time.monotonic()
+
+    def start(self) -> None:
+        """Show it, in the place of a wait."""
+        waited()
+        super().start()
 
     def advance(self, task_id: progress.TaskID, advance: int | float = 1) -> None:
         """Say that so much more of a task is done."""
