@@ -42,7 +42,8 @@ def write_commands(group: Any, ctx: Any, formatter: Any) -> None:
     rest = {name: group.get_command(ctx, name).get_short_help_str(LONGEST) for name in group.list_commands(ctx)}
     subjects = SUBJECTS if ctx.parent is None else {}
     sections = {
-        subject: [(name, rest.pop(name)) for name in names.split() if name in rest] for subject, names in subjects.items()
+        subject: [(name, rest.pop(name)) for name in names.split() if name in rest]
+        for subject, names in subjects.items()
     }
     for subject, records in {**sections, "Commands": list(rest.items())}.items():
         if records:
