@@ -262,10 +262,10 @@ def test_scores_that_cannot_be_had_fail_the_rows_of_their_prompt_alone(
 ) -> None:
     own, real = scorer(planted, planted_run), Scorer.__call__
 
-    def sometimes(self: Scorer, texts: list[str]) -> dict[str, float]:
+    def sometimes(self: Scorer, texts: list[str], seeds: list[int]) -> dict[str, float]:
         if "ordinary 2" in texts:
             raise ValueError("the score is nan")
-        return real(self, texts)
+        return real(self, texts, seeds)
 
     monkeypatch.setattr(Scorer, "__call__", sometimes)
     summary = run_rewriting(planted_run, tmp_path / "out", neighbours(planted), Choice((1,), rewrites=2), scorer=own)

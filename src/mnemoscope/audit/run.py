@@ -12,7 +12,7 @@ from mnemoscope.features import Descriptor
 from mnemoscope.features.alignment import Aligner
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, run_generation
-from mnemoscope.job.batching import content_hash
+from mnemoscope.job.seeds import content_of
 from mnemoscope.measuring.generated import read_generated
 from mnemoscope.measuring.measurement import Measurement, run_measurement
 from mnemoscope.measuring.sides import Sources
@@ -118,7 +118,7 @@ def examined(
     drawn: Drawn | None = None,
 ) -> Made:
     """The parts of an audit, each a run in a folder of its own name; `drawn` says otherwise whose images are drawn."""
-    whole = content_hash([p.id for p in [*prompts, *negatives]])
+    whole = content_of([*prompts, *negatives])
     common: dict[str, Any] = {"batch": asked.batch, "overwrite": asked.overwrite}
     flagging: dict[str, Any] = {"negatives": negatives, "fpr": asked.fpr, "threshold": asked.threshold}
     found = run_detection(model, prompts, out / "detect", asked.detection, **flagging, **common)

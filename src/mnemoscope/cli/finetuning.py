@@ -50,7 +50,7 @@ class AuditedPrompts(opt.TestedPrompts):
             if self.prompts is None:
                 raise UsageError("An audit needs --prompts, or --data with what a fine-tune was trained on.")
             return references
-        names = {"prompts": self.prompts, "references": references, "only": self.only}
+        names = {"prompts": self.prompts, "references": references, "only": self.only, "seed-column": self.seed_column}
         if given := next((name for name, value in names.items() if value is not None), None):
             raise UsageError(f"--data gives prompts and references; leave out --{given}.")
         return self.data

@@ -9,6 +9,7 @@ from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import group
 from mnemoscope.cli.command import command
 from mnemoscope.cli.helping import CommandGroup, write_commands, write_options
+from mnemoscope.errors import UsageError
 
 DEFAULT = "prompts"
 LAYERS = "seven for the down and mid blocks, as NeMo does, or all."
@@ -79,6 +80,12 @@ def prompts_(
     opt.show(out, summary["failed"])
 
 
+def _unseeded(prompts: opt.PromptOptions) -> opt.PromptOptions:
+    if prompts.seed_column is not None:
+        raise UsageError("What is usual is measured from the same seeds for all prompts; leave out --seed-column.")
+    return prompts
+
+
 def _number(text: str | None) -> float | Path | None:
     try:
         return None if text is None else float(text)
@@ -106,7 +113,7 @@ def statistics_(
     one_of("--layers", layers, ("seven", "all"))
     nemo = one_of("--format", format, ("mnemoscope", "nemo")) == "nemo"
     loaded = model.load()
-    listed = prompts.read(loaded, seed)
+    listed = _unseeded(prompts).read(loaded, seed)
     if no_statistics:
         count, neurons = run_activations(loaded, listed, out, layers, nemo=nemo, overwrite=overwrite)  # type: ignore[arg-type]
         typer.echo(f"Activations of {neurons:,} neurons for each of {count:,} prompts.")
@@ -136,7 +143,7 @@ def threshold_(
     given = {"seed": seed, "num_inference_steps": num_inference_steps, **parameters(param)}
     setting = setting_of(given)
     loaded = model.load()
-    listed = prompts.read(loaded, seed)
+    listed = _unseeded(prompts).read(loaded, seed)
     summary = run_threshold(loaded, listed, out, setting, batch=batch_size, overwrite=overwrite)
     typer.echo(
         f"Threshold {summary['threshold']:.3f}, "

@@ -122,10 +122,16 @@ class PromptOptions:
     only: Annotated[Only | None, of(INPUT, "Of a run: what it flagged or not; before a rewriting, or both.")] = None
     start: Annotated[int, of(INPUT, "Leave out so many prompts at the beginning.", min=0)] = 0
     limit: Annotated[int | None, of(INPUT, "Read only so many prompts.")] = None
+    seed_column: Annotated[
+        str | None, of(INPUT, "Column with each prompt's own first seed, or all of its seeds, in the place of --seed.")
+    ] = None
 
     def read(self, model: "Denoiser", seed: int) -> "list[Prompt]":
         """The prompts in the order of their source; `seed` is of those that are drawn at random."""
-        return read_prompts(model, self.prompts, self.column, self.limit, seed, self.start, self.only)
+        from mnemoscope.prompts.seeds import seeded
+
+        prompts = read_prompts(model, self.prompts, self.column, self.limit, seed, self.start, self.only)
+        return prompts if self.seed_column is None else seeded(prompts, self.seed_column)
 
 
 @dataclass(frozen=True, kw_only=True)

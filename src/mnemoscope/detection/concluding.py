@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnemoscope.detection.precision import dtype_error, measurable, told
-from mnemoscope.job.batching import content_hash
+from mnemoscope.job.seeds import content_of
 from mnemoscope.methods.thresholds import calibrate
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.tokens import cut_off_summary
@@ -34,7 +34,7 @@ class AskedPrompts:
     @property
     def content(self) -> str:
         """What a run of them is recognised by."""
-        return content_hash([p.id for p in self.all])
+        return content_of(self.all)
 
 
 def apart(negative: Prompt) -> Prompt:

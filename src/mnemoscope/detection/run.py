@@ -12,7 +12,8 @@ from mnemoscope.detection.concluding import AskedPrompts, concluded
 from mnemoscope.detection.formats import read_wen
 from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.detection.several import named, run_detections
-from mnemoscope.job.batching import Batch, Pass, prompt_run, seeds_of
+from mnemoscope.job.batching import Batch, Pass, prompt_run
+from mnemoscope.job.seeds import samples
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
@@ -62,7 +63,7 @@ def _run_one(
 ) -> dict[str, Any]:
     found = detection.checked()
     calibrate([], fpr=fpr)  # an impossible rate is refused before the work, not after it
-    seeds_of(detection.seed, detection.seeds)
+    samples(asked.all, detection.seed, detection.seeds)
     settings = {
         **{k: v for k, v in vars(detection).items() if k != "params"},
         "params": detection.parameters,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mnemoscope import registry
-from mnemoscope.job.batching import seeds_of
+from mnemoscope.job.seeds import own_seeds, samples
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.thresholds import conditions, units_of
 from mnemoscope.model.denoiser import Denoiser
@@ -54,11 +54,11 @@ class Detection:
 
     def sampled(self, model: Denoiser, prompts: Sequence[Prompt]) -> Trajectory:
         """The samplings that it looks at, all seeds of a prompt side by side; nothing is computed yet."""
-        seeds = seeds_of(self.seed, self.seeds)
+        pairs = samples(prompts, self.seed, self.seeds)
         return Trajectory(
             model,
-            [p.text for p in prompts for _ in seeds],
-            seeds * len(prompts),
+            [p.text for p, _ in pairs],
+            [seed for _, seed in pairs],
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
         )
@@ -76,7 +76,6 @@ def detect_rows(
     model: Denoiser, prompts: Sequence[Prompt], detection: Detection, trajectory: Trajectory | None = None
 ) -> list[Row]:
     """One row for each prompt of a batch; a `trajectory` is of these prompts and of the detection's own sampling."""
-    seeds = seeds_of(detection.seed, detection.seeds)
     trajectory = detection.sampled(model, prompts) if trajectory is None else trajectory
     found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
     values, timesteps = _values(trajectory, detection, found.kind)
@@ -84,7 +83,7 @@ def detect_rows(
     extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
     rows, cut = [], cut_off(model, [p.text for p in prompts])
     for k, prompt in enumerate(prompts):
-        own = slice(k * len(seeds), (k + 1) * len(seeds))
+        own = slice(k * detection.seeds, (k + 1) * detection.seeds)
         per_seed = values[:, own].mean(0).tolist()
         score = max(per_seed) if found.over_seeds == "max" else math.fsum(per_seed) / len(per_seed)
         if not all(map(math.isfinite, per_seed)):
@@ -92,7 +91,7 @@ def detect_rows(
         row = {
             "id": prompt.id,
             "prompt": prompt.text,
-            "seeds": seeds,
+            "seeds": own_seeds(prompt, detection.seed, detection.seeds),
             "method": found.name,
             "params": detection.parameters,
             "score": score,

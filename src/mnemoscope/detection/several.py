@@ -9,7 +9,8 @@ from mnemoscope import registry
 from mnemoscope.detection.concluding import AskedPrompts, concluded
 from mnemoscope.detection.scoring import Detection, detect_rows
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import Attempts, Batch, Pass, prompt_run, seeds_of
+from mnemoscope.job.batching import Attempts, Batch, Pass, prompt_run
+from mnemoscope.job.seeds import samples
 from mnemoscope.methods.amounts import is_number
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
@@ -38,7 +39,7 @@ def run_detections(
     first = next(iter(detections.values()))
     found = {name: each.checked() for name, each in detections.items()}
     calibrate([], fpr=fpr)
-    seeds_of(first.seed, first.seeds)
+    samples(asked.all, first.seed, first.seeds)
     where = {name: each.conditions(model) for name, each in detections.items()}
     fixed = {name: _threshold(threshold, where[name]) for name in detections}
     settings = {

@@ -10,7 +10,8 @@ from mnemoscope.experiments.arm import ArmDrawing
 from mnemoscope.experiments.subjects import Subject, places_of, trained_image
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
-from mnemoscope.job.batching import chunks, seeds_of
+from mnemoscope.job.batching import chunks
+from mnemoscope.job.seeds import seeds_of
 from mnemoscope.measuring.complexity import entropy, jpeg_size
 from mnemoscope.measuring.own import ROUNDING
 from mnemoscope.mitigation.chosen import mitigated

@@ -15,7 +15,7 @@ from mnemoscope.explanation import regions
 from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.masks import Mask, resized
 from mnemoscope.generation.run import row_id, save_png
-from mnemoscope.job.batching import seeds_of
+from mnemoscope.job.seeds import samples
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
@@ -29,7 +29,7 @@ LARGEST = 256  # pixels of a side at which maps are thresholded and compared
 
 def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation, folder: Path) -> list[Row]:
     """One row for each image of a batch of prompts, with its files: the image and its map."""
-    pairs = [(p, s) for p in prompts for s in seeds_of(explanation.seed, explanation.seeds)]
+    pairs = samples(prompts, explanation.seed, explanation.seeds)
     trajectory = Trajectory(
         model,
         [p.text for p, _ in pairs],

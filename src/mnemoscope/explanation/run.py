@@ -16,7 +16,8 @@ from mnemoscope.explanation.attributions import read_layer6
 from mnemoscope.explanation.masks import Mask
 from mnemoscope.explanation.region_run import finished, region_rows
 from mnemoscope.generation.run import row_id
-from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.job.batching import Batch, Pass, prompt_run
+from mnemoscope.job.seeds import content_of, own_seeds, samples
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.families import Family
@@ -47,15 +48,13 @@ def run_explanation(
     explanation = replace(explanation, guidance_scale=model.family.guidance(explanation.guidance_scale))
     method = registry.get("explain", explanation.method)
     registry.checked(method, registry.with_score(method, explanation.parameters))
-    seeds = seeds_of(explanation.seed, explanation.seeds)
-    of_kind = (
-        _regions(model, explanation, seeds, masks) if method.gives == "regions" else _words(model, explanation, masks)
-    )
+    of_kind = (_regions if method.gives == "regions" else _words)(model, explanation, masks)
     settings = {
         **{k: v for k, v in vars(explanation).items() if k != "params"},
         "params": explanation.parameters,
-        "content": content_id or content_hash([p.id for p in prompts]),
+        "content": content_id or content_of(prompts),
     }
+    samples(prompts, explanation.seed, explanation.seeds)  # what is no seed is refused before the work
     ids = {p.id: of_kind.ids(p) for p in prompts}
     known = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
 
@@ -96,34 +95,34 @@ def _words(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] 
     )
 
 
-def _regions(
-    model: Denoiser, explanation: Explanation, seeds: Sequence[int], masks: Mapping[str, Mask] | None
-) -> _Kind:
+def _regions(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Kind:
     return _Kind(
         "regions",
-        lambda prompt: [row_id(prompt, seed) for seed in seeds],
+        lambda prompt: [row_id(*each) for each in samples([prompt], explanation.seed, explanation.seeds)],
         lambda some, folder: region_rows(model, some, explanation, folder),
         lambda folder, rows: finished(folder, rows, masks),
     )
 
 
 def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[Row]:
-    """One row for each prompt of a batch; prompts of the same text share its values."""
-    texts, seeds = list(dict.fromkeys(p.text for p in prompts)), seeds_of(explanation.seed, explanation.seeds)
+    """One row for each prompt of a batch; prompts of the same text and seeds share its values."""
+    seeds = {p.id: tuple(own_seeds(p, explanation.seed, explanation.seeds)) for p in prompts}
+    asked = list(dict.fromkeys((p.text, seeds[p.id]) for p in prompts))
     trajectory = Trajectory(
         model,
-        [text for text in texts for _ in seeds],
-        seeds * len(texts),
+        [text for text, own in asked for _ in own],
+        [seed for _, own in asked for seed in own],
         num_inference_steps=explanation.num_inference_steps,
         guidance_scale=explanation.guidance_scale,
     )
     values, timesteps = along(trajectory, explanation.method, **explanation.parameters)
-    means = values.to("cpu", torch.float64).reshape(len(values), len(texts), len(seeds), -1).mean(2)
+    means = values.to("cpu", torch.float64).reshape(len(values), len(asked), explanation.seeds, -1).mean(2)
+    texts = [text for text, _ in asked]
     tokens = dict(zip(texts, content(model.family, texts), strict=True))
-    about = {"method": explanation.method, "params": explanation.parameters, "seeds": seeds}
+    about = {"method": explanation.method, "params": explanation.parameters}
     rows, cut = [], dict(zip(texts, cut_off(model, texts), strict=True))
     for prompt in prompts:
-        means_of = means[:, texts.index(prompt.text)]
+        means_of = means[:, asked.index((prompt.text, seeds[prompt.id]))]
         if not means_of.isfinite().all():
             raise ValueError("the explanation is not finite")
         content_tokens = tokens[prompt.text]
@@ -137,6 +136,7 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
             "words": merged(prompt.text, content_tokens, scores),
             "special": special(model.family, prompt.text, means_of.mean(0).tolist(), content_tokens),
             **about,
+            "seeds": list(seeds[prompt.id]),
             "label": prompt.label,
             "kind": prompt.kind,
             "cut_off": cut[prompt.text],

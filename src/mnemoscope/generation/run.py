@@ -13,7 +13,8 @@ from PIL import Image
 from mnemoscope import features
 from mnemoscope.features.references import References
 from mnemoscope.generation.rewritten import rewriting_summary
-from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.job.batching import Batch, Pass, prompt_run
+from mnemoscope.job.seeds import content_of, samples
 from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
@@ -63,19 +64,21 @@ def run_generation(
     `plain` is a run that has the unmitigated images already, so that a baseline need not be drawn again.
     """
     generation = replace(generation, guidance_scale=model.family.guidance(generation.guidance_scale))
-    settings = {**asdict(generation), "content": content or content_hash([p.id for p in prompts])}
-    seeds = seeds_of(generation.seed, generation.images)
+    settings = {**asdict(generation), "content": content or content_of(prompts)}
+    samples(prompts, generation.seed, generation.images)  # what is no seed is refused before the work
 
     def plan(run: Run) -> list[Pass]:
         work = partial(image_rows, model, run.folder, generation, references, scores or {}, plain=plain)
-        return [Pass("generate", work, lambda p: [row_id(p, s) for s in seeds])]
+        return [
+            Pass("generate", work, lambda p: [row_id(*e) for e in samples([p], generation.seed, generation.images)])
+        ]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         told = references.summary() if references else {}
         images = sum(row["status"] == "ok" for row in rows)
         return rows, {"prompts": len(prompts), "images": images, **told, **rewriting_summary(rows)}
 
-    size = Batch.of(model, batch, len(seeds))
+    size = Batch.of(model, batch, generation.images)
     return prompt_run(out, "generate", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
@@ -95,8 +98,7 @@ def image_rows(
     plain: Path | None = None,
 ) -> list[Row]:
     """Sample and save the images of a batch of prompts; one row for each image."""
-    seeds = seeds_of(generation.seed, generation.images)
-    pairs = [(p, s) for p in prompts for s in seeds]
+    pairs = samples(prompts, generation.seed, generation.images)
     asked = [p.text for p, _ in pairs], [s for _, s in pairs]
     with mitigated(model, generation.mitigations, generation.threshold) as log:
         images = model.generate(*asked, **generation.sampling)

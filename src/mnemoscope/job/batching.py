@@ -77,20 +77,6 @@ def prompt_run(
         return run.finish(**summary, **left_out(prompts))
 
 
-def seeds_of(first: int, count: int) -> list[int]:
-    """Seeds of a prompt's images: the same for every prompt, so that images pair up and x_T is shared."""
-    if count < 1:
-        raise UsageError(f"{count} seeds were asked for; give --seeds 1 or more.")
-    if count > MOST_SEEDS:
-        raise UsageError(f"{count} seeds of a prompt are more than any memory holds; give {MOST_SEEDS} at most.")
-    if not 0 <= first <= 2**63 - count:
-        raise UsageError(f"Seed {first} is out of range; give a number from 0 to {2**63 - count}.")
-    return list(range(first, first + count))
-
-
-MOST_SEEDS = 10**6
-
-
 def per_batch(room: int, samples: int) -> int:
     """How many prompts of so many samples each are computed together: one at least, whatever its number of samples."""
     return max(1, room // samples)

@@ -3,13 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run
+from mnemoscope.job.seeds import content_of, samples
 from mnemoscope.localization.calibration import Prepared, prepare
 from mnemoscope.localization.tables import named_layers, read_nemo
 from mnemoscope.methods import by_name as api
@@ -58,11 +60,12 @@ def run_localization(
     given = registry.checked(method, localization.parameters)
     ablation.layers(model)  # a model without neurons is refused before the work
     listed = once_each(prompts) if dedup else list(prompts)
+    _check_seeds(listed)
     settings = {
         "method": method.name,
         "dedup": dedup,
         "params": given,
-        "content": content_hash([p.id for p in listed] + [f"n-{p.id}" for p in negatives]),
+        "content": content_of([*listed, *(replace(p, id=f"n-{p.id}") for p in negatives)]),
     }
     known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
     ready = Prepared({})
@@ -85,6 +88,13 @@ def run_localization(
     )
 
 
+def _check_seeds(prompts: Sequence[Prompt]) -> None:
+    """Raise `UsageError` for seeds of prompts that a method cannot begin from."""
+    if several := next((p for p in prompts if len(p.seeds) > 1), None):
+        raise UsageError(f"“{several.text[:60]}” has {len(several.seeds)} seeds of its own; give one, the first.")
+    samples(prompts, 0, 1)
+
+
 def caption_summary(references: object) -> dict[str, Any]:
     """How many of the training images that a method compares with have a caption, where it was given a source."""
     if not isinstance(references, str | Path):
@@ -94,11 +104,15 @@ def caption_summary(references: object) -> dict[str, Any]:
 
 
 def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]) -> list[Row]:
-    """One row for each prompt."""
-    located = api.localize(model, [p.text for p in prompts], method, **parameters)
-    rows = [
-        {"id": p.id, **each.row(), "method": method, "status": "ok"} for p, each in zip(prompts, located, strict=True)
-    ]
+    """One row for each prompt; a prompt with a seed of its own is located from it."""
+    rows = []
+    for own, some in groupby(prompts, lambda p: p.seeds):
+        group, seed = list(some), {"seed": own[0]} if own else {}
+        located = api.localize(model, [p.text for p in group], method, **{**parameters, **seed})
+        rows += [
+            {"id": p.id, **each.row(), **seed, "method": method, "status": "ok"}
+            for p, each in zip(group, located, strict=True)
+        ]
     for row in rows:
         if not all(math.isfinite(row[key]) for key in ("before", "after") if row[key] is not None):
             raise ValueError(f"the {row['value']} is not finite: {row['before']}, then {row['after']}")

@@ -34,7 +34,8 @@ class Prompt:
 
     `id` depends on the text alone, but for the suffix "-2", "-3", ... of a text that comes again in the same list.
     `label` says whether it is memorized (None: unknown). `source` holds the other columns of its row, as far
-    as they are text, finite numbers, truth values or lists of them.
+    as they are text, finite numbers, truth values or lists of them. `seeds` are its own, in the place of those that all
+    prompts of a run have: the first of them alone, or all.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Prompt:
     label: bool | None = None
     kind: str | None = None
     source: dict[str, Any] = field(default_factory=dict, hash=False)
+    seeds: tuple[int, ...] = ()
 
     @property
     def reference(self) -> str:

@@ -62,7 +62,8 @@ def _listed(folder: Path, command: str, only: Only | None, method: str | None) -
 
 
 def _plain(row: dict[str, Any], scored: Sequence[str]) -> dict[str, Any]:
-    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}}
+    seeds = {k: row[k] for k in ("seed", "seeds") if k in row}
+    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}, **seeds}
 
 
 def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
-from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.job.batching import Batch, Pass, prompt_run
+from mnemoscope.job.seeds import content_of, own_seeds, samples
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
@@ -82,7 +82,8 @@ def run_recovery(
     """
     known = {t.prompt.id: t for t in targets}
     recovery = replace(recovery, guidance_scale=model.family.guidance(recovery.guidance_scale))
-    settings = {**asdict(recovery), "content": content_hash(known)}
+    settings = {**asdict(recovery), "content": content_of(t.prompt for t in targets)}
+    samples([t.prompt for t in targets], recovery.seed, recovery.images)  # what is no seed is refused before the work
     record: dict[str, Any] = {"features": asdict(descriptor.identity)}
     if edited is not None:
         record["edited"] = edited.describe()
@@ -112,20 +113,20 @@ def target_rows(
     folder: Path,
 ) -> list[Row]:
     """One row for each target of a batch, its images saved."""
-    seeds, counted = seeds_of(recovery.seed, recovery.images), edited.network_evaluations
-    texts = [t.prompt.text for t in targets for _ in seeds]
-    draw = partial(model.generate, texts, seeds * len(targets), **recovery.sampling)
-    images = {"before": draw()}
+    counted = edited.network_evaluations
+    pairs = samples([t.prompt for t in targets], recovery.seed, recovery.images)
+    drawn: Any = [p.text for p, _ in pairs], [seed for _, seed in pairs]
+    images = {"before": model.generate(*drawn, **recovery.sampling)}
     with edit():
-        images["after"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
+        images["after"] = edited.generate(*drawn, **recovery.sampling)
         embedding, losses = attack(edited, targets, recovery)
-        every = embedding.repeat_interleave(len(seeds), dim=0)
+        every = embedding.repeat_interleave(recovery.images, dim=0)
         key = edited.family.texts[0]
         with edited.edit("cond", lambda cond: {**cond, key: every.to(cond[key].dtype)}):
-            images["attacked"] = edited.generate(texts, seeds * len(targets), **recovery.sampling)
+            images["attacked"] = edited.generate(*drawn, **recovery.sampling)
     if edited is not model:
         model.network_evaluations += edited.network_evaluations - counted
-    return [_row(t, k, images, losses[k], seeds, recovery, descriptor, folder) for k, t in enumerate(targets)]
+    return [_row(t, k, images, losses[k], recovery, descriptor, folder) for k, t in enumerate(targets)]
 
 
 def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> tuple[torch.Tensor, list[list[float]]]:
@@ -157,16 +158,16 @@ def _row(
     place: int,
     images: Mapping[str, Sequence[Image.Image]],
     losses: Sequence[float],
-    seeds: Sequence[int],
     recovery: Recovery,
     descriptor: Descriptor,
     folder: Path,
 ) -> Row:
     prompt = target.prompt
+    seeds = own_seeds(prompt, recovery.seed, recovery.images)
     reference = f"references/{prompt.id}.png"
     save_png(target.image, folder / reference, {"caption": prompt.text})
     vector = descriptor([target.image])[0]
-    row: Row = {"id": prompt.id, "prompt": prompt.text, "seeds": list(seeds), "reference": reference}
+    row: Row = {"id": prompt.id, "prompt": prompt.text, "seeds": seeds, "reference": reference}
     row |= {"control": target.is_control, "kind": prompt.kind, "label": prompt.label, "status": "ok"}
     for stage, drawn in images.items():
         part = drawn[place * len(seeds) : (place + 1) * len(seeds)]

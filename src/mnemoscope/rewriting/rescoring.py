@@ -1,6 +1,7 @@
 """A detector's scores of prompts and of their rewrites, under the conditions that the explanation was made with."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ class Scorer:
         self.threshold = stored_threshold(threshold, self.conditions) if threshold else None
         self._batch = Batch.of(model, batch, detection.seeds)
 
-    def __call__(self, texts: Iterable[str]) -> dict[str, float]:
-        """The score of each text; equal texts are scored once."""
-        prompts = as_prompts(dict.fromkeys(texts))
+    def __call__(self, texts: Iterable[str], seeds: Sequence[int] = ()) -> dict[str, float]:
+        """The score of each text, from the seeds that their prompt was explained from; equal texts are scored once."""
+        own = tuple(seeds) if len(seeds) == self.detection.seeds else tuple(seeds[:1])
+        prompts = [replace(prompt, seeds=own) for prompt in as_prompts(dict.fromkeys(texts))]
         with self.model.bounded(self._batch.at_once):
             parts = [detect_rows(self.model, some, self.detection) for some in chunks(prompts, self._batch.prompts)]
         return {row["prompt"]: row["score"] for part in parts for row in part}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _append(run: Run, row: Row, rewriter: Rewriter, choice: Choice, scorer: Scor
         draws = [(level, k) for level in choice.levels for k in range(choice.rewrites)]
         missing = [draw for draw, i in zip(draws, _ids(row, choice), strict=True) if i not in run.done]
         made = [rewritten(row, level, k, rewriter, choice) for level, k in missing]
-        made = scored(made, scorer) if scorer else made
+        made = scored(made, scorer, row.get("seeds") or ()) if scorer else made
     else:
         reason = f"the explanation of this prompt failed: {row.get('error')}"
         (only,) = _ids(row, choice)
@@ -98,11 +99,11 @@ def rewritten(row: Row, level: int, k: int, rewriter: Rewriter, choice: Choice) 
     return {**made, "rewrite": text, "status": "ok"}
 
 
-def scored(rows: list[Row], scorer: Scorer) -> list[Row]:
+def scored(rows: list[Row], scorer: Scorer, seeds: Sequence[int] = ()) -> list[Row]:
     """The rows of one prompt with its score before and after each rewrite; all fail where the prompt's score does."""
     good = [r for r in rows if r["status"] == "ok"]
     try:
-        scores = scorer([r[key] for r in good for key in ("prompt", "rewrite")])
+        scores = scorer([r[key] for r in good for key in ("prompt", "rewrite")], seeds)
     except (UsageError, OSError):
         raise
     except Exception as e:  # whatever a network can raise for one prompt must not lose the others

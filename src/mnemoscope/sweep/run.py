@@ -15,7 +15,8 @@ from mnemoscope import features
 from mnemoscope.features.alignment import Aligner, by_chance, other_prompts
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation, match, row_id, save_png
-from mnemoscope.job.batching import Batch, Pass, content_hash, prompt_run, seeds_of
+from mnemoscope.job.batching import Batch, Pass, prompt_run
+from mnemoscope.job.seeds import content_of, samples
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
@@ -49,16 +50,17 @@ def run_sweep(
         "points": [asdict(p) for p in sweep],
         "replication_threshold": limit,
         "measure": alignment.name if alignment else None,
-        "content": content_hash([p.id for p in prompts]),
+        "content": content_of(prompts),
     }
     if by := references.descriptor:
         settings["features"] = asdict(by.identity)
-    seeds, others = seeds_of(generation.seed, generation.images), other_prompts(p.text for p in prompts)
+    samples(prompts, generation.seed, generation.images)  # what is no seed is refused before the work
+    others = other_prompts(p.text for p in prompts)
 
     def plan(run: Run) -> list[Pass]:
         known: dict[str, Any] = {"alignment": alignment, "others": others, "references": references}
         work = partial(point_rows, model, run.folder, generation, **known)
-        return [Pass(p.name, partial(work, p), partial(point_ids, p, seeds)) for p in sweep]
+        return [Pass(p.name, partial(work, p), partial(point_ids, p, generation)) for p in sweep]
 
     def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
         curves = [curve(rows, point, limit) for point in sweep]
@@ -73,13 +75,13 @@ def run_sweep(
             **enlarged(references, run.folder, rows),
         }
 
-    size = Batch.of(model, batch, len(seeds))
+    size = Batch.of(model, batch, generation.images)
     return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
-def point_ids(point: SweepPoint, seeds: Sequence[int], prompt: Prompt) -> list[str]:
+def point_ids(point: SweepPoint, generation: Generation, prompt: Prompt) -> list[str]:
     """The ids of a prompt's rows at a point."""
-    return [f"{point.name}-{row_id(prompt, seed)}" for seed in seeds]
+    return [f"{point.name}-{row_id(*each)}" for each in samples([prompt], generation.seed, generation.images)]
 
 
 def point_rows(
@@ -97,7 +99,7 @@ def point_rows(
 
     `others` names for each prompt the one that tells what its images are aligned by chance.
     """
-    pairs = [(p, s) for p in prompts for s in seeds_of(generation.seed, generation.images)]
+    pairs = samples(prompts, generation.seed, generation.images)
     texts = [p.text for p, _ in pairs]
     before, began = model.network_evaluations, time.perf_counter()
     with mitigated(model, [point.mitigation] if point.mitigation else [], generation.threshold) as log:

@@ -16,7 +16,8 @@ from torch import Tensor
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, descriptor
-from mnemoscope.job.batching import chunks, per_batch, seeds_of
+from mnemoscope.job.batching import chunks, per_batch
+from mnemoscope.job.seeds import seeds_of
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
