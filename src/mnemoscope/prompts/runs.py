@@ -62,8 +62,8 @@ def _listed(folder: Path, command: str, only: Only | None, method: str | None) -
 
 
 def _plain(row: dict[str, Any], scored: Sequence[str]) -> dict[str, Any]:
-    seeds = {k: row[k] for k in ("seed", "seeds") if k in row}
-    return {"caption": row["prompt"], **{k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}, **seeds}
+    said = {k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}
+    return {"caption": row["prompt"], **said, **{k: v for k, v in row.items() if k in ("seed", "seeds")}}
 
 
 def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any]]:
