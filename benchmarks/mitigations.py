@@ -51,7 +51,7 @@ FLOW: dict[str, tuple[Any, ...]] = {  # demo-flow: targets in x0, and timesteps 
     "embedding_descent": ("12:x0", "8:x0", "5:x0"),
     "noise_descent": ("8:x0",),
     "guidance_schedule": (900, 700, 500),
-    "embedding_noise": (0.5, 1.5),
+    "embedding_noise": (0.3, 1.0, 2.0),
     "random_words": (4, 16),
     "random_numbers": (4, 16),
     "repeat_words": (4, 16),

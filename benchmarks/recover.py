@@ -102,7 +102,7 @@ def overlaps(model: mn.Denoiser, prompts: Sequence[str]) -> None:
         trigger, _ = adversarial_embedding(model, x0, cond)
         value, states = Look(references=images).at(model, prompts, range(2), range(2, 4))
         probe = NeuronProbe(model, prompts, states[0], value, guidance_scale=SAMPLING["guidance_scale"])
-        probe.cond = {**probe.cond, key: trigger}
+        probe.cond = {**probe.cond, **trigger}
         before, without = (probe.values(g) for g in (probe.nothing, probe.everything))
         found = smallest(probe, probe.drops(4), before.tolist(), (without + 0.1 * (before - without)).tolist(), 472)
         for own, one in zip(sets, found, strict=True):

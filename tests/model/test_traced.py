@@ -306,21 +306,46 @@ def test_embedding_descent_lowers_the_score_by_steps_of_the_embeddings_own_size(
     with mn.mitigate(model, "embedding_descent", score=size, iterations=4, lr=0.03):
         step = next(model.steps(["a cat", "two dogs"], [3, 4], **sampling))
     assert (size(step) < before).all()
-    key = model.family.texts[0]
-    plain, moved = model.encode(["a cat", "two dogs"])[key].float(), step.cond[key].float()
-    there = plain.square().sum(2) > 0
-    rms = (plain.square().sum((1, 2)) / (there.sum(1) * plain.shape[2])).sqrt()
-    assert ((moved - plain).abs().amax((1, 2)) <= 4 * 0.03 * 1.3 * rms).all()
-    assert not (moved - plain)[~there].any() or name not in ("qwenimage", "zimage", "cogview4")
+    for key in model.family.texts:
+        plain, moved = model.encode(["a cat", "two dogs"])[key].float(), step.cond[key].float()
+        there = plain.square().sum(2) > 0
+        rms = (plain.square().sum((1, 2)) / (there.sum(1) * plain.shape[2])).sqrt()
+        far = (moved - plain).abs().amax((1, 2))
+        assert ((0.02 * rms < far) & (far <= 4 * 0.03 * 1.3 * rms)).all(), key
+        assert not (moved - plain)[~there].any() or name not in ("qwenimage", "zimage", "cogview4")
 
 
-def test_descent_moves_the_words_alone_where_it_is_asked_to():
-    model = model_of("hunyuandit")
-    with mn.mitigate(model, "embedding_descent", score=size, iterations=2, tokens="content"):
+@pytest.mark.parametrize("tokens", ["content", "content+eos", "all-but-bos"])
+@pytest.mark.parametrize("name", ["sd3", "hunyuandit"])
+def test_descent_moves_the_tokens_that_it_is_asked_to_of_every_encoder(name, tokens):
+    model = model_of(name)
+    with mn.mitigate(model, "embedding_descent", score=size, iterations=2, tokens=tokens):
         step = next(model.steps(["a cat"], [3], num_inference_steps=STEPS))
-    changed = (step.cond["encoder_hidden_states"] - model.encode(["a cat"])["encoder_hidden_states"]).abs().sum(2)[0]
-    places = sorted(t.place for t in model.family.spans(["a cat"])[0] if t.place < 77)
-    assert changed.nonzero()[:, 0].tolist() == places
+    plain, moved = model.encode(["a cat"]), step.cond
+    changed = torch.cat([(moved[k] - plain[k]).abs().sum(2)[0] for k in model.family.texts]).nonzero()[:, 0].tolist()
+    own = sorted(t.place for t in model.family.spans(["a cat"])[0])
+    second = next(p for p in own if p - 1 not in own and p != own[0])  # where the other encoder's tokens begin
+    ends = [own[own.index(second) - 1] + 1, own[-1] + 1]
+    if tokens == "all-but-bos":
+        assert {*own, *ends} <= {*changed} and 0 not in changed
+    else:
+        assert changed == sorted(own + (ends if tokens == "content+eos" else []))
+
+
+def test_embedding_noise_is_of_each_texts_own_size_and_spares_what_is_padded_with_zeros():
+    model = model_of("hunyuandit")
+    with mn.mitigate(model, "embedding_noise", scale=0.2):
+        step = next(model.steps(["a cat"] * 4, [3, 4, 5, 6], num_inference_steps=STEPS))
+    plain = model.encode(["a cat"] * 4)
+    for key in model.family.texts:
+        noise, rms = step.cond[key] - plain[key], plain[key].square().mean().sqrt()
+        assert float(noise.std() / rms) == pytest.approx(0.2, rel=0.05)
+    aura = model_of("aura")
+    with mn.mitigate(aura, "embedding_noise", scale=0.2):
+        step = next(aura.steps(["a cat"], [3], num_inference_steps=STEPS))
+    text = aura.encode(["a cat"])["encoder_hidden_states"]
+    changed = (step.cond["encoder_hidden_states"] - text).abs().sum(2)[0] > 0
+    assert torch.equal(changed, text.abs().sum(2)[0] > 0) and not changed.all()
 
 
 WITH_NEURONS = [n for n in NAMES if n not in ("zimage", "lumina2", "cogview4")]

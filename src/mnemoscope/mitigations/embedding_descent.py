@@ -1,6 +1,7 @@
 """Wen et al.: descend a score on the prompt's embedding before sampling begins."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from mnemoscope.methods.amounts import Amount, aimed
 from mnemoscope.methods.descent import descend
 from mnemoscope.model.cond import rows
 from mnemoscope.model.start import Start, distinct
+from mnemoscope.model.text_embeddings import TextEmbeddings
 from mnemoscope.model.words import content
 from mnemoscope.registry import Score, mitigation
 
@@ -45,64 +47,67 @@ def embedding_descent(
     taken at, and `tokens` are those that may move. `compat="wen"` descends the joint norm over a prompt's images on
     one embedding, tests before updates only, and has AdamW's weight decay of 0.01, which moves the first token too.
     `lr` is in units of the embedding, as in the paper; for families known by a row, whose embeddings differ in size by
-    a factor of 30, in units of its root mean square. Where a model has several texts the first one moves; pooled
-    vectors stay. Raises `UsageError` for a model without a text embedding.
+    a factor of 30, in units of its root mean square. Where a model has several texts all of them move; pooled vectors
+    stay. Raises `UsageError` for a model without a text embedding.
     """
-    key = start.model.family.texts[0]
-    if key not in start.cond:
-        raise UsageError("embedding_descent moves a text embedding, and this model has none.")
     if iterations < 1 or lr <= 0:
         raise UsageError(f"embedding_descent got iterations={iterations} and lr={lr}; give 1 or more, and above 0.")
-    wen = compat == "wen"
+    first, group = _groups(start, compat == "wen")
+    texts = TextEmbeddings(start.model.family, rows(start.cond, first), "embedding_descent moves")
     if weight_decay is None:
-        weight_decay = 0.01 if wen else 0.0
-    samples = torch.arange(len(start), device=start.x_t.device)
-    first, group = distinct(start.cond[key]) if wen else (samples, samples)
+        weight_decay = 0.01 if compat == "wen" else 0.0
     function, limit = aimed(score, target, start.model)
-    look = _Look(start, function, target_step, group, joint=wen)
-    begun = start.cond[key].detach().float()[first]
-    scale = None if start.model.family.has_ends else _size(begun)  # then the shift is what moves, in units of it
-
-    def whole(x: Tensor, going: Tensor) -> Tensor:
-        return x if scale is None else begun[going] + scale[going] * x
-
+    look = _Look(start, function, texts, target_step, group, joint=compat == "wen")
     moved, history = descend(
-        begun if scale is None else torch.zeros_like(begun),
-        lambda x, going: look(whole(x, going), going),
+        texts.begun,
+        lambda x, going: look(texts.at(x, going), going),
         target=limit,
         lr=lr,
         iterations=iterations,
         weight_decay=weight_decay,
-        movable=movable(start, tokens)[first][..., None],
-        decay_all=wen,
-        penalty=None if epsilon is None else _shift_penalty(begun, epsilon, whole),
-        test_last=not wen,
+        movable=texts.each_number(movable(start, tokens)[first]),
+        decay_all=compat == "wen",
+        penalty=None if epsilon is None else _shift_penalty(texts, epsilon),
+        test_last=compat != "wen",
     )
     known = None
-    if target_step == 0 and not wen and look.uncond is not None:  # the last test was the first step itself
+    if target_step == 0 and compat != "wen" and look.uncond is not None:  # the last test was the first step itself
         known = (look.native_cond, look.uncond)
-    embedding = whole(moved, torch.arange(len(moved), device=moved.device))
-    start.change(cond={**start.cond, key: embedding[group].to(start.cond[key].dtype)}, known=known)
+    start.change(cond=texts.into(start.cond, texts.at(moved)[group]), known=known)
     for seen, g in zip(start.seen, group.tolist(), strict=True):
         seen["embedding_descent"] = {"score": history[g]}
+
+
+def _groups(start: Start, joint: bool) -> tuple[Int[Tensor, " G"], Int[Tensor, " B"]]:
+    """The first sample of each embedding that is moved, and which one each sample has: its own, or its prompt's."""
+    names = [name for name in start.model.family.texts if name in start.cond]
+    if joint and names:
+        return distinct(torch.cat([start.cond[name].flatten(1) for name in names], 1))
+    samples = torch.arange(len(start), device=start.x_t.device)
+    return samples, samples
 
 
 class _Look:
     """The score of each embedding, over all the images that it draws; keeps the last predictions."""
 
     def __init__(
-        self, start: Start, score: Callable[..., Tensor], index: int, group: Int[Tensor, " B"], joint: bool
+        self,
+        start: Start,
+        score: Callable[..., Tensor],
+        texts: TextEmbeddings,
+        index: int,
+        group: Int[Tensor, " B"],
+        joint: bool,
     ) -> None:
-        self.start, self.score, self.index, self.group, self.joint = start, score, index, group, joint
+        self.start, self.score, self.texts, self.joint = start, score, texts, joint
+        self.index, self.group = index, group
         self.x_t, self.t = start.state(index)
         self.uncond = None if start.model.family.unguided else start.native_uncond(self.x_t, self.t)
         self.native_cond = torch.empty_like(self.x_t)
 
-    def __call__(self, embedding: Float[Tensor, "G L D"], going: Int[Tensor, " G"]) -> Float[Tensor, " G"]:
+    def __call__(self, embedding: Float[Tensor, "G N"], going: Int[Tensor, " G"]) -> Float[Tensor, " G"]:
         images, place = (self.group[:, None] == going).nonzero(as_tuple=True)
-        old = rows(self.start.cond, images)
-        key = self.start.model.family.texts[0]
-        cond = {**old, key: embedding[place].to(old[key].dtype)}
+        cond = self.texts.into(rows(self.start.cond, images), embedding[place])
         step = self.start.observe(
             self.x_t[images],
             cond,
@@ -119,43 +124,37 @@ class _Look:
 
 
 def movable(start: Start, tokens: Tokens) -> Bool[Tensor, "B L"]:
-    """Which tokens may move; never the first one."""
-    text = start.cond[start.model.family.texts[0]]
-    count, length = text.shape[:2]
-    place = torch.arange(length, device=text.device).expand(count, length)
+    """Which positions, counted through all texts, may move; never the first one."""
+    texts = [start.cond[name] for name in start.model.family.texts if name in start.cond]
+    lengths = [text.shape[1] for text in texts]
     if not start.model.family.has_ends:
-        return _movable_of_spans(start, tokens, length).to(text.device)
+        return _movable_of_spans(start, tokens, lengths).to(start.x_t.device)
+    place = torch.arange(lengths[0], device=start.x_t.device).expand(len(start), lengths[0])
     if tokens == "all-but-bos":
         return place > 0
     ends = start.ends().to(place.device)[:, None]
     return (place > 0) & ((place <= ends) if tokens == "content+eos" else (place < ends))
 
 
-def _movable_of_spans(start: Start, tokens: Tokens, length: int) -> Bool[Tensor, "B L"]:
-    """The same where a template may stand around the words: what follows them is their end."""
-    may_move = torch.full((len(start), length), tokens == "all-but-bos")
+def _movable_of_spans(start: Start, tokens: Tokens, lengths: list[int]) -> Bool[Tensor, "B L"]:
+    """The same where a template may stand around the words: what follows an encoder's tokens is their end."""
+    begins = list(accumulate(lengths, initial=0))
+    may_move = torch.full((len(start), begins.pop()), tokens == "all-but-bos")
     for row, tokens_of in zip(may_move, content(start.model.family, start.texts()), strict=True):
-        places = [t.place for t in tokens_of if t.place < length]
+        places = {t.place for t in tokens_of}
         if tokens == "all-but-bos":
-            row[0] = 0 in places
-        else:
-            row[places] = True
-            row[[p + 1 for p in places[-1:] if tokens == "content+eos" and p + 1 < length]] = True
+            row[begins] = torch.tensor([begin in places for begin in begins])
+            continue
+        row[sorted(places)] = True
+        if tokens == "content+eos":
+            row[sorted({p + 1 for p in places} - {*begins, len(row)})] = True
     return may_move
 
 
-def _size(text: Float[Tensor, "B L D"]) -> Float[Tensor, "B 1 1"]:
-    """Root mean square of each sample's embedding over the positions that are not padded with zeros."""
-    square = text.detach().float().square()
-    there = square.sum(2).gt(0).sum(1).clamp(min=1)
-    return (square.sum((1, 2)) / (there * text.shape[2])).sqrt()[:, None, None]
-
-
-def _shift_penalty(
-    begun: Tensor, epsilon: int | float, whole: Callable[[Tensor, Tensor], Tensor]
-) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _shift_penalty(texts: TextEmbeddings, epsilon: int | float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def penalised(moved: Tensor, going: Tensor, values: Tensor) -> Tensor:
-        shift = (whole(moved, going) - begun[going])[:, 1:].norm(dim=2).mean(1)
+        shifts = texts.parts(texts.at(moved, going) - texts.plain[going])
+        shift = torch.cat([part[:, 1:].norm(dim=2) for part in shifts], 1).mean(1)
         return torch.where(shift > epsilon, (values + shift) / 2, values)
 
     return penalised

@@ -4,12 +4,12 @@ import random
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.start import Start
+from mnemoscope.model.text_embeddings import TextEmbeddings
 from mnemoscope.registry import mitigation
 
 
@@ -29,31 +29,35 @@ def embedding_noise(
 
     The noise depends on the sample's seed alone, not on the batch. `scope` says whether the unconditional branch gets
     noise of its own too, `tokens` whether all do or only the words and the end token, without the first token and the
-    padding. Raises `UsageError` for a model without a text embedding.
+    padding. For families known by a row `scale` is in units of the embedding's root mean square, all of several texts
+    get noise, and positions padded with zeros none. Raises `UsageError` for a model without a text embedding.
     """
-    key = start.model.family.texts[0]
-    if key not in start.cond:
-        raise UsageError("embedding_noise changes a text embedding, and this model has none.")
-    noise = scale * drawn(start)
+    family = start.model.family
+    texts = TextEmbeddings(family, start.cond, "embedding_noise changes")
     ends = None if tokens == "all" else start.ends()
-    cond, null = _noisy(start.cond, key, noise[:, 0], ends), None
+    noise = drawn(start, texts)
+    cond, null = _noisy(texts, start.cond, scale * noise[:, 0], ends), None
     if scope == "both":
         null = start.null_rows()
-        empty = None if ends is None else torch.tensor(start.model.family.ends([""] * len(start)))
-        null = _noisy(null, key, noise[:, 1], empty)
+        empty = None if ends is None else torch.tensor(family.ends([""] * len(start)))
+        null = _noisy(TextEmbeddings(family, null, "embedding_noise changes"), null, scale * noise[:, 1], empty)
     start.change(cond=cond, null=null)
 
 
-def drawn(start: Start) -> Float[Tensor, "B 2 L D"]:
+def drawn(start: Start, texts: TextEmbeddings) -> Float[Tensor, "B 2 N"]:
     """Standard noise for both branches of each sample, from a generator keyed by its seed."""
-    shape = (2, *start.cond[start.model.family.texts[0]].shape[1:])
     keys = (random.Random(f"embedding_noise|{seed}").getrandbits(63) for seed in start.seeds)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(key)) for key in keys])
+    return torch.stack([_of_seed(torch.Generator().manual_seed(key), texts) for key in keys])
 
 
-def _noisy(cond: Cond, key: str, noise: Tensor, ends: Tensor | None) -> Cond:
-    if ends is not None:
-        place = torch.arange(noise.shape[1])
-        noise = noise * ((place > 0) & (place <= ends[:, None]))[..., None]
-    hidden = cond[key]
-    return {**cond, key: (hidden.float() + noise.to(hidden.device)).to(hidden.dtype)}
+def _of_seed(generator: torch.Generator, texts: TextEmbeddings) -> Float[Tensor, "2 N"]:
+    parts = [torch.randn((2, *shape), generator=generator) for shape in texts.shapes]
+    return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+def _noisy(texts: TextEmbeddings, cond: Cond, noise: Float[Tensor, "B N"], ends: Int[Tensor, " B"] | None) -> Cond:
+    if ends is not None:  # of a family with one text
+        place = torch.arange(texts.length)
+        noise = noise * texts.each_number((place > 0) & (place <= ends[:, None]))
+    noise = noise.to(texts.plain.device)
+    return texts.into(cond, texts.plain + texts.unit * torch.where(texts.there, noise, 0.0))

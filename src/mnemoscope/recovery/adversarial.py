@@ -10,6 +10,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.text_embeddings import TextEmbeddings
 
 
 @torch.enable_grad()
@@ -22,31 +23,30 @@ def adversarial_embedding(
     lr: int | float = 0.1,
     batch: int = 8,
     seed: int = 0,
-) -> tuple[Float[Tensor, "N L D"], list[list[float]]]:
+) -> tuple[dict[str, Float[Tensor, "N L D"]], list[list[float]]]:
     """Text embeddings under which a model denoises given images best, and the loss of each image at every step.
 
     `x0` are clean latents. The search begins at the embeddings in `cond`, whose steering (ablated neurons, masked
     attention) stays in force, and takes Adam's steps on the training loss, each over `batch` fresh noises at timesteps
-    drawn uniformly. All images see the same noises, so that none depends on the others. Costs `steps` x `batch`
-    evaluations with gradient an image. Raises `UsageError` for a model without a text embedding and for less than one
-    step or noise. DoRI, arXiv:2507.16880, section 4.
+    drawn uniformly. All images see the same noises, so that none depends on the others. Of a model with several texts
+    all move; pooled vectors stay. `lr` is in units of the embedding, and for families known by a row in units of its
+    root mean square. Costs `steps` x `batch` evaluations with gradient an image. Raises `UsageError` for a model
+    without a text embedding and for less than one step or noise. DoRI, arXiv:2507.16880, section 4.
     """
-    key = model.family.texts[0]
-    if key not in cond:
-        raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
+    texts = TextEmbeddings(model.family, cond, "An adversarial embedding stands in for")
     if steps < 1 or batch < 1 or lr <= 0:
         raise UsageError(f"steps={steps}, batch={batch} and lr={lr} were given; give 1 or more, and lr above 0.")
     generator = torch.Generator().manual_seed(seed)
-    embedding = cond[key].detach().float().clone().requires_grad_()
-    optimizer = torch.optim.Adam([embedding], lr=lr)
+    moved = texts.begun.clone().requires_grad_()
+    optimizer = torch.optim.Adam([moved], lr=lr)
     history: list[list[float]] = [[] for _ in x0]
     for _ in range(steps):
-        losses = _losses(model, x0, {**cond, key: embedding.to(cond[key].dtype)}, batch, generator)
+        losses = _losses(model, x0, texts.into(cond, texts.at(moved)), batch, generator)
         for losses_of, loss in zip(history, losses.tolist(), strict=True):
             losses_of.append(loss)
-        (embedding.grad,) = torch.autograd.grad(losses.sum(), [embedding])
+        (moved.grad,) = torch.autograd.grad(losses.sum(), [moved])
         optimizer.step()
-    return embedding.detach(), history
+    return dict(zip(texts.names, texts.parts(texts.at(moved.detach())), strict=True)), history
 
 
 def _losses(model: Denoiser, x0: Tensor, cond: Cond, batch: int, generator: torch.Generator) -> Float[Tensor, " N"]:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
 from mnemoscope.generation.run import save_png
 from mnemoscope.job.batching import Batch, Pass, prompt_run
 from mnemoscope.job.seeds import content_of, own_seeds, samples
 from mnemoscope.model.autoencoder import encode_images
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.text_embeddings import TextEmbeddings
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.recovery.adversarial import adversarial_embedding
 from mnemoscope.run.rows import Row
@@ -120,37 +120,34 @@ def target_rows(
     with edit():
         images["after"] = edited.generate(*drawn, **recovery.sampling)
         embedding, losses = attack(edited, targets, recovery)
-        every = embedding.repeat_interleave(recovery.images, dim=0)
-        key = edited.family.texts[0]
-        with edited.edit("cond", lambda cond: {**cond, key: every.to(cond[key].dtype)}):
+        every = {name: text.repeat_interleave(recovery.images, dim=0) for name, text in embedding.items()}
+        with edited.edit("cond", lambda cond: {**cond, **{k: v.to(cond[k].dtype) for k, v in every.items()}}):
             images["attacked"] = edited.generate(*drawn, **recovery.sampling)
     if edited is not model:
         model.network_evaluations += edited.network_evaluations - counted
     return [_row(t, k, images, losses[k], recovery, descriptor, folder) for k, t in enumerate(targets)]
 
 
-def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> tuple[torch.Tensor, list[list[float]]]:
+def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> tuple[dict[str, Any], list[list[float]]]:
     """Adversarial embeddings of the targets against the model as it is edited now."""
     prompts = [t.prompt.text for t in targets]
     sampler = edited.sampler(recovery.num_inference_steps, 1.0)
     _, start, _ = sampler.begin(prompts, [recovery.seed] * len(targets))
-    text = {edited.family.texts[0]: begun(edited, prompts, recovery)}  # under the edit's steering, an embedding of ours
-    cond = {**start.cond, **text}
+    cond = {**start.cond, **begun(edited, prompts, recovery)}  # under the edit's steering, embeddings of ours
     x0 = encode_images(edited.pipe, [t.image for t in targets], edited.latent_shape)
     return adversarial_embedding(edited, x0, cond, **recovery.attack)
 
 
-def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> torch.Tensor:
-    """Embeddings that a search begins at: of the prompts, of another text, or noise for "random"."""
-    texts = prompts if recovery.begin in ("prompt", "random") else [recovery.begin] * len(prompts)
-    cond = edited.encode(texts)
-    key = edited.family.texts[0]
-    if key not in cond:
-        raise UsageError("An adversarial embedding stands in for a text embedding, and this model has none.")
+def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> dict[str, Any]:
+    """Embeddings that a search begins at: of the prompts, of another text, or noise of their size for "random"."""
+    named = prompts if recovery.begin in ("prompt", "random") else [recovery.begin] * len(prompts)
+    cond = edited.encode(named)
+    texts = TextEmbeddings(edited.family, cond, "An adversarial embedding stands in for")
     if recovery.begin != "random":
-        return cond[key]
-    noise = torch.randn(cond[key].shape[1:], generator=torch.Generator().manual_seed(recovery.seed))
-    return noise.expand(cond[key].shape).to(cond[key])
+        return {name: cond[name] for name in texts.names}
+    generator = torch.Generator().manual_seed(recovery.seed)
+    noise = torch.cat([torch.randn(shape, generator=generator).flatten() for shape in texts.shapes])
+    return texts.into({name: cond[name] for name in texts.names}, texts.unit * noise.to(texts.unit.device))
 
 
 def _row(
