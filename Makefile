@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo check test slow format docs hostile faults floors
+.PHONY: demo check test slow format docs hostile faults floors locks container-steps
 
 demo: $(VENV)/.core
 	$(BIN)/mnemoscope demo --out demo-report
@@ -53,10 +53,31 @@ floors:
 docs: $(VENV)/.test
 	$(BIN)/mkdocs build --strict
 
-# torch goes first and alone: any other order may bring a build with several gigabytes of GPU libraries.
+# One lock a Python: everything that the tests need, as wheels, for Linux on x86-64; torch's GPU libraries come with its build.
+PYTHONS = 3.11 3.12 3.13 3.14
+locks:
+	$(PYTHON) -m venv $(VENV)-locks
+	$(VENV)-locks/bin/pip install --quiet uv
+	for version in $(PYTHONS); do \
+		$(VENV)-locks/bin/uv pip compile pyproject.toml --extra test -c constraints.txt --native-tls --only-binary :all: \
+			--python-version $$version --python-platform x86_64-manylinux_2_28 --no-header --no-annotate --quiet \
+			| grep -v -E '^(nvidia|cuda)-|^triton=' > locks/$$version.txt || exit 1; \
+	done
+
+# The steps of the Dockerfile where no builder of images is at hand, in a bare Debian below build/; as root. SHARED names files of
+# this machine that the steps need, such as certificates.
+SHARED ?=
+container-steps:
+	mkdir -p build
+	test -d build/debian || debootstrap --variant=minbase --include=ca-certificates bookworm build/debian
+	$(PYTHON) container/steps.py build/debian $(addprefix --share ,$(SHARED)) --run
+
+# torch goes first and alone, and in the CPU's build, a tenth of the other's size, unless this machine has an NVIDIA driver.
+TORCH ?= 2.13.0$(if $(filter Linux,$(shell uname)),$(if $(shell which nvidia-smi 2>/dev/null),,+cpu))
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet torch==$(TORCH) \
+		$(if $(filter %+cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 	touch $@
 
 $(VENV)/.core: $(VENV)/.torch pyproject.toml

@@ -22,13 +22,22 @@ def demo(
     out: opt.Out = Path("demo-report"),
     overwrite: opt.Overwrite = False,
     batch_size: opt.Batch = "auto",
-) -> None:
+    export: Annotated[
+        Path | None, opt.of(opt.RUN, "Write its prompts, ordinary prompts and training pictures there, and stop.")
+    ] = None,
+) -> dict[str, Any] | None:
     """Audit the bundled model, which has memorized some of its training images, and write a report."""
-    from mnemoscope.audit.tour import run_demo
+    from mnemoscope.audit.tour import NEXT, export_data, run_demo
 
+    if export is not None:
+        written = export_data(export, overwrite=overwrite)
+        typer.echo("{prompts} prompts, {negatives} ordinary ones and {references} pictures: {folder}".format(**written))
+        return written
     opt.prepare()
     failed = run_demo(out, batch=batch_size, overwrite=overwrite)
     opt.show(out, failed)
+    typer.echo("\n".join(["What next?", *(f"  {line:<42} # {what}" for what, line in NEXT)]))
+    return None
 
 
 def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
             typer.echo(f"Folder of the run: {values['out']}")
         result.append(values["out"])
         made = _run(asked, values, call)
-        result += [made] if values["sweep"] else []
+        result += [] if made is None else [made]
         return made
 
 
