@@ -7,18 +7,25 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import nn
 
-COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+from mnemoscope.model.weights.transformer_names import published
+
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 PREFIXES = {  # what tools put before the name of a layer, and the components that it can then be of
     "unet.": ("unet",),
     "transformer.": ("transformer",),
     "text_encoder.": ("text_encoder",),
     "text_encoder_2.": ("text_encoder_2",),
+    "text_encoder_3.": ("text_encoder_3",),
+    "text_encoders.clip_l.transformer.": ("text_encoder",),
+    "text_encoders.clip_g.transformer.": ("text_encoder_2",),
+    "text_encoders.t5xxl.transformer.": ("text_encoder_2", "text_encoder_3"),
     "diffusion_model.": ("unet", "transformer"),
     "lora_unet_": ("unet", "transformer"),
     "lora_transformer_": ("transformer",),
     "lora_te_": ("text_encoder",),
     "lora_te1_": ("text_encoder",),
     "lora_te2_": ("text_encoder_2",),
+    "lora_te3_": ("text_encoder_3",),
     "lycoris_": ("unet", "transformer"),
 }
 RESNET = {  # the parts of a residual block, in the names of the original code
@@ -45,6 +52,8 @@ JOINED = {  # projections that are one layer in some files, in the order of thei
     "to_added_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "in_proj": ("q_proj", "k_proj", "v_proj"),
+    "qkv": ("q", "k", "v"),
+    "linear1": ("q", "k", "v", "mlp"),
 }
 
 
@@ -90,6 +99,9 @@ def _names(component: str, part: nn.Module) -> Iterator[tuple[str, tuple[str, nn
         spelt = {name, re.sub(r"\.to_out\.0$", ".to_out", name)}
         if component == "unet":
             spelt |= {_original(each, part) for each in set(spelt)}
+        elif component == "transformer":
+            theirs = published(name, type(part).__name__, tuple(module.weight.shape))  # type: ignore[union-attr,arg-type]
+            spelt |= {theirs} if theirs else set()
         elif component.startswith("text_encoder"):
             spelt |= {"text_model." + name, name.removeprefix("text_model.")}
         for each in spelt:

@@ -121,7 +121,8 @@ def unfused(layers: Layers, lora: LoraFile) -> Iterator[Update]:
     """The updates of a file, those of projections that are one layer there and several in this model taken apart."""
     for update in lora.updates:
         apart = None if layers.find(update.stem, lora.component) else layers.apart(update.stem, lora.component)
-        parts = update.parts([size for _, size in apart]) if apart else None
+        whole = update.multiplied(lora.scaling(update, "", update.stem)) if apart else update
+        parts = whole.parts([size for _, size in apart]) if apart else None
         if apart and parts:
             yield from (replace(part, stem=stem) for part, (stem, _) in zip(parts, apart, strict=True))
         else:

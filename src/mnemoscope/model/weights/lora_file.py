@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.weights.layer_names import COMPONENTS
 from mnemoscope.model.weights.lora_update import Update
 from mnemoscope.model.weights.marks import read_header
 from mnemoscope.model.weights.paths import meant
@@ -20,6 +21,7 @@ ADAPTER = "adapter_config.json"
 SIZE_MARK = "mnemoscope.size"  # height x width in pixels that a LoRA was trained at
 ENDINGS = [  # how a key ends, and the role that its tensor has in the update of the layer before it
     (re.compile(r"\.processor\.(?P<layer>to_[qkv]|to_out)_lora\.(?P<role>down|up)\.weight$"), ""),
+    (re.compile(r"\.processor\.(?P<layer>(?:qkv|proj)_lora[12]?)\.(?P<role>down|up)\.weight$"), ""),
     (re.compile(r"\.lora_linear_layer\.(?P<role>down|up)\.weight$"), ""),
     (re.compile(r"\.lora\.(?P<role>down|up|mid)\.weight$"), ""),
     (re.compile(r"\.lora_(?P<role>A|B|down|up|mid)(\.(?!weight$)[\w-]+)?\.weight$"), ""),
@@ -27,6 +29,14 @@ ENDINGS = [  # how a key ends, and the role that its tensor has in the update of
     (re.compile(r"\.dora_scale$"), "dora_scale"),
     (re.compile(r"\.lora_magnitude_vector(\.[\w-]+)*$"), "magnitude"),
 ]
+PROCESSORS = {  # layers of FLUX's blocks under the names that XLabs' processors give them
+    "qkv_lora1": "img_attn.qkv",
+    "proj_lora1": "img_attn.proj",
+    "qkv_lora2": "txt_attn.qkv",
+    "proj_lora2": "txt_attn.proj",
+    "qkv_lora": "qkv",
+    "proj_lora": "linear2",
+}
 ROLES = {"A": "down", "B": "up"}
 
 
@@ -85,7 +95,7 @@ def lora_files(path: Path) -> list[LoraFile]:
 
 
 def _component(folder: str) -> str | None:
-    return folder if folder in ("unet", "transformer", "text_encoder", "text_encoder_2") else None
+    return folder if folder in COMPONENTS else None
 
 
 def read_lora(file: Path, component: str | None = None) -> LoraFile:
@@ -145,7 +155,7 @@ def _parsed(key: str) -> tuple[str, str | None]:
     for ending, fixed in ENDINGS:
         if matched := ending.search(key):
             groups = matched.groupdict()
-            layer = f".{groups['layer']}" if groups.get("layer") else ""
+            layer = f".{PROCESSORS.get(groups['layer'], groups['layer'])}" if groups.get("layer") else ""
             role = fixed or groups["role"]
             return key[: matched.start()] + layer, ROLES.get(role, role)
     return key, None

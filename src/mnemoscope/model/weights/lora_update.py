@@ -71,6 +71,13 @@ class Update:
             for n in range(len(sizes))
         ]
 
+    def multiplied(self, scaling: float) -> "Update":
+        """Of LoHa and LoKr the whole matrix that their factors make, which alone can be taken apart; else itself."""
+        if self.kind not in ("loha", "lokr"):
+            return self
+        kept = {k: v for k, v in self.tensors.items() if k in MAGNITUDES}
+        return Update(self.stem, {"diff": self.delta(scaling), **kept}, self.keys)
+
     def delta(self, scaling: float) -> Float[Tensor, "..."]:
         """What is added to the layer's weight, out x in, in float32: scaling times the product of the factors."""
         t = {role: value.float() for role, value in self.tensors.items()}
