@@ -100,7 +100,7 @@ def _names(component: str, part: nn.Module) -> Iterator[tuple[str, tuple[str, nn
         if component == "unet":
             spelt |= {_original(each, part) for each in set(spelt)}
         elif component == "transformer":
-            theirs = published(name, type(part).__name__, tuple(module.weight.shape))  # type: ignore[union-attr,arg-type]
+            theirs = published(name, type(part).__name__, tuple(module.weight.shape))
             spelt |= {theirs} if theirs else set()
         elif component.startswith("text_encoder"):
             spelt |= {"text_model." + name, name.removeprefix("text_model.")}
