@@ -1,4 +1,4 @@
-"""The notes of a release from CHANGELOG.md: `python container/notes.py v0.1.0`; refuses a tag that is not the code's version."""
+"""The notes of a release, from CHANGELOG.md: `python container/notes.py v0.1.0`. A tag of another version is refused."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def notes(tag: str, changelog: str, version: str, cited: str) -> str:
-    """What the changelog says of the tag's version; raises `ValueError` where tag, code, citation or changelog disagree."""
+    """What the changelog says of the tag's version; raises `ValueError` where tag, code, citation, changelog disagree."""
     said = {"the tag": tag.removeprefix("v"), "mnemoscope.__version__": version, "CITATION.cff": cited}
     if len(set(said.values())) > 1:
         raise ValueError(f"One release has several versions: {said}; make them one.")

@@ -3,8 +3,8 @@
     debootstrap --variant=minbase --include=ca-certificates bookworm ROOT
     python container/steps.py ROOT [--arg NAME=VALUE] [--share PATH] [--run]
 
-It needs root, chroot and unshare. `--share` puts files of this machine at the same place of ROOT, such as certificates or wheels;
-`--run` starts the image's default command in the end.
+It needs root, chroot and unshare. `--share` puts files of this machine at the same place of ROOT, such as certificates
+or wheels; `--run` starts the image's default command in the end.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Container:
     command: list[str] = field(default_factory=list)
 
     def carry_out(self, word: str, rest: str, given: Mapping[str, str]) -> None:
-        """Do one step; `given` are the arguments of the build. Raises `ValueError` for a kind of step that is not known."""
+        """Do one step; `given` are the arguments of the build. Raises `ValueError` for a step of no known kind."""
         if word == "ARG":
             name, _, value = rest.partition("=")
             self.arguments[name] = given.get(name, value)
@@ -55,7 +55,9 @@ class Container:
         elif word in ("ENTRYPOINT", "CMD"):
             setattr(self, {"ENTRYPOINT": "entry", "CMD": "command"}[word], json.loads(rest))
         elif word not in ("FROM", "EXPOSE"):
-            raise ValueError(f"The Dockerfile has a step '{word}' that container/steps.py does not know; teach it that.")
+            raise ValueError(
+                f"The Dockerfile has a step '{word}', which container/steps.py does not know; teach it."
+            )
 
     def run(self, words: list[str]) -> None:
         """Run a command in the root file system, as its user, with processes of its own."""

@@ -74,8 +74,8 @@ def run_demo(out: Path, *, batch: int | str = "auto", overwrite: bool = False) -
 def export_data(folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Write what the demo audits as files that every command reads: what was written, and where.
 
-    `prompts.csv` with labels and kinds, `negatives.txt` with the ordinary prompts that calibrate, `references/` with the
-    training pictures and their captions. Raises `UsageError` for a folder that holds anything, unless told to `overwrite`.
+    `prompts.csv` with labels and kinds, `negatives.txt` with the ordinary prompts that calibrate, `references/` with
+    the training pictures and their captions. Raises `UsageError` for a folder that holds anything, but for `overwrite`.
     """
     if folder.exists() and not folder.is_dir() or (not overwrite and folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder; give another to --export, or --overwrite.")

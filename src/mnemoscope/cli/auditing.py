@@ -36,7 +36,7 @@ def demo(
     opt.prepare()
     failed = run_demo(out, batch=batch_size, overwrite=overwrite)
     opt.show(out, failed)
-    typer.echo("\n".join(["What next?", *(f"  {line:<42} # {what}" for what, line in NEXT)]))
+    typer.echo("\n".join(["What next?", *(f"  # {what}\n  {line}" for what, line in NEXT)]))
     return None
 
 
