@@ -1,4 +1,4 @@
-"""The notes of a release, from CHANGELOG.md: `python container/notes.py v0.1.0`. A tag of another version is refused."""
+"""The notes of a release, from CHANGELOG.md: `python container/notes.py v0.1.0`. No tag but of this version."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def notes(tag: str, changelog: str, version: str, cited: str) -> str:
-    """What the changelog says of the tag's version; raises `ValueError` where tag, code, citation, changelog disagree."""
+    """What the changelog says of the tag's version; raises `ValueError` where anything says another one."""
     said = {"the tag": tag.removeprefix("v"), "mnemoscope.__version__": version, "CITATION.cff": cited}
     if len(set(said.values())) > 1:
         raise ValueError(f"One release has several versions: {said}; make them one.")

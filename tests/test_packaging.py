@@ -1,4 +1,4 @@
-"""What brings the package to a person: wheel, locks, container, workflows, templates; each read as its reader reads it."""
+"""What brings the package to a person: wheel, locks, container, workflows, templates; read as their readers do."""
 
 import re
 import shlex
