@@ -55,9 +55,7 @@ class Container:
         elif word in ("ENTRYPOINT", "CMD"):
             setattr(self, {"ENTRYPOINT": "entry", "CMD": "command"}[word], json.loads(rest))
         elif word not in ("FROM", "EXPOSE"):
-            raise ValueError(
-                f"The Dockerfile has a step '{word}', which container/steps.py does not know; teach it."
-            )
+            raise ValueError(f"The Dockerfile has a step '{word}', which container/steps.py does not know; teach it.")
 
     def run(self, words: list[str]) -> None:
         """Run a command in the root file system, as its user, with processes of its own."""
