@@ -210,6 +210,17 @@ def test_a_dry_run_leaves_no_trace():
     assert not pipe.transformer._forward_pre_hooks and not pipe.text_encoder._forward_pre_hooks
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_folder_draws_what_its_pipeline_draws(name, tmp_path):
+    pipe, size, options = pipeline(name), model_of(name).size, {"num_inference_steps": 2}
+    pipe.save_pretrained(tmp_path)
+    loaded, own = Denoiser.from_pretrained(tmp_path, device="cpu", size=size), Denoiser(pipe, size=size)
+    assert type(loaded.pipe) is type(pipe) and loaded.size == size
+    (*_, found), (*_, expected) = (model.steps(["a cat"], [3], **options) for model in (loaded, own))
+    assert torch.equal(found.x_prev, expected.x_prev)
+    assert loaded.family.spans([PROMPT]) == own.family.spans([PROMPT]) != [[]]
+
+
 @pytest.mark.parametrize(
     "make, sentence",
     [
@@ -474,7 +485,7 @@ def through(vae, pixels):
 VIDEO = ("AutoencoderKLQwenImage", "AutoencoderKLWan", "AutoencoderKLLTXVideo")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "lumina2"])  # its tiny autoencoder is not of its size
+@pytest.mark.parametrize("name", NAMES)
 def test_images_become_latents_that_decode_as_the_autoencoders_own_do(name):
     model = model_of(name)
     latents = encode_images(model.pipe, [picture()], model.latent_shape)

@@ -3,10 +3,12 @@
 import unicodedata
 
 import pytest
+from transformers import PreTrainedTokenizerBase, T5Tokenizer
 
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.spans import clusters, letters_of, located
 from mnemoscope.model.words import WORD, aligned, content, merged
+from tiny_families import Processor, model_of, pipeline, word_pieces
 
 COMPOSED = ["a café by the sea", "Ångström, naïve façade", "việt nam"]
 INDIC = ["हिन्दी भाषा", "தமிழ் மொழி"]
@@ -53,3 +55,47 @@ def test_ids_are_located_in_decomposed_text() -> None:
 def test_clusters_cover_a_text_without_gaps() -> None:
     assert list(clusters("e\u0301a")) == [(0, 2), (2, 3)] and list(clusters("")) == [] == letters_of("")
     assert list(clusters("\u0301x")) == [(0, 1), (1, 2)]
+
+
+def spelt(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    ids = tokenizer(prompt, add_special_tokens=False).input_ids
+    return [prompt[a:b] for a, b in located(prompt, ids, tokenizer.decode, tokenizer.unk_token_id)]
+
+
+def test_pieces_of_words_and_letters_without_their_accents_are_found() -> None:
+    tokenizer = word_pieces()
+    assert spelt("Ein Café.", tokenizer) == ["E", "i", "n", "C", "a", "f", "é", "."]
+    assert spelt("a dog 😀 dug a", tokenizer) == ["a", "d", "o", "g", "😀", "d", "u", "g", "a"]
+
+
+@pytest.mark.parametrize(
+    "prompt, expected",
+    [
+        ("a 狗 at", ["a", "", "狗", "a", "t"]),  # white space has an id of its own before what is not known
+        ("狗猫 <a>", ["", "狗猫", "", "<", "a", ">"]),
+        ("a~at", ["a", "~", "a", "t"]),
+        ("a 狗", ["a", "", "狗"]),
+        ("tab a狗a a", ["t", "a", "b", "a", "狗", "a", "a"]),  # the unknown end where the next known ones begin
+    ],
+)
+def test_what_a_tokenizer_does_not_know_lies_between_its_neighbours(prompt: str, expected: list[str]) -> None:
+    known = ["\u2581", "\u2581a", "\u2581t", "a", "t", "b"]
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), *((piece, -2.0) for piece in known)]
+    marks = [(mark, -2.0) for mark in ("<", ">")] if "<" in prompt else []
+    assert spelt(prompt, T5Tokenizer(vocab=[*vocab, *marks], extra_ids=0)) == expected
+
+
+def test_a_prompt_that_was_rewritten_is_refused_and_says_where() -> None:
+    pieces = ["two", " cats"]
+    with pytest.raises(ValueError, match="rewrites the prompt: 'cats' is not what comes next"):
+        located("two dogs", range(2), lambda ids: "".join(pieces[i] for i in ids))
+
+
+def test_a_processors_tokenizer_is_the_one_inside() -> None:
+    model, pipe = model_of("flux2"), pipeline("flux2")
+    (plain,), inner = model.family.spans(["a cat"]), pipe.tokenizer
+    pipe.tokenizer = Processor(inner)
+    try:
+        assert model_of("flux2").family.spans(["a cat"]) == [plain]
+    finally:
+        pipe.tokenizer = inner

@@ -184,13 +184,15 @@ def _drawn_at(
 ) -> tuple[int, int] | None:
     """Make a size the pipeline's own where it has a U-Net; the size for a pipeline that has none."""
     size = asked or marked
-    if size is None or size == own_size(pipe):
+    if size is None:
         return None
-    if asked is None:
+    is_own = size == own_size(pipe)
+    if asked is None and not is_own:
         messages.append(f"Images are drawn at {size[0]}x{size[1]} pixels (height x width), as the file says.")
     if not hasattr(pipe, "unet"):
-        return size
-    make_own(pipe, size)
+        return size  # some draw at another size than their transformer's, as AuraFlow does
+    if not is_own:
+        make_own(pipe, size)
     return None
 
 

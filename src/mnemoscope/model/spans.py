@@ -1,8 +1,11 @@
 """Tokens of a prompt with the characters they stand for and where their embeddings are."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
 
 from mnemoscope.model.facts import Encoded
 
@@ -51,27 +54,73 @@ def letters_of(text: str) -> list[tuple[str, int, int]]:
     return [(low, a, b) for a, b in clusters(text) for low in unicodedata.normalize("NFKC", text[a:b]).lower()]
 
 
-def located(prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str]) -> list[tuple[int, int]]:
+def located(
+    prompt: str, ids: Sequence[int], decode: Callable[[list[int]], str], unknown: int | None = None
+) -> list[tuple[int, int]]:
     """The characters that each of a text's ids stands for; ids that only together are a character share it.
 
-    Case and white space may differ. Raises `ValueError` where the ids spell another text than the prompt.
+    Case, white space and accents that the tokenizer leaves out may differ, and ids for what the tokenizer does not know
+    stand for what lies between their neighbours. White space by itself stands before what follows it. Raises
+    `ValueError` where the ids spell another text than the prompt.
     """
-    letters = letters_of(prompt)
-    text, spans, at, waiting = "".join(low for low, *_ in letters), [], 0, []
+    pieces, letters = [*_pieces(ids, decode, unknown)], letters_of(prompt)
+    said = [piece for _, piece in pieces if piece]
+    found = _matched(said, letters) or _matched([_bare(piece) for piece in said], [*_bare_letters(letters)])
+    if found is None:
+        first = next(k for k in range(len(said)) if _matched(said[: k + 1], letters) is None)
+        raise ValueError(f"its pipeline rewrites the prompt: '{said[first]}' is not what comes next in it")
+    spans: list[tuple[int, int]] = []
+    after = (len(prompt), len(prompt))
+    for count, piece in reversed(pieces):
+        span = found.pop() if piece else (after[0], after[0])
+        spans, after = [span] * count + spans, span
+    return spans
+
+
+UNKNOWN = "\0"  # a piece that stands for any characters
+
+
+def _pieces(ids: Sequence[int], decode: Callable[[list[int]], str], unknown: int | None) -> Iterator[tuple[int, str]]:
+    """Runs of ids that are whole characters together: how many, and their text as tokenizers compare it."""
+    before: list[int] = []
+    waiting: list[int] = []
     for number in ids:
         waiting.append(number)
-        piece = decode(waiting)
-        if "\ufffd" in piece:
+        if waiting == [unknown]:
+            yield 1, UNKNOWN
+            before, waiting = [], []
             continue
-        piece = unicodedata.normalize("NFKC", piece).strip().lower()
-        start = at + len(text[at:]) - len(text[at:].lstrip()) if piece else at
-        if not text.startswith(piece, start):
-            raise ValueError(f"its pipeline rewrites the prompt: '{piece}' is not what comes next in it")
-        at = start + len(piece)
-        span = (letters[start][1], letters[at - 1][2]) if piece else (len(prompt), len(prompt))
-        spans += [span] * len(waiting)
-        waiting = []
-    return spans + [(len(prompt), len(prompt))] * len(waiting)  # a character that was cut in two
+        begun, whole = decode(before), decode(before + waiting)  # pieces of a word are spelt out after its beginning
+        piece = whole[len(begun) :] if whole.startswith(begun) else decode(waiting)
+        if "\ufffd" not in piece:
+            yield len(waiting), unicodedata.normalize("NFKC", piece).strip().lower()
+            before, waiting = waiting, []
+    if waiting:
+        yield len(waiting), ""  # a character that was cut in two
+
+
+def _matched(pieces: Sequence[str], letters: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]] | None:
+    """The characters of each of these pieces if the letters begin with them, in this order."""
+    patterns = [r"\s+".join(re.escape(part) for part in piece.split()) for piece in pieces]
+    last = len(pieces) - 1
+    patterns = [
+        (r"\S+" if k == last else r"\S+?") if piece == UNKNOWN else pattern
+        for k, (piece, pattern) in enumerate(zip(pieces, patterns, strict=True))
+    ]
+    found = re.match("".join(rf"\s*({pattern})" for pattern in patterns), "".join(low for low, *_ in letters))
+    if found is None:
+        return None
+    places = [found.span(k + 1) for k in range(len(pieces))]
+    return [(letters[a][1], letters[b - 1][2]) for a, b in places]
+
+
+def _bare(text: str) -> str:
+    """Text without accents and other signs, as some tokenizers have it."""
+    return "".join(char for char in unicodedata.normalize("NFD", text) if unicodedata.category(char) != "Mn")
+
+
+def _bare_letters(letters: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, int, int]]:
+    return ((char, a, b) for low, a, b in letters for char in _bare(low))
 
 
 def tokens_of(
@@ -82,9 +131,10 @@ def tokens_of(
     `length` is that of the embedding's axis, and `offset` where it begins among the positions of all texts.
     """
     tokenizer = getattr(pipe, encoded.tokenizer)
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        tokenizer = tokenizer.tokenizer  # of a processor
     begin, end = own_part(ids, empty, tokenizer.pad_token_id)
-    spans = located(prompt, ids[begin:end], tokenizer.decode)
+    spans = located(prompt, ids[begin:end], tokenizer.decode, tokenizer.unk_token_id)
     tokens = []
     for k, (start, stop) in enumerate(spans, start=begin):
         place = encoded.place(k, len(ids), length, pipe)
