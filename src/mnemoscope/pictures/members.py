@@ -4,9 +4,10 @@ import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from mnemoscope.pictures.files import LARGEST
+from mnemoscope.pictures.packed import TarBytes
 from mnemoscope.pictures.picture import Unreadable
 
 LINKS = 40  # one behind the other, as the system has it
@@ -23,25 +24,26 @@ class Member:
     refused: str | None = None  # it is nothing to be read
 
 
-def members(path: Path) -> tuple[list[Member], str | None]:
+def members(tar: TarBytes) -> tuple[list[Member], str | None]:
     """Files of a tar in its order, hidden ones left out, and what is wrong with the tar, if anything is."""
     infos: list[tarfile.TarInfo] = []
     problem = None
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tar.opened() as file, tarfile.open(fileobj=file, mode="r:") as archive:
             infos = list(_onwards(archive, infos))
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as e:
         problem = f"the tar file is damaged: {e}"
+    problem = f"the tar file is damaged: {tar.problem}" if tar.problem else problem
     files = {posixpath.normpath(m.name): m for m in infos}
     kept = [m for m in infos if not m.isdir() and not _hidden(m.name)]
     return [_member(m, files) for m in kept if not (m.issym() and _is_folder(m, files))], problem
 
 
-def read_place(path: Path, start: int, size: int) -> bytes:
-    """Bytes of a file from one place on; raises `Unreadable` where there are fewer, or too many."""
+def read_place(tar: TarBytes, start: int, size: int) -> bytes:
+    """Bytes of a tar from one place on; raises `Unreadable` where there are fewer, or too many."""
     if size > LARGEST:
         raise Unreadable(f"more than {LARGEST >> 20} MiB")
-    with path.open("rb") as file:
+    with tar.opened() as file:
         file.seek(start)
         data = file.read(size)
     if len(data) < size:

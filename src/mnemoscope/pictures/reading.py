@@ -16,6 +16,7 @@ from mnemoscope.pictures.beside import SIDECARS
 from mnemoscope.pictures.columns import short, storable
 from mnemoscope.pictures.indexed import Origin, origin
 from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
+from mnemoscope.pictures.packed import TARS, packing
 from mnemoscope.pictures.picture import Picture
 from mnemoscope.pictures.source import Broken, PicturePart, Source
 from mnemoscope.pictures.tars import Tar
@@ -32,7 +33,7 @@ def read_pictures(
 
     `source` is a folder of images (with texts of the same name, captions.jsonl, captions.json, metadata.jsonl or
     metadata.csv), several true images of each prompt (`NAME/NAME.jsonl` and `NAME/gt_images/INDEX/`), a run of
-    `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar, a .parquet with
+    `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar (packed or not), a .parquet with
     encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved
     by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column`
     the column that has them where its name is not a usual one. What cannot be read is a picture too, whose `image`
@@ -93,11 +94,11 @@ def _folder(path: Path, captions: Path | None, column: str | None) -> list[Pictu
     sizes, closed = trees.Folder(path).looked_at()
     broken = [Broken(storable(name), problem) for name, problem in sorted(closed.items())]
     folders = {PurePosixPath(name).parent.as_posix() for name in sizes}
-    kinds: dict[str, list[str]] = {end: [n for n in sizes if suffix(n) == end] for end in ARCHIVES}
+    kinds: dict[str, list[str]] = {end: [n for n in sizes if archive(n) == end] for end in ARCHIVES}
     kinds[".parquet"] = [
         n
         for n in kinds[".parquet"]
-        if n[:-8] + ".tar" not in sizes and n[:-8] not in folders and tables.holds_images(path / n)
+        if not any(n[:-8] + end in sizes for end in TARS) and n[:-8] not in folders and tables.holds_images(path / n)
     ]
     kinds = {end: names for end, names in kinds.items() if names}
     has_images = any(suffix(n) in SUFFIXES for n in sizes)
@@ -113,6 +114,12 @@ def _folder(path: Path, captions: Path | None, column: str | None) -> list[Pictu
     raise UsageError(f"{path} holds no image, and no .tar, .zip or .parquet file with images; give a folder that does.")
 
 
+def archive(name: str) -> str:
+    """The kind of archive that a file is by its name, packed tars among the tars; empty for another file."""
+    kind = ".tar" if packing(name) else suffix(name)
+    return kind if kind in ARCHIVES else ""
+
+
 def _indexed(path: Path, made: Origin) -> list[PicturePart]:
     """The pictures that an index was made of."""
     if Path(made.source, "meta.json").is_file():
@@ -125,7 +132,7 @@ def _indexed(path: Path, made: Origin) -> list[PicturePart]:
 
 def _file(path: Path, name: str, captions: Path | None, column: str | None) -> PicturePart:
     """A file that holds pictures, or is one."""
-    kind = path.suffix.lower()
+    kind = archive(path.name) or path.suffix.lower()
     if kind not in (*ARCHIVES, *SUFFIXES):
         raise UsageError(f"{path} is no image and no .zip, .tar or .parquet file; give one of these, or a folder.")
     if not path.is_file():

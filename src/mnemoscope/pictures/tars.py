@@ -14,6 +14,7 @@ from mnemoscope.pictures.columns import storable
 from mnemoscope.pictures.links import problem, read_links
 from mnemoscope.pictures.members import Member, members, read_place
 from mnemoscope.pictures.names import SUFFIXES, stem, suffix
+from mnemoscope.pictures.packed import TarBytes
 from mnemoscope.pictures.pairing import paired, without_image
 from mnemoscope.pictures.picture import Missing, Picture, Unreadable, missing, unreadable
 from mnemoscope.pictures.told import Read, captions_files
@@ -69,7 +70,9 @@ class Tar:
         return self.contents.empty
 
     def cut(self, places: Sequence[int]) -> "Tar":
-        return Tar(self.path, self.name, self.column, places)
+        part = Tar(self.path, self.name, self.column, places)
+        part.__dict__["_bytes"] = self._bytes  # a packed one is unpacked once
+        return part
 
     def listing(self) -> list[str]:
         table = self.path.with_suffix(".parquet")
@@ -77,7 +80,11 @@ class Tar:
 
     @cached_property
     def _members(self) -> tuple[list[Member], str | None]:
-        return members(self.path)
+        return members(self._bytes)
+
+    @cached_property
+    def _bytes(self) -> TarBytes:
+        return TarBytes(self.path)
 
     @cached_property
     def contents(self) -> Contents:
@@ -121,13 +128,13 @@ class Tar:
         if image is None or image.place is None:
             lacking = image.lacking if image is not None else problem(problem_of(self._read, sample.texts))
             return missing(lacking or sample.lacking)
-        return partial(read_place, self.path, *image.place)
+        return partial(read_place, self._bytes, *image.place)
 
     def _read(self, name: str) -> bytes:
         member = self._by_name[name]
         if member.place is None:
             raise Missing(member.lacking) if member.lacking else Unreadable(member.refused or "")
-        return read_place(self.path, *member.place)
+        return read_place(self._bytes, *member.place)
 
     @cached_property
     def _by_name(self) -> dict[str, Member]:

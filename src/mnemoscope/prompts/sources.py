@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
 from mnemoscope.pictures.parquet import read_whole
-from mnemoscope.pictures.reading import open_source
+from mnemoscope.pictures.reading import archive, open_source
 from mnemoscope.pictures.rows import (
     Row,
     csv_rows,
@@ -31,7 +31,6 @@ from mnemoscope.prompts.documents import document_rows
 from mnemoscope.prompts.runs import Only, is_run, run_rows
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
-ARCHIVES = (".zip", ".tar")
 
 
 def read_rows(name: str, where: str, column: str | None = None, only: Only | None = None) -> Iterator[Row]:
@@ -51,7 +50,7 @@ def read_rows(name: str, where: str, column: str | None = None, only: Only | Non
     path = Path(name)
     if os.path.isdir(path) and _is_saved(path):
         return _saved_rows(path)
-    if os.path.isdir(path) or path.suffix.lower() in ARCHIVES or (glob.has_magic(name) and not path.exists()):
+    if os.path.isdir(path) or archive(name) in (".zip", ".tar") or (glob.has_magic(name) and not path.exists()):
         return _picture_rows(name, column)
     reader = READERS.get(path.suffix.lower())
     if reader is None and os.path.exists(path):

@@ -1,0 +1,62 @@
+"""Tars that are packed as a whole: unpacked once, into a file without a name, up to a budget."""
+
+import bz2
+import gzip
+import lzma
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import IO, Any, cast
+from weakref import finalize
+
+PACKERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+SHORT = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}
+TARS = (".tar", *SHORT, *(f".tar{end}" for end in PACKERS))
+MOST, RATIO = 2**30, 20  # bytes out, and bytes out for each byte in where there are more; pictures are packed already
+PIECE = 2**20
+
+
+def packing(name: str) -> str | None:
+    """How a tar of this name is packed: .gz, .bz2 or .xz; None for a plain tar, and for what is no tar."""
+    path = Path(name.lower())
+    return SHORT.get(path.suffix) or (path.suffix if path.suffix in PACKERS and path.stem.endswith(".tar") else None)
+
+
+class TarBytes:
+    """The bytes of a tar, as they are or unpacked; `problem` says where unpacking ended early."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.problem = path, cast(str | None, None)
+        self._lock, self._files = Lock(), ExitStack()
+        finalize(self, self._files.close)
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """A file to seek and read in."""
+        if packing(self.path.name) is None:
+            with self.path.open("rb") as file:
+                yield file
+            return
+        with self._lock:
+            self._unpacked.seek(0)
+            yield self._unpacked
+
+    @cached_property
+    def _unpacked(self) -> IO[bytes]:
+        most = max(MOST, RATIO * self.path.stat().st_size)
+        file: IO[bytes] = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+        try:
+            with PACKERS[packing(self.path.name) or ""](self.path) as packed:
+                while piece := packed.read1(PIECE):
+                    if file.tell() + len(piece) > most:
+                        self.problem = f"it unpacks to more than {most >> 20} MiB"
+                        break
+                    file.write(piece)
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
+            self.problem = str(e).partition("\n")[0]
+        file.flush()
+        return file
