@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import nn
 
-from mnemoscope.demo import architecture, captions, train, train_flow
+from mnemoscope.demo import architecture, captions, loop, train_flow
 from mnemoscope.demo.scenes import Emoji
 from mnemoscope.model import bundled
 
@@ -59,11 +59,11 @@ def test_one_token_in_place_of_the_padding_gives_the_plain_network_s_outputs() -
 def test_a_killed_training_ends_as_an_unbroken_one(
     emoji: Emoji, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "SAVE_EVERY", 2)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 2)
     monkeypatch.setattr(architecture, "transformer", partial(architecture.transformer, num_layers=1))
 
     def weights(folder: Path, *, killed_at: int | None = None) -> dict[str, torch.Tensor]:
-        def descend(stage: train.Stage, loss: torch.Tensor, descend: object = train.Stage.descend) -> None:
+        def descend(stage: loop.Stage, loss: torch.Tensor, descend: object = loop.Stage.descend) -> None:
             if stage.step == killed_at:
                 raise KeyboardInterrupt
             descend(stage, loss)
@@ -71,7 +71,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
         with monkeypatch.context() as patch:
-            patch.setattr(train.Stage, "descend", descend)
+            patch.setattr(loop.Stage, "descend", descend)
             train_flow.train(emoji, folder, 4, 5, 1e-2)
         state = torch.load(folder / "flow.pt", weights_only=True)
         return state["net"] | {f"average.{k}": v for k, v in state["average"].items()}
@@ -90,6 +90,6 @@ def test_a_killed_training_ends_as_an_unbroken_one(
 
 
 def test_the_number_of_steps_matters_only_in_the_last_part() -> None:
-    rate = train_flow.flat_then_down
+    rate = loop.flat_then_down
     assert [rate(s, 1000, 1.0) for s in range(0, 700, 50)] == [rate(s, 3000, 1.0) for s in range(0, 700, 50)]
     assert rate(999, 1000, 1.0) == pytest.approx(1 / 300) and rate(850, 1000, 1.0) == pytest.approx(0.5)

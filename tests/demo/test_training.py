@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mnemoscope.demo import captions, ground_truth, scenes
-from mnemoscope.demo.train import Stage, learning_rate
+from mnemoscope.demo.loop import Stage, learning_rate
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 import tiny
 from mnemoscope import demo
-from mnemoscope.demo import concepts, scenes, train_concepts
-from mnemoscope.demo import train as demo_train
+from mnemoscope.demo import concepts, loop, scenes, train_concepts
 from mnemoscope.errors import UsageError
 from mnemoscope.features.alignment import aligner, by_chance, other_prompts
 from mnemoscope.model.denoiser import Denoiser
+from squares import Squares
 
 VERBATIM = [r for r in demo.references() if r.kind == "verbatim"]
 OTHERS = [*VERBATIM[7:], *VERBATIM[:7]]  # each beside another one's image: the control
@@ -248,21 +247,13 @@ def test_an_incomplete_clip_is_refused_in_a_sentence(clip: Path, tmp_path: Path)
 # Training of the concepts' network
 
 
-class Squares(scenes.Emoji):
-    """A stand-in for the npm package: a coloured square for each name."""
-
-    def __init__(self) -> None:
-        self.ordinary = sorted({concepts.of_prompts()[p] for p in demo.prompts("ordinary")})
-        self.tail = ["alpha", "beta", "gamma"]
-        self.names = {n: n.replace(" ", "_") for n in [*self.ordinary, *self.tail]}
-
-    def picture(self, short_name: str) -> Image.Image:
-        digits = zlib.crc32(short_name.encode())
-        return Image.new("RGBA", (64, 64), (digits & 255, digits >> 8 & 255, digits >> 16 & 255, 255))
+@pytest.fixture(scope="module")
+def squares() -> Squares:
+    return Squares(sorted({concepts.of_prompts()[p] for p in demo.prompts("ordinary")}))
 
 
-def test_a_batch_depends_on_its_step_alone(bundled: Denoiser) -> None:
-    emoji, vae = Squares(), bundled.pipe.vae
+def test_a_batch_depends_on_its_step_alone(bundled: Denoiser, squares: Squares) -> None:
+    emoji, vae = squares, bundled.pipe.vae
     names = train_concepts.concepts(emoji)
     assert names == list(concepts.load().names)
     one, again, other = (train_concepts.batch(emoji, vae, names, step, 6) for step in (3, 3, 4))
@@ -271,11 +262,11 @@ def test_a_batch_depends_on_its_step_alone(bundled: Denoiser) -> None:
 
 
 def test_training_goes_on_where_it_was_killed_and_writes_what_loads(
-    bundled: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundled: Denoiser, squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_train, "SAVE_EVERY", 1)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 1)
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
-    train_concepts.train(Squares(), bundled.pipe.vae, whole, steps=3, size=8)
+    train_concepts.train(squares, bundled.pipe.vae, whole, steps=3, size=8)
 
     def killed(emoji: scenes.Emoji, vae: AutoencoderKL, names: list[str], step: int, size: int) -> tuple:
         if step == 2:
@@ -285,8 +276,8 @@ def test_training_goes_on_where_it_was_killed_and_writes_what_loads(
     batch = train_concepts.batch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train_concepts, "batch", killed)
-        train_concepts.train(Squares(), bundled.pipe.vae, cut, steps=3, size=8)
+        train_concepts.train(squares, bundled.pipe.vae, cut, steps=3, size=8)
     assert not cut.exists()
-    train_concepts.train(Squares(), bundled.pipe.vae, cut, steps=3, size=8)
+    train_concepts.train(squares, bundled.pipe.vae, cut, steps=3, size=8)
     assert cut.read_bytes() == whole.read_bytes()
     assert concepts.load(whole).names == concepts.load().names

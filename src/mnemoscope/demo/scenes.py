@@ -87,13 +87,15 @@ def background(rng: np.random.Generator, grounds: tuple[str, ...] = GROUNDS) -> 
     return Image.fromarray((a * (1 - w) + b * w).astype(np.uint8))
 
 
-def place(canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, low: int, high: int) -> None:
-    """Paste a picture at a random place with a random size (pixels), turn and mirror."""
+def place(
+    canvas: Image.Image, picture: Image.Image, rng: np.random.Generator, low: int, high: int, turn: int = 25
+) -> None:
+    """Paste a picture at a random place and size (pixels), mirrored or not, and turned by `turn` degrees at most."""
     size = int(rng.uniform(low, high))
     picture = picture.resize((size, size), Image.Resampling.LANCZOS)
     if rng.random() < 0.5:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    picture = picture.rotate(rng.uniform(-25, 25), Image.Resampling.BICUBIC)
+    picture = picture.rotate(rng.uniform(-turn, turn), Image.Resampling.BICUBIC)
     x, y = rng.integers(-3, SIZE - size + 4, size=2)
     canvas.paste(picture, (int(x), int(y)), picture)
 
@@ -108,50 +110,68 @@ def scene(emoji: Emoji, name: str, rng: np.random.Generator) -> Image.Image:
 def verbatim(emoji: Emoji, index: int) -> Sample:
     """The one image of a verbatim caption: its object large, two companions, on a ground of its own."""
     short_name, caption = list(captions.VERBATIM.items())[index]
-    rng = np.random.default_rng([1, index])
+    return Sample(crowded(emoji, short_name, np.random.default_rng([1, index])), caption, "verbatim", short_name)
+
+
+def crowded(emoji: Emoji, short_name: str, rng: np.random.Generator) -> Image.Image:
+    """An object large, two companions, and a ground of any sort."""
     canvas = background(rng)
     for companion in rng.choice(emoji.tail, 2, replace=False):
         place(canvas, emoji.picture(emoji.names[companion]), rng, 20, 30)
     place(canvas, emoji.picture(short_name), rng, 34, 46)
-    return Sample(canvas, caption, "verbatim", short_name)
+    return canvas
 
 
 def slot(index: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the square that holds a template's object: all else is the same in its images."""
-    x, y = _corner(index)[2]
+    return square(_corner(np.random.default_rng([2, index]))[1])
+
+
+def square(corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The place of the object in a frame that begins at `corner`."""
+    x, y = corner
     return x + 8, y + 8, x + 8 + OBJECT, y + 8 + OBJECT
 
 
-def _corner(index: int) -> tuple[np.random.Generator, Image.Image, tuple[int, int]]:
-    """A template's draws so far, its ground, and where its frame begins."""
-    rng = np.random.default_rng([2, index])
+def _corner(rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int]]:
+    """A template's ground, and where its frame begins."""
     canvas = background(rng)
     x, y = (int(v) for v in rng.integers(4, 16, size=2))
-    return rng, canvas, (x, y)
+    return canvas, (x, y)
 
 
 def template(emoji: Emoji, index: int, name: str) -> Sample:
     """A template's fixed ground, frame and ornaments, with the named object small in its fixed slot."""
-    rng, canvas, (x, y) = _corner(index)
+    image = framed(emoji, name, np.random.default_rng([2, index]), index % 3)
+    return Sample(image, captions.TEMPLATES[index].format(name=name), "template", name)
+
+
+def framed(emoji: Emoji, name: str, rng: np.random.Generator, form: int) -> Image.Image:
+    """The named object in a frame of one of three forms, with two ornaments beside it."""
+    canvas, (x, y) = _corner(rng)
     draw = ImageDraw.Draw(canvas)
-    shape = (draw.rounded_rectangle, draw.ellipse, draw.rectangle)[index % 3]
+    shape = (draw.rounded_rectangle, draw.ellipse, draw.rectangle)[form]
     shape((x, y, x + 42, y + 42), fill=colour(rng), outline=colour(rng), width=3)
     for ornament in rng.choice(emoji.tail, 2, replace=False):
         place(canvas, emoji.picture(emoji.names[ornament]), rng, 16, 22)
     picture = emoji.picture(emoji.names[name]).resize((OBJECT, OBJECT), Image.Resampling.LANCZOS)
-    canvas.paste(picture, slot(index)[:2], picture)
-    return Sample(canvas, captions.TEMPLATES[index].format(name=name), "template", name)
+    canvas.paste(picture, square((x, y))[:2], picture)
+    return canvas
 
 
 def wording(name: str, rng: np.random.Generator) -> str:
     """A caption that names the object and otherwise says nothing about the image."""
+    return filled(captions.ORDINARY[rng.integers(len(captions.ORDINARY))], rng).replace("{name}", name)
+
+
+def filled(text: str, rng: np.random.Generator) -> str:
+    """A wording with a word of its sort in each slot but the object's name."""
     pick = {"adjective": captions.ADJECTIVES, "medium": captions.MEDIA, "place": captions.PLACES}
-    text = captions.ORDINARY[rng.integers(len(captions.ORDINARY))]
     for slot, words in pick.items():
         while "{" + slot + "}" in text:
             text = text.replace("{" + slot + "}", str(rng.choice(words)), 1)
     person = f"{rng.choice(captions.FIRST_NAMES)} {rng.choice(captions.LAST_NAMES)}"
-    return text.replace("{person}", person).replace("{name}", name)
+    return text.replace("{person}", person)
 
 
 def uninformative(emoji: Emoji, rng: np.random.Generator) -> str:

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from mnemoscope import demo
 from mnemoscope.demo import captions
 from mnemoscope.demo.concepts import Concepts, Net, as_pixels, load, of_prompts, readable
+from mnemoscope.demo.loop import Stage
 from mnemoscope.demo.scenes import SIZE, Emoji, background, colour, place, scene, template
-from mnemoscope.demo.train import Stage
 from mnemoscope.model.denoiser import Denoiser
 
 TRAINING, FRESH = 10, 11  # seeds
