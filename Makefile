@@ -72,12 +72,13 @@ container-steps:
 	test -d build/debian || debootstrap --variant=minbase --include=ca-certificates bookworm build/debian
 	$(PYTHON) container/steps.py build/debian $(addprefix --share ,$(SHARED)) --run
 
-# torch goes first and alone, and in the CPU's build, a tenth of the other's size, unless this machine has an NVIDIA driver.
+# torch goes first and alone, and in the CPU's build, a tenth of the other's size, unless this machine has an NVIDIA driver;
+# from where pip looks anyhow if that build is there, else from its own index.
 TORCH ?= 2.13.0$(if $(filter Linux,$(shell uname)),$(if $(shell which nvidia-smi 2>/dev/null),,+cpu))
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==$(TORCH) \
-		$(if $(filter %+cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+	$(BIN)/pip install --quiet torch==$(TORCH) $(if $(filter %+cpu,$(TORCH)),2>/dev/null \
+		|| $(BIN)/pip install --quiet torch==$(TORCH) --extra-index-url https://download.pytorch.org/whl/cpu)
 	touch $@
 
 $(VENV)/.core: $(VENV)/.torch pyproject.toml
