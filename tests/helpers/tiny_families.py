@@ -633,7 +633,7 @@ def kolors(scheduler=None):
 
     c = ChatGLMConfig(
         num_layers=2,
-        padded_vocab_size=VOCAB,
+        padded_vocab_size=512,
         hidden_size=16,
         ffn_hidden_size=24,
         kv_channels=8,
@@ -672,7 +672,8 @@ def _sentence_pieces():
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([" ".join(letters), "a red dog sits on a mat"] * 9),
         model_prefix=prefix,
-        vocab_size=130,
+        vocab_size=400,
+        byte_fallback=True,
         hard_vocab_limit=False,
         minloglevel=2,
     )

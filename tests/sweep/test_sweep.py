@@ -20,7 +20,9 @@ from mnemoscope.mitigation.chosen import Mitigation, chosen, mitigated, readable
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_rows
 from mnemoscope.sweep.curves import SweepPoint, curve, points
+from mnemoscope.sweep.fitting import fitting
 from mnemoscope.sweep.run import run_sweep
+from tiny_families import model_of
 
 ASKED = {"num_inference_steps": 10, "guidance_scale": 3.0}
 PROMPTS = as_prompts([*truth.prompts(memorized=True)[:2], "ordinary 1", "ordinary 2"])
@@ -242,6 +244,29 @@ def test_a_threshold_is_a_number_or_a_summary(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(mn.UsageError, match="is no summary of a detection"):
         readable(str(tmp_path))
+
+
+def test_the_usual_sweep_leaves_out_what_a_model_cannot_take_and_says_why(tmp_path, references) -> None:
+    model = model_of("sd3")
+    every = ("attention_rescaling", "embedding_descent", "embedding_noise", "eot_mask", "random_numbers")
+    tried, drawn = points([Mitigation(name) for name in every]), Generation(1, 0, 2, None)
+    fit, notes = fitting(model, tried, PROMPTS, drawn)
+    assert [p for p in fit if p.method == "embedding_noise"] == [p for p in tried if p.method == "embedding_noise"]
+    assert {p.method for p in fit} == {"none", "embedding_noise", "random_numbers"}
+    assert [note.split(" is left out: ")[0] for note in notes] == [
+        "attention_rescaling",
+        "embedding_descent",
+        "eot_mask",
+    ]
+    assert "no cross-attention" in notes[0] and "give --strength embedding_descent=NUMBER:x0" in notes[1]
+    with_unit = points([Mitigation("embedding_descent")], {"embedding_descent": ["0.5:x0"]})
+    before = model.network_evaluations
+    assert fitting(model, with_unit, PROMPTS, drawn) == (with_unit, [])
+    assert model.network_evaluations - before < 6  # of one update, and a step
+    summary = run_sweep(model, PROMPTS[:1], tmp_path, drawn, fit[:2], references, notes=notes)
+    assert summary["notes"] == notes
+    with pytest.raises(UsageError, match="^No mitigation suits this model; eot_mask is left out: eot_mask needs one"):
+        fitting(model, points([Mitigation("eot_mask")]), PROMPTS, drawn)
 
 
 def test_caption_transforms_come_before_what_changes_the_embedding(planted) -> None:

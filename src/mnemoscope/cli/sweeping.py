@@ -41,24 +41,28 @@ def sweep(
     from mnemoscope.mitigation.chosen import chosen, readable
     from mnemoscope.run.settings import parameters
     from mnemoscope.sweep.curves import points
+    from mnemoscope.sweep.fitting import fitting
     from mnemoscope.sweep.run import run_sweep
 
     given, every = parameters(param), [*registry.names("mitigate"), *registry.names("caption")]
     said = {key.rpartition(".")[2] for key in given}
     names = mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
     tried = points(chosen(names, given), strengths_of(strength or [], names))
-    limit_score = readable(threshold)
+    generation = Generation(images=images, seed=sampling.seed, threshold=readable(threshold), **sampling.settings)
     compared = read_references(references, captions=captions, descriptor=features.descriptor(model.device))
     loaded = model.load()
+    texts = prompts.read(loaded, sampling.seed)
+    fit, left_out = (tried, []) if mitigate else fitting(loaded, tried, texts, generation)
     summary = run_sweep(
         loaded,
-        prompts.read(loaded, sampling.seed),
+        texts,
         out,
-        Generation(images=images, seed=sampling.seed, threshold=limit_score, **sampling.settings),
-        tried,
+        generation,
+        fit,
         compared,
         alignment=aligner(alignment, model.device) if alignment else None,
         replication_threshold=replication_threshold,
+        notes=left_out,
         batch=batch_size,
         overwrite=overwrite,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -32,16 +31,16 @@ def similarity_text(references: References) -> str:
     return f"cosine of {vectors}, with the training image of the same caption"
 
 
-def enlarged(references: References, folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def enlarged(references: References, folder: Path, rows: Sequence[Row]) -> list[str]:
     """A note for the summary where images or references are smaller than what a network sees."""
     by = references.descriptor
     if by is None or by.identity.features == "pixels":
-        return {}
+        return []
     small = sum(by.geometry.enlarges(*_size(folder / row["file"])) for row in rows if row["status"] == "ok")
     if not small and not references.upsampled:
-        return {}
+        return []
     told = f"{small:,} images and {references.upsampled:,} references are smaller than what the network sees"
-    return {"notes": [f"{told}: enlarged, they score too low against sharp ones."]}
+    return [f"{told}: enlarged, they score too low against sharp ones."]
 
 
 def _size(file: Path) -> tuple[int, int]:

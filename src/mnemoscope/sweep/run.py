@@ -36,10 +36,11 @@ def run_sweep(
     *,
     alignment: Aligner | None = None,
     replication_threshold: float | None = None,
+    notes: Sequence[str] = (),
     batch: int | str = "auto",
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Draw every prompt at every point, the same seeds for each, and return the summary with the curves.
+    """Draw every prompt at every point, the same seeds for each, and return the summary with the curves and `notes`.
 
     An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`,
     that of the references' descriptor if None. Raises `UsageError` where nobody has established one.
@@ -72,7 +73,7 @@ def run_sweep(
             "replication_threshold": limit,
             **told,
             **references.summary(),
-            **enlarged(references, run.folder, rows),
+            "notes": [*notes, *enlarged(references, run.folder, rows)],
         }
 
     size = Batch.of(model, batch, generation.images)
