@@ -12,7 +12,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 mnemoscope \
-    && install --directory --owner=mnemoscope /home/mnemoscope/runs /home/mnemoscope/.cache/huggingface \
+    && install --directory --owner=mnemoscope --group=mnemoscope \
+        /home/mnemoscope/runs /home/mnemoscope/.cache /home/mnemoscope/.cache/huggingface \
     && python3 -m venv /opt/mnemoscope
 # torch goes first and alone: the CPU's build has its own index, and that of PyPI brings several gigabytes of CUDA.
 RUN case ${ACCELERATOR} in \

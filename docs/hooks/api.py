@@ -33,7 +33,8 @@ class Place(NamedTuple):
 
 def on_config(config: Any) -> Any:
     """List the pages of the rooms below the page of the API."""
-    title, entry = next((title, entry) for entry in config.nav for title, page in entry.items() if page == "api.md")
+    listed = [each for entry in config.nav for part in entry.values() if isinstance(part, list) for each in part]
+    title, entry = next((title, entry) for entry in listed for title, page in entry.items() if page == "api.md")
     entry[title] = [{"Names and rooms": "api.md"}, *({room: f"api/{room}.md"} for room in rooms())]
     return config
 

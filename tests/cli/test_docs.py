@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -45,14 +46,14 @@ def commands(page: Path) -> Iterator[list[str]]:
     shell += ["\n".join(re.findall(r"^\$ (.*)", text, re.MULTILINE)) for _, text in blocks(page, "console")]
     for line in "\n".join(shell).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        if "mnemoscope" in words and words[0] not in ("pip", "git"):
+        if "mnemoscope" in words and words[0] not in ("pip", "git", "docker"):
             own = words[words.index("mnemoscope") + 1 :]
             yield own[: next((k for k, word in enumerate(own) if word in ("|", ">", "&&")), None)]
 
 
 @ids
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run in one namespace, in order; a block that opens with `python notest` is left out."""
+    """The blocks of a page run in one namespace, in order; a block of the class `notest` is left out."""
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "__page__"}
     for rest, text in blocks(page, "python"):
@@ -120,9 +121,39 @@ def test_every_option_is_documented() -> None:
     assert not missing
 
 
-def test_every_command_is_documented() -> None:
-    index = (DOCS / "index.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `mnemoscope ([\w-]+)`", index, re.MULTILINE)) == set(COMMANDS)
+HOOK = runpy.run_path(str(DOCS / "hooks" / "cli.py"))
+ANCHORS = {title.replace(" ", "-") for title in re.findall(r"^## (.*)", reference(), re.MULTILINE)}
+
+
+def test_every_command_is_on_the_first_page_and_leads_to_its_options() -> None:
+    assert HOOK["TABLE"] in (DOCS / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`mnemoscope ([\w-]+)`\]\(cli\.md#([\w-]+)\)", HOOK["table"](), re.MULTILINE)
+    assert {name for name, _ in rows} == set(COMMANDS) and {anchor for _, anchor in rows} <= ANCHORS
+
+
+def test_blocks_of_commands_lead_to_their_options() -> None:
+    block = "cd x\nmnemoscope detect demo\n$ mnemoscope index build x\nmnemoscope localize demo\nmnemoscope detect y\n"
+    said = HOOK["options"](block)
+    assert re.findall(r"cli\.md#([\w-]+)", said) == ["detect", "index-build", "localize-prompts"]
+    assert HOOK["options"]("pip install .\n") == ""
+    for page in PAGES:
+        assert all(words[0] in COMMANDS for _, text in blocks(page, "bash") for words in HOOK["called"](text))
+
+
+def test_nothing_that_is_there_is_called_planned() -> None:
+    for page in PAGES:
+        assert not re.search(r"\bplanned\b|not there yet|coming soon", page.read_text(encoding="utf-8"), re.I), (
+            page.name
+        )
+
+
+def test_every_page_is_reached_and_every_picture_is_small() -> None:
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(f" {page.name}\n" in listed for page in DOCS.glob("*.md"))
+    pictures = {picture.name: picture.stat().st_size for picture in (DOCS / "images").glob("*.png")}
+    assert max(pictures.values()) < 200_000
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", page.read_text(encoding="utf-8"))}
+    assert shown == set(pictures)
 
 
 HOMES = {k: ["detect.md"] for k in ("score", "detect")} | {"explain": ["explain.md"]}
@@ -190,6 +221,16 @@ def test_errors_are_the_real_ones(tmp_path: Path) -> None:
         assert (code, error) == (2 if expected else 0, expected), command
 
 
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_with_what_they_write(tmp_path: Path) -> None:
+    """The block that exports the demo's data is given as it stands, in an empty folder."""
+    (block,) = (text for _, text in blocks(ROOT / "README.md", "bash") if "demo --export" in text)
+    given = [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("mnemoscope ")]
+    assert len(given) > 8
+    said = json.loads(apart(RUN, given, tmp_path))
+    assert [(words[0], code, error) for words, (code, error) in zip(given, said, strict=True) if code] == []
+
+
 def test_score_of_the_two_pages_is_the_same() -> None:
     """CONTRIBUTING.md repeats the score of extending.md, which is run there."""
     (own,) = (text for _, text in blocks(ROOT / "CONTRIBUTING.md", "python"))
@@ -205,6 +246,15 @@ def test_pages_build_without_a_warning(tmp_path: Path) -> None:
     loaded = re.compile(r"""<(?:script|link|img)[^>]*(?:src|href)=["']?(https?://[^"' >]+)""")
     for page in (tmp_path / "site").rglob("*.html"):
         assert not [url for url in loaded.findall(page.read_text(encoding="utf-8")) if "canonical" not in url]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda f: f.stem)
+def test_notebook_begins_with_a_question_and_installs_what_is_missing(file: Path) -> None:
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(file.read_text())["cells"]]
+    (title, question), (kind, first), *rest = cells
+    assert title == "markdown" and question.partition("\n")[0].endswith("?")
+    assert kind == "code" and "%pip install" in first and 'find_spec("mnemoscope")' in first
+    assert max(len(source.splitlines()) for kind, source in rest if kind == "code") < 15
 
 
 @pytest.mark.slow

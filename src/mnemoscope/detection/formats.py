@@ -24,7 +24,7 @@ def export_wen(folder: Path) -> None:
 
 
 def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Detection rows as the JSONL of Wen et al.: text and unconditional noise norms, [images][steps], and the prompt.
+    """Detection rows as the JSONL of Wen et al.: text and unconditional noise norms, images by steps, and the prompt.
 
     Raises `UsageError` unless the rows are of noise_norm with uncond_norm recorded beside it.
     """
