@@ -33,11 +33,11 @@ def read_pictures(
 
     `source` is a folder of images (with texts of the same name, captions.jsonl, captions.json, metadata.jsonl or
     metadata.csv), several true images of each prompt (`NAME/NAME.jsonl` and `NAME/gt_images/INDEX/`), a run of
-    `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar (packed or not), a .parquet with
-    encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"), a folder saved
-    by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a zip, `column`
-    the column that has them where its name is not a usual one. What cannot be read is a picture too, whose `image`
-    raises `Unreadable`. Raises `UsageError` for a source that is none.
+    `mnemoscope generate`, an index (the pictures that it was made of), a .zip, a webdataset .tar (packed or not), a
+    .parquet with encoded images, a folder of such files, several by a pattern ("set/{00000..00099}.tar", "set/*.tar"),
+    a folder saved by datasets, or `hub:owner/name[:split]`. `captions` is a further file of captions for a folder or a
+    zip, `column` the column that has them where its name is not a usual one. What cannot be read is a picture too,
+    whose `image` raises `Unreadable`. Raises `UsageError` for a source that is none.
     """
     return iter(open_source(source, captions=captions, column=column, limit=limit))
 
