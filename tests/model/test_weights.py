@@ -13,6 +13,7 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaint
 from safetensors.torch import load_file, save_file
 
 import tiny
+import tiny_families
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import load, open_model
@@ -367,6 +368,24 @@ def test_an_embedding_of_xl_has_vectors_for_both_encoders(saved: dict[str, Path]
     )
     save_file({"clip_l": both["clip_l"]}, file)
     assert "this model has text_encoder and text_encoder_2." in refusal(saved["xl"], embedding=[file])
+
+
+def test_an_embedding_of_flux_has_vectors_for_its_clip_and_perhaps_for_its_t5(tmp_path: Path) -> None:
+    tiny_families.flux().save_pretrained(tmp_path / "flux")
+    options, file = {"device": "cpu", "size": (16, 16)}, tmp_path / "style.safetensors"
+    flux, prompts = str(tmp_path / "flux"), ["a style", "a cat"]
+    plain = Denoiser.from_pretrained(flux, **options).encode(prompts)
+    for keys, moved in ((("clip_l",), False), (("clip_l", "t5"), True)):
+        save_file({key: torch.full((2, tiny.WIDTH), 3.0) for key in keys}, file)
+        model = Denoiser.from_pretrained(flux, embedding=[file], **options)
+        found = model.encode(prompts)
+        assert all(torch.equal(found[k][1], plain[k][1]) for k in plain)
+        assert not torch.equal(found["pooled_projections"][0], plain["pooled_projections"][0])
+        assert torch.equal(found["encoder_hidden_states"][0], plain["encoder_hidden_states"][0]) is not moved
+        (own,) = model.family.spans(["a style"])
+        assert {own[0].start, own[-1].end} == {0, 7}
+    save_file({"clip_l": torch.ones(2, tiny.WIDTH), "clip_g": torch.ones(2, tiny.WIDTH)}, file)
+    assert "1 of its 2 keys are not known, clip_g" in refusal(flux, embedding=[file])
 
 
 def test_an_embedding_that_does_not_fit_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:

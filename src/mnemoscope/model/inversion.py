@@ -19,8 +19,11 @@ class Spelt(NamedTuple):
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The characters of the prompt that some characters of the text stand for."""
-        places = self.places[start:end]
-        return (places[0][0], places[-1][1]) if places else (start, end)
+        if places := self.places[start:end]:
+            return places[0][0], places[-1][1]
+        ends = [place[1] for place in self.places[:start]]
+        at = ([place[0] for place in self.places[start : start + 1]] or ends[-1:] or [0])[0]
+        return at, at
 
 
 def spelt(pipe: Any, prompts: Sequence[str], tokenizer: Any = None) -> list[Spelt]:

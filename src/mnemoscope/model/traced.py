@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.inversion import spelt
 from mnemoscope.model.recording import LENGTHS, NESTED, Recording
 from mnemoscope.model.spans import Token, tokens_of
 
@@ -83,7 +84,9 @@ class Traced(Recording):
             if encoded.encoder in ids:
                 which = self.texts.index(encoded.text)
                 given = (ids[encoded.encoder], empty[encoded.encoder], encoded, self.pipe)
-                found += tokens_of(prompt, *given, lengths[which], sum(lengths[:which]))
+                (said,) = spelt(self.pipe, [prompt], getattr(self.pipe, encoded.tokenizer))
+                own = tokens_of(said.text, *given, lengths[which], sum(lengths[:which]))
+                found += [Token(t.text, *said.span(t.start, t.end), t.place) for t in own]
         return found
 
     def tokens(self, prompts: Sequence[str]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from mnemoscope.model.weights.reading import first_line, some
 
 FILE = "learned_embeds.safetensors"
 ALONE = "emb_params"  # the key of a file that does not name its token
-PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+PARTS = ("clip_l", "clip_g", "t5")  # the keys of a file that says whose its vectors are
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
@@ -23,10 +23,10 @@ def add_embedding(pipe: DiffusionPipeline, path: Path) -> dict[str, Any]:
     """Add the tokens of a file to the pipeline; what was added, as a run records it.
 
     The token is the one that the file names, or else the file's name. Raises `UsageError` unless all that the file
-    holds is taken, by every text encoder of the pipeline.
+    holds is taken, by every text encoder of the pipeline, but for a T5 beside a CLIP, which may do without.
     """
     file = _file(path)
-    tokens = _tokens(file, _encoders(pipe))
+    tokens = _tokens(file, _encoders(pipe), _beside(pipe))
     for component, vectors in tokens.items():
         for token, vector in vectors.items():
             _add(pipe, file, component, token, vector)
@@ -51,7 +51,12 @@ def _encoders(pipe: DiffusionPipeline) -> list[str]:
     return there
 
 
-def _tokens(file: Path, encoders: list[str]) -> dict[str, dict[str, Tensor]]:
+def _beside(pipe: Any) -> str:
+    """The key of vectors for a second text encoder: FLUX's is a T5."""
+    return "t5" if "T5" in type(getattr(pipe, "text_encoder_2", None)).__name__ else "clip_g"
+
+
+def _tokens(file: Path, encoders: list[str], second: str) -> dict[str, dict[str, Tensor]]:
     """Vectors of each token, for each text encoder."""
     from safetensors.torch import load_file
 
@@ -60,14 +65,16 @@ def _tokens(file: Path, encoders: list[str]) -> dict[str, dict[str, Tensor]]:
     if not held:
         raise UsageError(f"{file} holds no embedding: no key has one vector or several.")
     if set(held) & set(PARTS):
-        if strange := sorted(set(held) - set(PARTS)):
+        parts = {"clip_l": "text_encoder", second: "text_encoder_2"}
+        if strange := sorted(set(held) - set(parts)):
             raise UsageError(
                 f"{file} was not loaded: {len(strange)} of its {len(held)} keys are not known, {some(strange)}."
             )
-        vectors_of = {PARTS[key]: {file.stem: vectors} for key, vectors in held.items()}
+        vectors_of = {parts[key]: {file.stem: vectors} for key, vectors in held.items()}
     else:
         vectors_of = {"text_encoder": {file.stem if key == ALONE else key: vectors for key, vectors in held.items()}}
-    if set(vectors_of) != set(encoders):
+    optional = {"text_encoder_2"} if second == "t5" else set()
+    if set(vectors_of) | optional != set(encoders) | optional:
         there, needed = " and ".join(sorted(vectors_of)), " and ".join(encoders)
         raise UsageError(f"{file} holds vectors for {there}, and this model has {needed}.")
     return vectors_of
