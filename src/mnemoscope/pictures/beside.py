@@ -1,6 +1,8 @@
 """Texts beside an image, under its name: JSON as img2dataset writes it, plain captions, class numbers."""
 
 import json
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ from mnemoscope.pictures.files import TEXT, limited
 from mnemoscope.pictures.names import suffix
 from mnemoscope.pictures.picture import Unreadable
 
+SETTINGS = re.compile(r"^(?=Negative prompt: .*\n+Steps: \d+, |Steps: \d+, Sampler: )", re.MULTILINE | re.DOTALL)
 SIDECARS = (".json", ".txt", ".caption", ".cls")
 Read = Callable[[str], bytes]
 
@@ -40,15 +43,22 @@ def problem_of(read: Read, texts: Iterable[str]) -> Mapping[str, object]:
 
 
 def _text(read: Read, name: str) -> str:
+    """A text without the settings that web interfaces write beneath a prompt; empty for what is no text."""
     try:
-        return storable(limited(read(name), TEXT).decode("utf-8-sig", "replace").strip())
-    except (Unreadable, OSError):
+        data = limited(read(name), TEXT)
+        text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except (Unreadable, OSError, UnicodeDecodeError):
         return ""  # the picture itself has a row, which says that it has no caption
+    return "" if "\0" in text else storable(SETTINGS.split(text, maxsplit=1)[0].strip())
 
 
 def _object(text: str) -> dict[str, object]:
+    """The object of a JSON text; a text or a list of texts stands for captions."""
     try:
         held = json.loads(text)
     except (ValueError, RecursionError):
         return {}
+    several = held if isinstance(held, list) else [held]
+    if several and all(isinstance(each, str) for each in several):
+        return {"caption": several}
     return held if isinstance(held, dict) else {}

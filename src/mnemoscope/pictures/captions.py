@@ -6,16 +6,22 @@ from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short, storable
 from mnemoscope.pictures.decoding import Unreadable
 from mnemoscope.pictures.names import SUFFIXES, suffix
+from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.rows import Row, csv_rows, decode, jsonl_rows, parsed
 from mnemoscope.pictures.shapes import FILE_COLUMNS, KNOWN, rows_of, seen
 
 LABELS = "dataset.json"
 FILES = ("captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv", LABELS)
-NAMED = re.compile(r"(captions.*\.(jsonl?|ndjson|csv|tsv))|(metadata.*\.(jsonl|ndjson|csv|tsv))|captions\.txt", re.I)
+NAMED = re.compile(
+    r"(captions.*\.(jsonl?|ndjson|csv|tsv))|(metadata.*\.(jsonl|ndjson|csv|tsv|parquet))|captions\.txt|meta_(cap|clean|lat)\w*\.json",
+    re.I,
+)
 SAID_COLUMNS = ("url", "kind", "class", "label", "seed")
 NUMBERED = 0x7FFFFFFF
 COUNTER = re.compile(r"#\d+$")  # behind a name: image.jpg#0, image.jpg#1
@@ -125,6 +131,8 @@ def _json_rows(data: bytes, name: str) -> Iterable[Row]:
     is_plain = isinstance(document, dict) and not find(document, FILE_COLUMNS)
     if rows is None and is_plain and all(map(_is_text, document.values())):  # names without ending
         rows = [{"file": each, "caption": captions} for each, captions in document.items()]
+    if rows is None and is_plain and all(isinstance(v, dict) and find(v, CAPTION_COLUMNS) for v in document.values()):
+        rows = [{**value, "file": each} for each, value in document.items()]
     if rows is None and document:
         raise ValueError(f"it holds {seen(document)}")
     return [(f"{name}, item {k}", row) for k, row in enumerate(rows or (), 1)]
@@ -137,6 +145,9 @@ def _is_text(value: object) -> bool:
 def _table_rows(data: bytes, name: str, column: str | None) -> Iterable[Row]:
     if suffix(name) in (".jsonl", ".ndjson"):
         return list(jsonl_rows(data, name))
+    if suffix(name) == ".parquet":
+        table = read_whole(pa.BufferReader(data)).to_pylist()
+        return [(f"{name}, row {k}", row) for k, row in enumerate(table, 1)]
     delimiters = "\t,;|" if suffix(name) in (".tsv", ".txt") else ",;\t|"
     wanted = (FILE_COLUMNS, (column.casefold(),) if column else CAPTION_COLUMNS)
     if first := _without_header(decode(data, name), delimiters):
@@ -166,6 +177,11 @@ def _require_captions(name: str, rows: list[dict[str, Any]], column: str | None)
     if (column in columns) if column else find(columns, CAPTION_COLUMNS):
         return
     others = [c for c in columns if c != file and c.casefold() not in SAID_COLUMNS]
-    if column or any(isinstance(row.get(c), str) and " " in row[c].strip() for c in others for row in rows[:100]):
+    is_named = others and PurePosixPath(name).name.casefold().startswith("captions")
+    if (
+        column
+        or is_named
+        or any(isinstance(row.get(c), str) and " " in row[c].strip() for c in others for row in rows[:100])
+    ):
         wanted = column or f"caption ({', '.join(CAPTION_COLUMNS)})"
         raise UsageError(f"{name} has no column {wanted} among {listed}; name the one with captions by --column.")

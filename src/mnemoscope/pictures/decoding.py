@@ -70,7 +70,7 @@ def _check_size(image: Image.Image, megapixels: int | float) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         opened = Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     elif image.mode in ("I", "F"):
         raise Unreadable("pixels of 32 bits, whose range is not known")

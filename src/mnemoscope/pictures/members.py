@@ -1,10 +1,12 @@
 """Members of a tar file by its headers: where their bytes are, links as what they lead to, and what is neither."""
 
+import os
 import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import IO
 
 from mnemoscope.pictures.files import LARGEST
 from mnemoscope.pictures.packed import TarBytes
@@ -29,14 +31,16 @@ def members(tar: TarBytes) -> tuple[list[Member], str | None]:
     infos: list[tarfile.TarInfo] = []
     problem = None
     try:
-        with tar.opened() as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            infos = list(_onwards(archive, infos))
+        with tar.opened() as file:
+            for member in _headers(file):
+                infos.append(member)  # what was found before any damage is kept
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as e:
         problem = f"the tar file is damaged: {e}"
     problem = f"the tar file is damaged: {tar.problem}" if tar.problem else problem
     files = {posixpath.normpath(m.name): m for m in infos}
     kept = [m for m in infos if not m.isdir() and not _hidden(m.name)]
-    return [_member(m, files) for m in kept if not (m.issym() and _is_folder(m, files))], problem
+    kept = [m for m in kept if not (m.issym() and _is_folder(m, files))]
+    return [_member(m, files) if m is files[posixpath.normpath(m.name)] else _replaced(m) for m in kept], problem
 
 
 def read_place(tar: TarBytes, start: int, size: int) -> bytes:
@@ -51,14 +55,35 @@ def read_place(tar: TarBytes, start: int, size: int) -> bytes:
     return data
 
 
-def _onwards(archive: tarfile.TarFile, infos: list[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
-    """All headers, kept as they are found; one that leads backwards would be read for ever."""
+def _headers(file: IO[bytes]) -> Iterator[tarfile.TarInfo]:
+    """All headers, of every tar where several stand one behind the other in a file."""
+    is_more = True
+    while is_more:
+        start = file.tell()
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            yield from _onwards(archive)
+            file.seek(archive.offset)
+        is_more = _behind_zeros(file)
+        if is_more and file.tell() == start:
+            raise tarfile.ReadError("what stands at its end, or behind a damaged header, is no tar")
+
+
+def _behind_zeros(file: IO[bytes]) -> bool:
+    """Go on to the next block that is not empty; whether there is one."""
+    while block := file.read(tarfile.BLOCKSIZE):
+        if block.strip(b"\0"):
+            file.seek(-len(block), os.SEEK_CUR)
+            return True
+    return False
+
+
+def _onwards(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All headers; one that leads backwards would be read for ever."""
     last = -1
     for member in archive:
         if member.offset <= last or member.size < 0:
             raise tarfile.ReadError("a header leads backwards")
         last = member.offset
-        infos.append(member)
         yield member
 
 
@@ -76,6 +101,10 @@ def _member(member: tarfile.TarInfo, files: dict[str, tarfile.TarInfo]) -> Membe
             return Member(name, lacking=f"a link to {target[:200]!r}, which is not in its tar file")
         at = files[target]
     return Member(name, lacking="a link that leads to no file")
+
+
+def _replaced(member: tarfile.TarInfo) -> Member:
+    return Member(member.name, refused="another file of this name comes later in the tar and takes its place")
 
 
 def _target(link: tarfile.TarInfo) -> str:

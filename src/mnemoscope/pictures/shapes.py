@@ -66,5 +66,6 @@ def _of_path(name: str, value: object) -> Row:
     return {**value, "file": name} if isinstance(value, dict) else {"file": name, "caption": value}
 
 
-def _key(value: object) -> object:
-    return value if isinstance(value, int | str) else repr(value)
+def _key(value: object) -> str:
+    """An id as it is compared: a number and its digits are one."""
+    return value if isinstance(value, str) else repr(value)

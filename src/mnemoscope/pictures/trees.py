@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,8 @@ from mnemoscope.pictures.picture import Picture, missing, unreadable
 from mnemoscope.pictures.told import Read, beside, captions_files
 from mnemoscope.pictures.zips import Zip
 from mnemoscope.run.run import read_json, read_rows
+
+TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".caption")
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,15 @@ def files_of(tree: Folder | Zip, sizes: dict[str, int], captions: Path | None, c
     texts = beside(names, sizes)
     entries = [Entry(n, told.get(n, Said()), texts.get(n, ()), dead.get(n)) for n in names]
     used = {text for each in texts.values() for text in each}
-    alone = [n for n in sizes if suffix(n) in (".txt", ".caption") and n not in used and not is_captions(n)]
-    unmatched = (*read.unmatched, *(alone if used else ()))
+    unmatched = (*read.unmatched, *_left(sizes, used, is_captioned=bool(used or told or captions)))
     whole = [sizes.get(e.name, -1) + sum(sizes[text] for text in e.texts) for e in entries]
     return Files(tree, entries, whole, unmatched, read.empty, column)
+
+
+def _left(sizes: Iterable[str], used: set[str], *, is_captioned: bool) -> list[str]:
+    """Texts of no picture; tables that may hold captions under another name where nothing else does."""
+    endings = (".txt", ".caption") if used else () if is_captioned else TABLES
+    return [n for n in sizes if suffix(n) in endings and n not in used and not is_captions(n)]
 
 
 def run_of(folder: Path) -> Files | None:
