@@ -152,7 +152,11 @@ def test_every_page_is_reached_and_every_picture_is_small() -> None:
     assert all(f" {page.name}\n" in listed for page in DOCS.glob("*.md"))
     pictures = {picture.name: picture.stat().st_size for picture in (DOCS / "images").glob("*.png")}
     assert max(pictures.values()) < 200_000
-    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", page.read_text(encoding="utf-8"))}
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"\]\((?:docs/)?images/([\w-]+\.png)", page.read_text(encoding="utf-8"))
+    }
     assert shown == set(pictures)
 
 
