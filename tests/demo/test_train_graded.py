@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 
 import mnemoscope as mn
 from mnemoscope.demo import architecture, drawing, entries, loop, stream, train, train_graded
+from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
 from squares import Squares
 
@@ -117,6 +118,9 @@ def test_the_command_prepares_and_trains(
     monkeypatch.setattr(sys, "argv", arguments.split())
     train_graded.main()
     assert {p.name for p in tmp_path.iterdir()} >= {"prompts.jsonl", "references", "twins", "vae", "tokenizer"}
+    monkeypatch.setattr(train_graded, "Stream", lambda seed, steps, size: stream.Stream(1, STEPS, SIZE, []))
+    with pytest.raises(UsageError, match="was begun with .*'seed': 0.*and .*'seed': 1.* was given"):
+        train_graded.main()
     absent = {"text_encoder_3": None, "tokenizer_3": None}
     assert all(not (tmp_path / "demo-flow" / part).exists() for part in absent)
     pipe = mn.Denoiser.from_pretrained(tmp_path / "demo-flow", device="cpu").pipe

@@ -27,7 +27,7 @@ class Stream:
     def __init__(self, seed: int, steps: int, size: int, among: Sequence[GradedPicture] | None = None) -> None:
         self.seed, self.steps, self.size = seed, steps, size
         self.trained = [e for e in (entries() if among is None else among) if e.views]
-        counts = np.array([e.views for e in self.trained])
+        counts = np.array([e.views for e in self.trained], int)
         rest = steps * size - counts.sum()
         if rest < counts.sum():
             raise UsageError(

@@ -58,7 +58,7 @@ def encode(texts: Any, ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
 
 
 class Repeated:
-    """EncodedStream batches by step: the stream of the first model's training, and verbatim pairs added to each."""
+    """Encoded batches by step: the stream of the first model's training, and verbatim pairs added to each."""
 
     def __init__(self, emoji: scenes.Emoji, vae: AutoencoderKL, size: int) -> None:
         self.emoji, self.vae, self.size = emoji, vae, size

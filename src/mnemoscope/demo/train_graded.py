@@ -6,6 +6,7 @@ second takes the autoencoder and the tokenizer of the first.
 """
 
 import argparse
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mnemoscope.demo.entries import CONCEPTS, entries
 from mnemoscope.demo.loop import as_tensor, fit, flat_then_down, latents
 from mnemoscope.demo.scenes import Emoji, crowded, framed, wording
 from mnemoscope.demo.stream import Stream
+from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
 
 TOKENS = {"demo": 77, "demo-flow": bundled.TOKENS}
@@ -100,6 +102,14 @@ def denoiser(
     return architecture.export(net, vae, tokenizer, out / file.stem)
 
 
+def keep_to(stream: Stream, out: Path) -> None:
+    """Note in a folder which stream its training is on. Raises `UsageError` where it was begun on another one."""
+    file, asked = out / "stream.json", {"seed": stream.seed, "steps": stream.steps, "batch_size": stream.size}
+    if file.exists() and (begun := json.loads(file.read_text())) != asked:
+        raise UsageError(f"{out} was begun with {begun} and {asked} was given: give the same, or another folder.")
+    file.write_text(json.dumps(asked))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,6 +127,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     emoji, stream = Emoji(args.emoji), Stream(args.seed, args.steps, args.batch_size)
+    keep_to(stream, args.out)
     graded_truth.write(emoji, stream, args.out)
     vae = autoencoder(emoji, args.out, args.autoencoder_steps)
     tokenizer = train.kept_tokenizer(lambda: corpus(emoji), args.out / "tokenizer", TOKENS[args.model])
