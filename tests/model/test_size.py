@@ -99,6 +99,14 @@ def test_a_wide_size_is_saved_as_such(tmp_path: Path) -> None:
     assert Denoiser.from_pretrained(tmp_path, device="cpu").size == (16, 24)
 
 
+@pytest.mark.parametrize("size", [0, -8, "8", 8.5, [8, 8, 8], True])
+def test_a_size_in_the_configuration_that_is_none_is_refused(size: object) -> None:
+    pipe = tiny.stable_diffusion()
+    pipe.unet.register_to_config(sample_size=size)
+    with pytest.raises(UsageError, match="has sample_size .*; write a whole number"):
+        _ = Denoiser(pipe).latent_shape
+
+
 def test_a_network_without_a_size_asks_for_one(tmp_path: Path) -> None:
     pipe = tiny.stable_diffusion()
     pipe.unet.register_to_config(sample_size=None)

@@ -13,6 +13,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
 from mnemoscope.model.encodings import Encodings
 from mnemoscope.model.inversion import encoded_texts, spelt
+from mnemoscope.model.sides import latent_sides
 from mnemoscope.model.solvers import copied
 from mnemoscope.model.spans import Token
 from mnemoscope.model.weights.size import latent_size, pixels_per_latent
@@ -115,8 +116,7 @@ class Family(Encodings):
         size = self.size or self.network.config.sample_size
         if size is None:
             raise UsageError("The configuration of the U-Net has no sample_size; give --size HxW in pixels.")
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.network.config.in_channels, height, width
+        return self.network.config.in_channels, *latent_sides(size)
 
     def encode(self, prompts: Sequence[str], shape: Sequence[int]) -> Cond:
         return {"encoder_hidden_states": self.pipe.encode_prompt(list(prompts), self.device, 1, False)[0]}

@@ -6,6 +6,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.sides import latent_sides
 
 LARGEST = 16_384  # pixels of a side
 FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
@@ -76,5 +77,5 @@ def own_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
     if size is None:
         return None
     factor = pixels_per_latent(pipe)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = latent_sides(size)
     return height * factor, width * factor
