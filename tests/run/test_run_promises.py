@@ -22,9 +22,10 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run import run as run_module
 from mnemoscope.run import writing
+from mnemoscope.run.image_rows import GenerateRow
 from mnemoscope.run.reading import ADVICE, read_bytes, read_json
 from mnemoscope.run.row_kinds import KINDS
-from mnemoscope.run.rows import AnyRow, DetectRow, GenerateRow, Word
+from mnemoscope.run.rows import AnyRow, DetectRow, Word
 from mnemoscope.run.run import Run, read_rows
 from mnemoscope.run.schema import files_of, fits, misfit
 from mnemoscope.run.whole import is_whole

@@ -1,14 +1,15 @@
 """What models give of training pictures and of controls, and how much one adds to another: means with intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from mnemoscope.measuring.bootstrap import Share, estimates, mean
-from mnemoscope.run.rows import Row
+from mnemoscope.measuring.bootstrap import Estimates, Share, estimates, mean
+from mnemoscope.run.image_rows import FinetuneRow
 
 PAIRS = {"added": ("base", "tuned"), "removed": ("tuned", "repaired"), "beyond": ("tuned", "extrapolated")}
+Column = Literal["scores", "similarities", "flags", "like_base", "best", "copied"]
 THRESHOLDS = (
     "The models differ, and with them the scale of the score: each model's flags are by its own threshold, set anew on "
     "its own scores of the controls."
@@ -25,7 +26,7 @@ SPOILT = (
 )
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
+def summary(rows: Sequence[FinetuneRow]) -> Estimates:
     """Counts, what each model gives, and each change: `NAME` and `NAME_interval`.
 
     Keys end in the model's name. `score_`, `flagged_`, `similarity_`, `best_`, `copied_` and `like_base_` are of
@@ -35,7 +36,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     the base does not. Intervals draw prompts anew with all their pictures, so that changes are paired.
     """
     pictures, controls = ([row for row in rows if row["control"] is side] for side in (False, True))
-    found: dict[str, Any] = {"pictures": len(pictures), "captions": len({row["prompt_id"] for row in pictures})}
+    found: Estimates = {"pictures": len(pictures), "captions": len({row["prompt_id"] for row in pictures})}
     found |= {"drawn": sum(bool(row["similarities"]) for row in pictures), "controls": len(controls)}
     found |= {"controls_drawn": sum(bool(row["similarities"]) for row in controls)}
     names = list(dict.fromkeys(name for row in rows for key in ("scores", "similarities") for name in row[key]))
@@ -44,7 +45,11 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     for change, (first, second) in PAIRS.items():
         if second in names:
             found |= _of_change(change, first, second, pictures, controls)
-    anew = [(r, float(r["copied"]["tuned"] and not r["copied"]["base"])) for r in pictures if _has(r, "copied")]
+    anew = [
+        (r, float(r["copied"]["tuned"] and not r["copied"]["base"]))
+        for r in pictures
+        if {"base", "tuned"} <= set(r["copied"])
+    ]
     return found | _share("copied_anew", anew)
 
 
@@ -56,8 +61,8 @@ def notes(found: Mapping[str, Any], *, made: bool) -> list[str]:
     return said
 
 
-def _of_model(name: str, pictures: Sequence[Row], controls: Sequence[Row]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _of_model(name: str, pictures: Sequence[FinetuneRow], controls: Sequence[FinetuneRow]) -> Estimates:
+    found: Estimates = {}
     for prefix, rows in (("", pictures), ("control_", controls)):
         found |= _mean(f"{prefix}score_{name}", _values(rows, "scores", name))
         found |= _mean(f"{prefix}similarity_{name}", _values(rows, "similarities", name))
@@ -69,32 +74,36 @@ def _of_model(name: str, pictures: Sequence[Row], controls: Sequence[Row]) -> di
 
 
 def _of_change(
-    change: str, first: str, second: str, pictures: Sequence[Row], controls: Sequence[Row]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    change: str, first: str, second: str, pictures: Sequence[FinetuneRow], controls: Sequence[FinetuneRow]
+) -> Estimates:
+    found: Estimates = {}
     for prefix, rows in (("", pictures), ("control_", controls)):
-        for name, column in (("", "similarities"), ("score_", "scores")):
-            both = [row for row in rows if {first, second} <= set(row[column])]
-            found |= _mean(f"{prefix}{name}{change}", [(r, r[column][second] - r[column][first]) for r in both])
+        for name, of in (("", _similarities), ("score_", _scores)):
+            both = [(row, of(row)) for row in rows if {first, second} <= set(of(row))]
+            found |= _mean(f"{prefix}{name}{change}", [(row, own[second] - own[first]) for row, own in both])
     return found
 
 
-def _has(row: Row, column: str) -> bool:
-    return {"base", "tuned"} <= set(row[column])
+def _similarities(row: FinetuneRow) -> Mapping[str, float]:
+    return row["similarities"]
 
 
-def _values(rows: Sequence[Row], column: str, name: str) -> list[tuple[Row, float]]:
-    found: list[tuple[Row, Mapping[str, Any]]] = [(row, row.get(column) or {}) for row in rows]
-    return [(row, float(own[name])) for row, own in found if own.get(name) is not None]
+def _scores(row: FinetuneRow) -> Mapping[str, float]:
+    return row["scores"]
 
 
-def _mean(name: str, values: Sequence[tuple[Row, float]]) -> dict[str, Any]:
+def _values(rows: Sequence[FinetuneRow], column: Column, name: str) -> list[tuple[FinetuneRow, float]]:
+    found = [(row, (row.get(column) or {}).get(name)) for row in rows]
+    return [(row, float(value)) for row, value in found if value is not None]
+
+
+def _mean(name: str, values: Sequence[tuple[FinetuneRow, float]]) -> Estimates:
     if not values:
         return {}
     return estimates({name: mean}, np.array([v for _, v in values]), [row["prompt_id"] for row, _ in values])
 
 
-def _share(name: str, values: Sequence[tuple[Row, float]]) -> dict[str, Any]:
+def _share(name: str, values: Sequence[tuple[FinetuneRow, float]]) -> Estimates:
     if not values:
         return {}
     return estimates({name: Share(0.5)}, np.array([v for _, v in values]), [row["prompt_id"] for row, _ in values])

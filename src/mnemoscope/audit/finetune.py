@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from mnemoscope.audit.run import Examination, Made, Scored, examined, finished, thinned
+from mnemoscope.audit.run import Detected, Examination, Made, examined, finished, thinned
 from mnemoscope.audit.side_by_side import BASE, EXTRAPOLATED, FINETUNE, REPAIRED, TUNED, compared
 from mnemoscope.audit.training_set import Controls, TrainingPictures
 from mnemoscope.errors import UsageError
 from mnemoscope.generation.run import run_generation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.training.extrapolation import Reference, extrapolated, require_alike
 
@@ -65,7 +66,7 @@ def run_finetune_audit(
     the same seeds with each model. Each model's threshold is set on its own scores of the controls. What differs stands
     in the run `finetune`, a row for each training picture. Only the fine-tune is explained and mitigated.
     """
-    settings: dict[str, Any] = {"most": asked.most, "controls_made": controls.made}
+    settings: Json = {"most": asked.most, "controls_made": controls.made}
     settings |= {"extrapolate": asdict(models.beyond)} if models.beyond else {}
     if asked.copying is None:
         raise UsageError("The audit of a fine-tune compares images with its training pictures; give what by.")
@@ -89,7 +90,7 @@ def run_finetune_audit(
 
 
 def to_draw(
-    training: Sequence[Prompt], controls: Sequence[Prompt], most: int, rows: Scored
+    training: Sequence[Prompt], controls: Sequence[Prompt], most: int, rows: Detected
 ) -> tuple[list[Prompt], list[Prompt]]:
     """Training captions that are flagged (or might be, where none could be), and the others with as many controls."""
     chosen = [prompt for prompt in thinned(training, most) if prompt.id in rows]
@@ -98,12 +99,10 @@ def to_draw(
     return suspects, [*calm, *(p for p in thinned(controls, len(thinned(training, most))) if p.id in rows)]
 
 
-def drawn_beyond(
-    models: Finetune, beyond: Beyond, data: TrainingPictures, out: Path, asked: Examination
-) -> dict[str, Any]:
+def drawn_beyond(models: Finetune, beyond: Beyond, data: TrainingPictures, out: Path, asked: Examination) -> Json:
     """Images of the training captions drawn beyond the fine-tune, and what of them is copied; the audit's summary."""
     assert asked.copying is not None
-    how: dict[str, Any] = {"batch": asked.batch, "overwrite": asked.overwrite, "references": asked.references}
+    how: Json = {"batch": asked.batch, "overwrite": asked.overwrite, "references": asked.references}
     prompts = thinned(data.prompts, asked.most)
     with Run(out, "audit", {"extrapolate": asdict(beyond)}, overwrite=asked.overwrite) as run:
         with extrapolated(models.tuned, models.base, weight=beyond.weight, reference=beyond.reference):

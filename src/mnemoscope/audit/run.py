@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.detection.run import run_detection
 from mnemoscope.detection.scoring import Detection
@@ -20,13 +20,15 @@ from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.parts import MITIGATED
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import DetectRow
 from mnemoscope.run.run import Run, read_rows
 
 COUNTED = ("failed", "network_evaluations", "seconds")
 COSTS = ("replication", "own_image", "alignment")  # measures of mitigated images
-Scored = Mapping[str, dict[str, Any]]  # rows of a detection by their ids
-Made = dict[str, dict[str, Any]]  # the summary of each part of an audit
-Drawn = Callable[[Scored], tuple[list[Prompt], list[Prompt]]]  # suspects, and those to compare them with
+Detected = Mapping[str, DetectRow]  # rows of a detection by their ids
+Made = dict[str, Json]  # the summary of each part of an audit
+Drawn = Callable[[Detected], tuple[list[Prompt], list[Prompt]]]  # suspects, and those to compare them with
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Copying:
     cache: Path | None = None
     aligner: Aligner | None = None
 
-    def run(self, drawn: Path, out: Path, *, overwrite: bool) -> dict[str, Any]:
+    def run(self, drawn: Path, out: Path, *, overwrite: bool) -> Json:
         """Measure the images of a run and return the summary."""
         sources = Sources(self.references, self.captions, self.column, aligner=self.aligner)
         images = read_generated(str(drawn))
@@ -49,7 +51,7 @@ class Copying:
             images, out, self.descriptor, self.measurement, sources, cache=self.cache, overwrite=overwrite
         )
 
-    def again(self, drawn: Path, out: Path, first: Path, *, overwrite: bool) -> dict[str, Any]:
+    def again(self, drawn: Path, out: Path, first: Path, *, overwrite: bool) -> Json:
         """Measure mitigated images: what is still copied, and whether they still show what was asked for."""
         metrics = COSTS if self.aligner else COSTS[:-1]
         measurement = replace(self.measurement, metrics=metrics, params={}, gallery=0)
@@ -119,33 +121,32 @@ def examined(
 ) -> Made:
     """The parts of an audit, each a run in a folder of its own name; `drawn` says otherwise whose images are drawn."""
     whole = content_of([*prompts, *negatives])
-    common: dict[str, Any] = {"batch": asked.batch, "overwrite": asked.overwrite}
-    flagging: dict[str, Any] = {"negatives": negatives, "fpr": asked.fpr, "threshold": asked.threshold}
-    found = run_detection(model, prompts, out / "detect", asked.detection, **flagging, **common)
+    detect = partial(run_detection, negatives=negatives, fpr=asked.fpr, threshold=asked.threshold)
+    found = detect(model, prompts, out / "detect", asked.detection, batch=asked.batch, overwrite=asked.overwrite)
     made = {"detect": found}
-    rows = {r["id"]: r for r in read_rows(out / "detect") if r["status"] == "ok"}
+    rows = {r["id"]: r for r in read_rows(out / "detect", DetectRow) if r["status"] == "ok"}
     scored = [p for p in prompts if p.id in rows]
     suspects, others = drawn(rows) if drawn else to_draw(scored, rows, asked.most)
-    drawing: dict[str, Any] = {**common, "references": asked.references, "scores": rows, "content": whole}
-    made["generate"] = run_generation(model, [*suspects, *others], out / "generate", asked.generation, **drawing)
+    draw = partial(run_generation, model, references=asked.references, scores=rows, content=whole)
+    draw = partial(draw, batch=asked.batch, overwrite=asked.overwrite)
+    made["generate"] = draw([*suspects, *others], out / "generate", asked.generation)
     if asked.copying and made["generate"]["images"]:  # where every image failed there is nothing to compare
         made["measure"] = asked.copying.run(out / "generate", out / "measure", overwrite=asked.overwrite)
     explains, limit = model.family.has_tokens and suspects, found["threshold"]
     if asked.explanation and explains:
-        made["explain"] = run_explanation(
-            model, suspects, out / "explain", asked.explanation, content_id=whole, **common
-        )
+        explain = partial(run_explanation, model, content_id=whole, batch=asked.batch, overwrite=asked.overwrite)
+        made["explain"] = explain(suspects, out / "explain", asked.explanation)
     if asked.mitigation and explains and limit is not None:
         stopping = aimed(asked.mitigation, asked.detection, limit, found.get("units"))
         kept = replace(asked.generation, mitigations=(stopping,), baseline=True)
-        made["mitigate"] = run_generation(model, suspects, out / "mitigate", kept, plain=out / "generate", **drawing)
+        made["mitigate"] = draw(suspects, out / "mitigate", kept, plain=out / "generate")
     if asked.copying and made.get("mitigate", {}).get("images") and "measure" in made:
         again = asked.copying.again
         made[MITIGATED] = again(out / "mitigate", out / MITIGATED, out / "measure", overwrite=asked.overwrite)
     return made
 
 
-def finished(run: Run, made: Made) -> dict[str, Any]:
+def finished(run: Run, made: Made) -> Json:
     """Finish an audit with the summaries of its parts, their failures and work added up; returns its summary."""
     totals = {key: round(sum(part[key] for part in made.values()), 3) for key in COUNTED}
     return run.finish(**made, **totals)
@@ -159,9 +160,7 @@ def aimed(mitigation: Mitigation, detection: Detection, threshold: float, units:
     return replace(mitigation, params={**mitigation.params, "target": target}) if takes and same else mitigation
 
 
-def to_draw(
-    prompts: Sequence[Prompt], rows: Mapping[str, dict[str, Any]], most: int
-) -> tuple[list[Prompt], list[Prompt]]:
+def to_draw(prompts: Sequence[Prompt], rows: Detected, most: int) -> tuple[list[Prompt], list[Prompt]]:
     """Flagged prompts from the highest score down, and unflagged ones to compare with, both evenly thinned."""
     ranked = sorted(prompts, key=lambda p: (-rows[p.id]["score"], p.id))
     unknown = all(rows[p.id]["flagged"] is None for p in ranked)

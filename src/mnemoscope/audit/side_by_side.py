@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,9 @@ from mnemoscope.measuring.generated import of_run
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import Picture
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import ArmScores, FinetuneRow, MeasureRow, PictureLikeness
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import DetectRow, Kind, R
 from mnemoscope.run.run import Run, read_json, read_rows
 
 BASE, TUNED, REPAIRED, EXTRAPOLATED = "base", "tuned", "repaired", "extrapolated"
@@ -34,8 +36,8 @@ class Arm:
     cache: Cache
 
     @cached_property
-    def detected(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self._rows("detect") if row["status"] == "ok"}
+    def detected(self) -> dict[str, DetectRow]:
+        return {row["id"]: row for row in self._rows("detect", DetectRow) if row["status"] == "ok"}
 
     @cached_property
     def threshold(self) -> float | None:
@@ -55,16 +57,16 @@ class Arm:
 
     @cached_property
     def nearest(self) -> dict[str, list[float]]:
-        """Likeness of each of a prompt's images to whichever training picture is nearest to it."""
+        """PictureLikeness of each of a prompt's images to whichever training picture is nearest to it."""
         found: dict[str, list[float]] = {}
-        for row in self._rows("measure"):
-            if row["status"] == "ok" and row.get("score") is not None:
-                found.setdefault(row["prompt_id"], []).append(row["score"])
+        for row in self._rows("measure", MeasureRow):
+            if row["status"] == "ok" and (score := row.get("score")) is not None:
+                found.setdefault(row["prompt_id"], []).append(score)
         return found
 
-    def _rows(self, part: str) -> list[Row]:
+    def _rows(self, part: str, kind: Kind[R]) -> list[R]:
         folder = self.folder / part
-        return read_rows(folder) if (folder / "rows.jsonl").is_file() else []
+        return read_rows(folder, kind) if (folder / "rows.jsonl").is_file() else []
 
 
 def compared(
@@ -74,7 +76,7 @@ def compared(
     tuned: Denoiser,
     out: Path,
     asked: Examination,
-) -> dict[str, Any]:
+) -> Json:
     """The rows and the summary of the models side by side, as a run; returns the summary."""
     assert asked.copying is not None
     descriptor = asked.copying.descriptor
@@ -86,7 +88,7 @@ def compared(
         limit = float(measured["threshold"])
         rows = [*picture_rows(arms, data, cache, limit, out), *(control_row(arms, p, limit) for p in controls.drawn)]
         run.replace_rows(rows)
-        told: dict[str, Any] = {"threshold": limit, "controls_made": controls.made, "picture_captions": data.counts}
+        told: Json = {"threshold": limit, "controls_made": controls.made, "picture_captions": data.counts}
         told |= {f"threshold_{name}": arm.threshold for name, arm in arms.items()}
         found = summary([row for row in rows if row["status"] == "ok"])
         return run.finish(**told, **found, notes=notes(found, made=controls.made), **identity)
@@ -94,34 +96,66 @@ def compared(
 
 def picture_rows(
     arms: Mapping[str, Arm], data: TrainingPictures, cache: Cache, limit: float, folder: Path
-) -> Iterator[Row]:
+) -> Iterator[FinetuneRow]:
     """A row for each training picture; one that cannot be read is a failed row."""
     texts = {prompt.id: prompt.text for prompt in data.prompts}
     vectors, failures = cache.vectors(data.pictures)
     readable = iter(vectors)
     for place, (picture, prompt_id) in enumerate(zip(data.pictures, data.prompt_ids, strict=True)):
-        row: Row = {"id": picture.key, "prompt": texts[prompt_id], "prompt_id": prompt_id, "kind": TRAINING}
+        of: _Of = {"id": picture.key, "prompt": texts[prompt_id], "prompt_id": prompt_id, "kind": TRAINING}
         if place in failures:
-            yield {**row, "status": "failed", "error": failures[place]}
+            yield cast(FinetuneRow, {**of, "status": "failed", "error": failures[place]})
             continue
-        row |= {"control": False, **scored(arms, prompt_id), **likeness(arms, prompt_id, next(readable), limit)}
-        if row["similarities"]:
-            row["reference"] = _kept(picture, folder, place)
-        yield row | {"added": added(row), "status": "ok"}
+        alike = likeness(arms, prompt_id, next(readable), limit)
+        kept: _Kept = {"reference": _kept(picture, folder, place)} if alike["similarities"] else {}
+        yield {
+            **of,
+            "control": False,
+            **scored(arms, prompt_id),
+            **alike,
+            **kept,
+            "added": added(alike["similarities"]),
+            "status": "ok",
+        }
 
 
-def control_row(arms: Mapping[str, Arm], prompt: Prompt, limit: float) -> Row:
+class _Of(TypedDict):
+    """What a row is about."""
+
+    id: str
+    prompt: str
+    prompt_id: str
+    kind: str
+
+
+class _Kept(TypedDict, total=False):
+    """The file of a picture of which something was drawn."""
+
+    reference: str
+
+
+def control_row(arms: Mapping[str, Arm], prompt: Prompt, limit: float) -> FinetuneRow:
     """The row of a caption that the fine-tune has not seen: its images are compared with all training pictures."""
     near = {name: arm.nearest[prompt.id] for name, arm in arms.items() if prompt.id in arm.nearest}
     best = {name: max(values) for name, values in near.items()}
-    row: Row = {"id": prompt.id, "prompt": prompt.text, "prompt_id": prompt.id, "kind": CONTROL, "control": True}
-    row |= {"similarities": {name: float(np.mean(values)) for name, values in near.items()}, "best": best}
-    row |= {"copied": {name: value > limit for name, value in best.items()}}
-    row |= {**scored(arms, prompt.id), "like_base": like_base(arms, prompt.id)}
-    return row | {"added": added(row), "status": "ok"}
+    similarities = {name: float(np.mean(values)) for name, values in near.items()}
+    return {
+        "id": prompt.id,
+        "prompt": prompt.text,
+        "prompt_id": prompt.id,
+        "kind": CONTROL,
+        "control": True,
+        "similarities": similarities,
+        "best": best,
+        "copied": {name: value > limit for name, value in best.items()},
+        **scored(arms, prompt.id),
+        "like_base": like_base(arms, prompt.id),
+        "added": added(similarities),
+        "status": "ok",
+    }
 
 
-def scored(arms: Mapping[str, Arm], prompt_id: str) -> Row:
+def scored(arms: Mapping[str, Arm], prompt_id: str) -> ArmScores:
     """Score and flag of a prompt by each model that was asked."""
     rows = {name: arm.detected[prompt_id] for name, arm in arms.items() if prompt_id in arm.detected}
     return {
@@ -130,9 +164,9 @@ def scored(arms: Mapping[str, Arm], prompt_id: str) -> Row:
     }
 
 
-def likeness(arms: Mapping[str, Arm], prompt_id: str, own: Vector, limit: float) -> Row:
+def likeness(arms: Mapping[str, Arm], prompt_id: str, own: Vector, limit: float) -> PictureLikeness:
     """How like a picture the images of its caption are: on average, at best, in which file, and whether it is back."""
-    found: Row = {name: {} for name in ("similarities", "best", "copied", "best_files")}
+    found: PictureLikeness = {"similarities": {}, "best": {}, "copied": {}, "best_files": {}, "like_base": {}}
     for name, arm in arms.items():
         values = [(float(vector @ own), file) for file, _, vector in arm.images.get(prompt_id, ())]
         if values:
@@ -140,7 +174,7 @@ def likeness(arms: Mapping[str, Arm], prompt_id: str, own: Vector, limit: float)
             found["similarities"][name] = float(np.mean([value for value, _ in values]))
             found["best"][name], found["copied"][name] = best, best > limit
             found["best_files"][name] = f"{'' if name == TUNED else name + '/'}generate/{file}"
-    return found | {"like_base": like_base(arms, prompt_id)}
+    return {**found, "like_base": like_base(arms, prompt_id)}
 
 
 def like_base(arms: Mapping[str, Arm], prompt_id: str) -> dict[str, float]:
@@ -154,9 +188,8 @@ def like_base(arms: Mapping[str, Arm], prompt_id: str) -> dict[str, float]:
     return found
 
 
-def added(row: Row) -> float | None:
+def added(values: Mapping[str, float]) -> float | None:
     """What the fine-tune added: its likeness over the base's; None where one of them has no image."""
-    values = row["similarities"]
     return values[TUNED] - values[BASE] if {TUNED, BASE} <= set(values) else None
 
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.detection.concluding import apart
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Picture, open_source
 from mnemoscope.pictures.columns import folded
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 
 TRAINING, CONTROL = "training", "control"  # kinds of prompts
@@ -30,7 +29,7 @@ class TrainingPictures:
     pictures: tuple[Picture, ...]
     prompt_ids: tuple[str, ...]
     prompts: tuple[Prompt, ...]
-    counts: dict[str, Any]
+    counts: CaptionCounts
 
 
 def training_pictures(

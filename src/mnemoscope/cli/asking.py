@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.cli.settings_file import is_names, is_pairs, merged
+from mnemoscope.run.settings import Settings
 from mnemoscope.run.yaml_values import yaml_value
 
 GIVEN = ("COMMANDLINE", "DEFAULT_MAP", "ENVIRONMENT")
@@ -49,7 +50,7 @@ class Asked:
             return [*options, "--", *arguments]
         return [*arguments, *options]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Settings:
         """What a run keeps of it: the command, the words that ask for the same, and every parameter's value.
 
         Those under `how` change no row, and may be others when the run goes on.
@@ -118,6 +119,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _mapping(pairs: Iterable[str]) -> dict[str, Any]:
+def _mapping(pairs: Iterable[str]) -> Settings:
     split = (pair.partition("=") for pair in pairs)
     return {name.strip(): yaml_value(value, name) for name, _, value in split}

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 from mnemoscope.cli.running import Answered
+from mnemoscope.run.reading import Json
 
 if TYPE_CHECKING:
     from mnemoscope.gate.policy import Policy
@@ -24,7 +25,7 @@ def gate(
     policy: PolicyFile,
     baseline: Annotated[Path | None, opt.of(opt.INPUT, "Earlier run: what changed since, by the prompts' ids.")] = None,
     out: Annotated[Path | None, opt.of(opt.RUN, "Folder of the verdict; by default gate in the first run.")] = None,
-) -> dict[str, Any]:
+) -> Json:
     """Hold runs against a policy: 0 where they pass, 3 where one check fails, 4 where it is undecided."""
     from mnemoscope.gate.policy import read_policy
     from mnemoscope.gate.run import default_folder
@@ -36,9 +37,7 @@ def gate(
     return verdict
 
 
-def held(
-    runs: list[Path], policy: "Policy", baseline: Path | None = None, out: Path | None = None
-) -> tuple[dict[str, Any], int]:
+def held(runs: list[Path], policy: "Policy", baseline: Path | None = None, out: Path | None = None) -> tuple[Json, int]:
     """Write the verdict, its page with it; returns it with the exit code that it asks for."""
     from mnemoscope.gate.run import EXIT_CODES, default_folder, run_gate
     from mnemoscope.report.gated import write_verdict
@@ -48,7 +47,7 @@ def held(
     return verdict, EXIT_CODES[verdict["verdict"]]
 
 
-def show(verdict: dict[str, Any], folder: Path) -> None:
+def show(verdict: Json, folder: Path) -> None:
     """Each check in a line, what changed since the baseline, the verdict, and where it lies."""
     from mnemoscope.errors import plain
 
@@ -64,7 +63,7 @@ def show(verdict: dict[str, Any], folder: Path) -> None:
 
 
 @command(app)
-def seal(run: ARun) -> dict[str, Any]:
+def seal(run: ARun) -> Json:
     """Write the hashes of all files of a run into it, for verify to compare with."""
     from mnemoscope.gate.sealing import SEAL
     from mnemoscope.gate.sealing import seal as sealed
@@ -76,7 +75,7 @@ def seal(run: ARun) -> dict[str, Any]:
 
 
 @command(app)
-def verify(run: ARun) -> dict[str, Any]:
+def verify(run: ARun) -> Json:
     """Say what was changed in a run since it was sealed: 0 if nothing was, 3 if anything was."""
     from mnemoscope.errors import plain
     from mnemoscope.gate.sealing import verify as verified

@@ -9,6 +9,7 @@ from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 if TYPE_CHECKING:
     from mnemoscope.model.denoiser import Denoiser
@@ -77,7 +78,7 @@ def _endpoint(
     return Connection(endpoint, find_key())
 
 
-def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoiser":
+def _audited(record: Json, rescore: str | None, device: str) -> "Denoiser":
     """The explanation's own model, known by its weights, or another one that was asked for."""
     from mnemoscope.run.asked import parameters
 
@@ -95,9 +96,9 @@ def _audited(record: dict[str, Any], rescore: str | None, device: str) -> "Denoi
 
 def _scorer(
     model: "Denoiser | None",
-    record: dict[str, Any],
+    record: Json,
     score: str,
-    params: dict[str, Any],
+    params: Json,
     seeds: int | None,
     threshold: Path | None,
     batch: str,

@@ -2,13 +2,14 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
+from mnemoscope.run.training_rows import WatchRow
 from mnemoscope.training.watching.options import WatchOptions
 
 
@@ -36,7 +37,7 @@ def watch(
     load = partial(Denoiser.from_pretrained, variant=variant, device=device, dtype=dtype)
     asked = DataOptions(data, captions=None if captions is None else str(captions), column=column)
 
-    def told(run: Path, rows: list[dict[str, Any]]) -> None:
+    def told(run: Path, rows: list[WatchRow]) -> None:
         for line in _lines(rows):
             typer.echo(line)
         write([run])
@@ -51,7 +52,7 @@ def watch(
         raise typer.Exit(3)
 
 
-def _lines(rows: list[dict[str, Any]]) -> list[str]:
+def _lines(rows: list[WatchRow]) -> list[str]:
     """A checkpoint in a line, and below it the pictures that come back."""
     from mnemoscope.errors import plain
 

@@ -10,7 +10,8 @@ from mnemoscope.methods.thresholds import calibrate
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.tokens import cut_off_summary
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import KnownRole, Scored, ScoredRow
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class AskedPrompts:
         return [*self.prompts, *map(apart, self.negatives)]
 
     @property
-    def known(self) -> dict[str, Row]:
+    def known(self) -> dict[str, KnownRole]:
         """By id what a prompt is: its role, label and kind."""
         roles = ["prompt"] * len(self.prompts) + ["negative"] * len(self.negatives)
         return {p.id: {"role": role, "label": p.label, "kind": p.kind} for p, role in zip(self.all, roles, strict=True)}
@@ -44,13 +45,13 @@ def apart(negative: Prompt) -> Prompt:
 
 def concluded(
     model: Denoiser,
-    rows: Sequence[Row],
+    rows: Sequence[Scored],
     conditions: Mapping[str, Any],
-    again: Callable[[list[Row]], list[Row]],
+    again: Callable[[list[Scored]], Sequence[ScoredRow]],
     *,
     fpr: float,
     threshold: float | None,
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[Scored], Json]:
     """Rows of one method with their flags, and its summary; `again` scores some of the rows anew."""
     result = calibrate(rows, fpr=fpr, threshold=threshold)
     unit, cut = ({"units": conditions["units"]} if "units" in conditions else {}), cut_off_summary(result.rows)

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.reading import Json, parsed, read_bytes
+from mnemoscope.run.rows import DetectRow
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.writing import write_whole
 
@@ -17,13 +17,13 @@ WEN_KEYS = ("text_noise_norm", "uncond_noise_norm")
 
 def export_wen(folder: Path) -> None:
     """Write `wen.jsonl` of a detection's prompts into its folder, and `wen-negatives.jsonl` of any negatives."""
-    rows = read_rows(folder)
+    rows = read_rows(folder, DetectRow)
     for role, name in (("prompt", "wen.jsonl"), ("negative", "wen-negatives.jsonl")):
         if chosen := [r for r in rows if r["role"] == role]:
             write_wen(chosen, folder / name)
 
 
-def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+def write_wen(rows: Sequence[DetectRow], file: Path) -> None:
     """Detection rows as the JSONL of Wen et al.: text and unconditional noise norms, images by steps, and the prompt.
 
     Raises `UsageError` unless the rows are of noise_norm with uncond_norm recorded beside it.
@@ -40,9 +40,7 @@ def write_wen(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     write_whole(file, "".join(lines))
 
 
-def read_wen(
-    file: Path, *, label: bool | None = None, steps: tuple[int, int | None] = (0, None)
-) -> list[dict[str, Any]]:
+def read_wen(file: Path, *, label: bool | None = None, steps: tuple[int, int | None] = (0, None)) -> list[DetectRow]:
     """Detection rows from the JSONL of Wen et al.; a prompt's score is the mean over images and the chosen steps.
 
     The file names no timesteps, so that the series is counted in steps. Raises `UsageError` for anything malformed.
@@ -50,7 +48,7 @@ def read_wen(
     records = [_wen_record(file, n, line) for n, line in enumerate(_read(file), 1) if line.strip()]
     if not records:
         raise UsageError(f"{file} holds no records.")
-    rows = []
+    rows: list[DetectRow] = []
     for prompt, record in zip(as_prompts(r["prompt"] for r in records), records, strict=True):
         text, uncond = (record[key] for key in WEN_KEYS)
         used = [image[slice(*steps)] for image in text]
@@ -83,7 +81,7 @@ def _read(file: Path) -> list[str]:
         raise UsageError(f"{file} could not be read as UTF-8 text: {e}") from e
 
 
-def _wen_record(file: Path, number: int, line: str) -> dict[str, Any]:
+def _wen_record(file: Path, number: int, line: str) -> Json:
     try:
         record = parsed(line)
         for key in WEN_KEYS:

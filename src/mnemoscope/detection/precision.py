@@ -1,16 +1,25 @@
 """What a narrow dtype costs: a few prompts scored again in float32."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import torch
 
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.traced import Traced
+from mnemoscope.run.rows import Scored, ScoredRow
 
 PROMPTS = 4
 LARGEST = 1_500_000_000  # parameters: of a larger model there may be no room for a copy of four bytes each
+
+
+class DtypeError(TypedDict):
+    """How far scores are from those in float32, relative to these."""
+
+    prompts: int
+    max: float
+    mean: float
 
 
 @contextmanager
@@ -33,7 +42,9 @@ def measurable(model: Denoiser) -> bool:
     return model.dtype != torch.float32 and size <= LARGEST and not isinstance(model.family, Traced)
 
 
-def dtype_error(score: Any, model: Denoiser, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def dtype_error(
+    score: Callable[[list[Scored]], Sequence[ScoredRow]], model: Denoiser, rows: Sequence[Scored]
+) -> DtypeError:
     """How far the scores of a few rows, evenly spread, are from those in float32: greatest and mean, relative.
 
     `score` makes new rows of some, in their order. The evaluations are not the run's and are not counted.
@@ -48,7 +59,7 @@ def dtype_error(score: Any, model: Denoiser, rows: Sequence[Mapping[str, Any]]) 
     return {"prompts": len(some), "max": max(errors), "mean": sum(errors) / len(errors)}
 
 
-def told(error: Mapping[str, Any], dtype: str) -> str:
+def told(error: DtypeError, dtype: str) -> str:
     """That error in a sentence."""
     return (
         f"In {dtype} the scores of {error['prompts']} prompts are off by up to {error['max']:.2g} of those in float32."

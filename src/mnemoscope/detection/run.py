@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from mnemoscope.job.seeds import samples
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import DetectRow
 from mnemoscope.run.run import Run
 from mnemoscope.stats import tpr_at_fpr
 
@@ -33,7 +34,7 @@ def run_detection(
     threshold: str | Path | int | float | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Score all prompts into a run and return its summary.
 
     Negatives, or labels, calibrate the score: AUC, TPR at fixed FPR, and a threshold at `fpr` false alarms; `threshold`
@@ -44,10 +45,11 @@ def run_detection(
     listed = [detection] if isinstance(detection, Detection) else list(detection)
     settled = [replace(d, guidance_scale=model.family.guidance(d.guidance_scale)) for d in listed]
     by_name, asked = named(settled), AskedPrompts(prompts, negatives)
-    how: dict[str, Any] = {"fpr": fpr, "threshold": threshold, "batch": batch, "overwrite": overwrite}
     if len(by_name) > 1:
-        return run_detections(model, asked, out, by_name, **how)
-    return _run_one(model, asked, out, settled[0], **how)
+        run = partial(run_detections, model, asked, out, by_name)
+    else:
+        run = partial(_run_one, model, asked, out, settled[0])
+    return run(fpr=fpr, threshold=threshold, batch=batch, overwrite=overwrite)
 
 
 def _run_one(
@@ -60,7 +62,7 @@ def _run_one(
     threshold: str | Path | int | float | None,
     batch: int | str,
     overwrite: bool,
-) -> dict[str, Any]:
+) -> Json:
     found = detection.checked()
     calibrate([], fpr=fpr)  # an impossible rate is refused before the work, not after it
     samples(asked.all, detection.seed, detection.seeds)
@@ -75,19 +77,19 @@ def _run_one(
     fixed = None if threshold is None else fixed_threshold(threshold, where)
     by_id = {p.id: p for p in asked.all}
 
-    def work(some: list[Prompt]) -> list[Row]:
+    def work(some: list[Prompt]) -> list[DetectRow]:
         return [{**row, **known[row["id"]]} for row in detect_rows(model, some, detection)]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        def again(some: list[Row]) -> list[Row]:
+    def finish(run: Run, rows: list[DetectRow]) -> tuple[list[DetectRow], Json]:
+        def again(some: list[DetectRow]) -> list[DetectRow]:
             return work([by_id[r["id"]] for r in some])
 
-        own = [{**r, **known[r["id"]]} for r in rows]
+        own: list[DetectRow] = [{**r, **known[r["id"]]} for r in rows]
         return concluded(model, own, where, again, fpr=fpr, threshold=fixed)
 
     size, plan = Batch.of(model, batch, detection.seeds), [Pass("detect", work)]
-    about: dict[str, Any] = {"overwrite": overwrite, "method": found.about}
-    return prompt_run(out, "detect", settings, [model], asked.all, size, lambda run: plan, finish, **about)
+    run = partial(prompt_run, out, "detect", DetectRow, settings, [model], asked.all, size, overwrite=overwrite)
+    return run(lambda run: plan, finish, method=found.about)
 
 
 def import_detection(
@@ -98,12 +100,12 @@ def import_detection(
     steps: tuple[int, int | None] = (0, None),
     fpr: float = 0.01,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Make a run of Wen et al.'s result files, calibrated on their negatives, and return its summary."""
     calibrate([], fpr=fpr)
     method = registry.get("score", "noise_norm")
     about = {"name": method.name, "summary": method.summary, "paper": method.paper, "cost": "imported"}
-    rows = [{**r, "role": "prompt"} for r in read_wen(file, steps=steps)]
+    rows: list[DetectRow] = [{**r, "role": "prompt"} for r in read_wen(file, steps=steps)]
     if negatives:
         others = read_wen(negatives, label=False, steps=steps)
         rows += [{**r, "id": f"n-{r['id']}", "role": "negative"} for r in others]
@@ -114,7 +116,7 @@ def import_detection(
         return run.finish(**result.summary, tpr_below_1_fpr=_strict_rate(result.rows))
 
 
-def _strict_rate(rows: list[Row]) -> float | None:
+def _strict_rate(rows: list[DetectRow]) -> float | None:
     """TPR at strictly less than 1 % false alarms, as Wen et al. count it; None for fewer than 100 negatives."""
     groups = [
         np.array([r["score"] for r in rows if r["role"] == role and r["status"] == "ok"])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.tokens import cut_off
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import DetectRow
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Detection:
     companions: tuple[str, ...] = ()  # scores recorded beside it from the same steps, at no further evaluation
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> registry.Parameters:
         return dict(self.params or {})
 
     def checked(self) -> registry.Method:
@@ -41,7 +42,7 @@ class Detection:
         registry.checked(method, self.parameters, extra=("steps",))
         return method
 
-    def conditions(self, model: Denoiser) -> dict[str, Any]:
+    def conditions(self, model: Denoiser) -> Json:
         """What a threshold of this detection depends on."""
         return conditions(
             model,
@@ -74,21 +75,22 @@ def detections(methods: Sequence[str], parameters: Mapping[str, Any], **sampling
 
 def detect_rows(
     model: Denoiser, prompts: Sequence[Prompt], detection: Detection, trajectory: Trajectory | None = None
-) -> list[Row]:
+) -> list[DetectRow]:
     """One row for each prompt of a batch; a `trajectory` is of these prompts and of the detection's own sampling."""
     trajectory = detection.sampled(model, prompts) if trajectory is None else trajectory
     found, units = registry.detection(detection.method), units_of(model, detection.method, detection.parameters)
     values, timesteps = _values(trajectory, detection, found.kind)
     width = _root(model) if units == "x0" and found.name == "noise_norm" else None
     extra = {name: api.series(trajectory, name, steps=_steps(detection)) for name in detection.companions}
-    rows, cut = [], cut_off(model, [p.text for p in prompts])
+    rows: list[DetectRow] = []
+    cut = cut_off(model, [p.text for p in prompts])
     for k, prompt in enumerate(prompts):
         own = slice(k * detection.seeds, (k + 1) * detection.seeds)
         per_seed = values[:, own].mean(0).tolist()
         score = max(per_seed) if found.over_seeds == "max" else math.fsum(per_seed) / len(per_seed)
         if not all(map(math.isfinite, per_seed)):
             raise ValueError(f"the score is {score}, from {per_seed}")
-        row = {
+        row: DetectRow = {
             "id": prompt.id,
             "prompt": prompt.text,
             "seeds": own_seeds(prompt, detection.seed, detection.seeds),
@@ -96,8 +98,7 @@ def detect_rows(
             "params": detection.parameters,
             "score": score,
             "per_seed": per_seed,
-            **({"units": units} if units else {}),
-            **({"per_element": score / width} if width else {}),
+            **_measured(units, score / width if width else None),
             "label": prompt.label,
             "kind": prompt.kind,
             "cut_off": cut[k],
@@ -108,6 +109,18 @@ def detect_rows(
             row |= {"companions": {n: v[:, own].T.tolist() for n, v in extra.items()}} if extra else {}
         rows.append(row)
     return rows
+
+
+class _Measured(TypedDict, total=False):
+    """What only values that measure a push of the text have."""
+
+    units: str
+    per_element: float
+
+
+def _measured(units: str | None, per_element: float | None) -> _Measured:
+    known: _Measured = {"units": units} if units else {}
+    return known if per_element is None else {**known, "per_element": per_element}
 
 
 def _root(model: Denoiser) -> float:

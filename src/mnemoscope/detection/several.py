@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.detection.concluding import AskedPrompts, concluded
@@ -17,8 +17,10 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.solvers import check_guidance_scale
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import DetectionsRow, DetectRow, KnownRole
 from mnemoscope.run.run import Run
+from mnemoscope.run.settings import Settings
 from mnemoscope.run.several import COMMAND
 
 SAMPLING = ("seed", "seeds", "num_inference_steps", "guidance_scale")
@@ -34,7 +36,7 @@ def run_detections(
     threshold: str | Path | int | float | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Score all prompts by each of the methods, one row for each of both, and return the summary with one of each."""
     first = next(iter(detections.values()))
     found = {name: each.checked() for name, each in detections.items()}
@@ -42,28 +44,26 @@ def run_detections(
     samples(asked.all, first.seed, first.seeds)
     where = {name: each.conditions(model) for name, each in detections.items()}
     fixed = {name: _threshold(threshold, where[name]) for name in detections}
-    settings = {
-        **{key: getattr(first, key) for key in SAMPLING},
-        "methods": {name: each.method for name, each in detections.items()},
-        "params": {f"{name}.{k}": v for name, each in detections.items() for k, v in each.parameters.items()},
+    settings = _settings(detections) | {
         "fpr": fpr,
         "threshold": None if threshold is None else str(threshold),
         "content": asked.content,
     }
     prompts = {p.id: p for p in asked.all}
-    known = {
+    known: dict[str, _KnownTo] = {
         row_id(name, i): {"method": name, "prompt_id": i, **told} for i, told in asked.known.items() for name in found
     }
 
-    def work(some: list[Prompt]) -> list[Row]:
+    def work(some: list[Prompt]) -> list[DetectionsRow]:
         return [{**row, **known[row["id"]]} for row in method_rows(model, some, detections)]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        rows, said = [{**r, **known[r["id"]]} for r in rows], {}
-        flagged: dict[str, Row] = {}
+    def finish(run: Run, made: list[DetectionsRow]) -> tuple[list[DetectionsRow], Json]:
+        rows: list[DetectionsRow] = [{**r, **known[r["id"]]} for r in made]
+        said: dict[str, Json] = {}
+        flagged: dict[str, DetectionsRow] = {}
         for name, detection in detections.items():
 
-            def again(some: list[Row], detection: Detection = detection) -> list[Row]:
+            def again(some: list[DetectionsRow], detection: Detection = detection) -> list[DetectRow]:
                 return detect_rows(model, [prompts[r["prompt_id"]] for r in some], detection)
 
             own = [r for r in rows if r["method"] == name]
@@ -74,8 +74,24 @@ def run_detections(
 
     size, whom = Batch.of(model, batch, first.seeds), list(prompts.values())
     plan = [Pass("detect", work, lambda prompt: [row_id(name, prompt.id) for name in detections])]
-    about: dict[str, Any] = {"overwrite": overwrite, "methods": {name: method.about for name, method in found.items()}}
-    return prompt_run(out, COMMAND, settings, [model], whom, size, lambda run: plan, finish, **about)
+    about = {name: method.about for name, method in found.items()}
+    run = partial(prompt_run, out, COMMAND, DetectionsRow, settings, [model], whom, size, overwrite=overwrite)
+    return run(lambda run: plan, finish, methods=about)
+
+
+def _settings(detections: Mapping[str, Detection]) -> Settings:
+    return {
+        **{key: getattr(next(iter(detections.values())), key) for key in SAMPLING},
+        "methods": {name: each.method for name, each in detections.items()},
+        "params": {f"{name}.{k}": v for name, each in detections.items() for k, v in each.parameters.items()},
+    }
+
+
+class _KnownTo(KnownRole):
+    """What is known of a method's row before it is computed."""
+
+    method: str
+    prompt_id: str
 
 
 def row_id(method: str, prompt: str) -> str:
@@ -102,12 +118,13 @@ def named(detections: Sequence[Detection]) -> dict[str, Detection]:
     return own
 
 
-def method_rows(model: Denoiser, prompts: list[Prompt], detections: Mapping[str, Detection]) -> list[Row]:
+def method_rows(model: Denoiser, prompts: list[Prompt], detections: Mapping[str, Detection]) -> list[DetectRow]:
     """Rows of a batch of prompts by each method. What one of them cannot score is lost to no other one."""
-    shared, rows = _Shared(model), []
+    shared = _Shared(model)
+    rows: list[DetectRow] = []
     for name, detection in sorted(detections.items(), key=lambda pair: pair[1].checked().kind != "score"):
 
-        def work(some: list[Prompt], detection: Detection = detection) -> list[Row]:
+        def work(some: list[Prompt], detection: Detection = detection) -> list[DetectRow]:
             with shared.sampling(detection, some) as trajectory:
                 return detect_rows(model, some, detection, trajectory)
 
@@ -137,7 +154,7 @@ class _Shared:
             raise
 
 
-def _threshold(given: str | Path | int | float | None, where: dict[str, Any]) -> float | None:
+def _threshold(given: str | Path | int | float | None, where: Json) -> float | None:
     if isinstance(given, int | float) or isinstance(given, str) and is_number(given):
         raise UsageError(f"The threshold {given} is one method's, and several were given; give a run of all of them.")
     return None if given is None else fixed_threshold(given, where)

@@ -8,6 +8,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.run.fields import known_in, made
+from mnemoscope.run.settings import Settings
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.objective import ObjectiveOptions
 from mnemoscope.training.options import TrainOptions
@@ -26,7 +27,7 @@ class ArmDrawing:
     images: int = 2
     num_inference_steps: int = 20
     guidance_scale: int | float = 3.0
-    mitigations: dict[str, Any] = field(default_factory=dict)
+    mitigations: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.num_inference_steps < 1:
@@ -58,7 +59,7 @@ class ExperimentArm:
     """
 
     name: str
-    settings: dict[str, dict[str, Any]]
+    settings: dict[str, Settings]
     dose: int | float | None = None
     family: str = ""
     trained: bool = True
@@ -70,7 +71,7 @@ class ExperimentArm:
         settings = {part: {**(base.get(part) or {})} for part in SECTIONS}
         for part in SECTIONS:
             settings[part] |= known_in(f"arms: {name}: {part}", given.get(part), [*(given.get(part) or {})])
-        more: dict[str, Any] = {key: given[key] for key in ("dose", "family", "trained") if key in given}
+        more: Settings = {key: given[key] for key in ("dose", "family", "trained") if key in given}
         arm = made(cls, f"arms: {name}", more, name=name, settings=settings)
         arm.training(0, {}, "cpu")
         arm.drawing()

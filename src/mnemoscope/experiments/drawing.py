@@ -17,7 +17,7 @@ from mnemoscope.measuring.own import ROUNDING
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.run.rows import Row
+from mnemoscope.run.training_rows import ExperimentRow, TrainedLikeness
 from mnemoscope.training.data.dataset import TrainingSet
 
 HELD_OUT = "held_out"  # group of pictures that nothing was trained on
@@ -31,54 +31,80 @@ def image_rows(
     drawing: ArmDrawing,
     describe: Descriptor,
     folder: Path,
-    about: Row,
+    arm: str,
+    seed: int,
     samples: int,
-) -> list[Row]:
-    """A row for each image of each subject; `about` has the arm and the seed, `samples` how many were trained on."""
+) -> list[ExperimentRow]:
+    """A row for each image of each subject, of an arm that was trained with a seed on so many `samples`."""
     places, trained = places_of(data), [trained_image(data, k) for k in range(len(data))]
     references = describe(trained)
-    seeds = seeds_of(SEEDS * about["seed"], drawing.images)
-    asked = [(s, places[s.key], seed) for s in whom for seed in seeds]
+    seeds = seeds_of(SEEDS * seed, drawing.images)
+    asked = [(s, places[s.key], drawn_from) for s in whom for drawn_from in seeds]
     expected = data.expected_views(samples)
-    rows = []
+    rows: list[ExperimentRow] = []
     for part in chunks(asked, batch_size(model, "auto")):
         prompts = [data.possible(k)[0] for _, k, _ in part]
         with mitigated(model, drawing.chosen):
             images = model.generate(
                 prompts,
-                [seed for _, _, seed in part],
+                [drawn_from for _, _, drawn_from in part],
                 num_inference_steps=drawing.num_inference_steps,
                 guidance_scale=drawing.guidance_scale,
             )
-        for (subject, k, seed), prompt, image, vector in zip(part, prompts, images, describe(images), strict=True):
-            row = about | {
+        for (subject, k, drawn_from), prompt, image, vector in zip(
+            part, prompts, images, describe(images), strict=True
+        ):
+            picture, file = "/".join(subject.key), f"images/{arm}-s{seed}/{k:05d}-{drawn_from}.png"
+            save_png(image, folder / file, {"prompt": prompt, "seed": drawn_from, "arm": arm})
+            row: ExperimentRow = {
+                "arm": arm,
+                "seed": seed,
                 "group": subject.group,
                 "prompt": prompt,
-                "picture": "/".join(subject.key),
-                "seed_image": seed,
+                "picture": picture,
+                "seed_image": drawn_from,
+                "id": f"{arm}-s{seed}-{picture}-{drawn_from}",
+                "file": file,
+                "entropy": entropy(trained[k]),
+                "jpeg": jpeg_size(trained[k]),
+                "views": float(expected[k]),
+                **_compared(vector, references, k, data),
+                "status": "ok",
             }
-            row["id"] = f"{about['arm']}-s{about['seed']}-{row['picture']}-{seed}"
-            row["file"] = f"images/{about['arm']}-s{about['seed']}/{k:05d}-{seed}.png"
-            save_png(image, folder / row["file"], {"prompt": prompt, "seed": seed, "arm": about["arm"]})
-            quantities = {"entropy": entropy(trained[k]), "jpeg": jpeg_size(trained[k]), "views": float(expected[k])}
-            rows.append(row | quantities | _compared(vector, references, k, data) | {"status": "ok"})
+            rows.append(row)
     return rows
 
 
-def held_out_rows(data: TrainingSet, unseen: Sequence[Image.Image], describe: Descriptor, about: Row) -> list[Row]:
+def held_out_rows(
+    data: TrainingSet, unseen: Sequence[Image.Image], describe: Descriptor, arm: str, seed: int
+) -> list[ExperimentRow]:
     """How alike pictures that nothing was trained on are to those that were: what similarity is worth nothing."""
     if not unseen:
         return []
     references = describe([trained_image(data, k) for k in range(len(data))])
     nearest = (describe(unseen) @ references.T).max(axis=1).tolist()
-    base = about | {"group": HELD_OUT, "prompt": "", "status": "ok"}
-    name = f"{about['arm']}-s{about['seed']}-{HELD_OUT}"
-    return [base | {"id": f"{name}-{k}", "picture": f"{HELD_OUT}/{k}", "similarity": s} for k, s in enumerate(nearest)]
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "group": HELD_OUT,
+            "prompt": "",
+            "status": "ok",
+            "id": f"{arm}-s{seed}-{HELD_OUT}-{k}",
+            "picture": f"{HELD_OUT}/{k}",
+            "similarity": similarity,
+        }
+        for k, similarity in enumerate(nearest)
+    ]
 
 
-def _compared(vector: np.ndarray, references: np.ndarray, place: int, data: TrainingSet) -> Row:
+def _compared(vector: np.ndarray, references: np.ndarray, place: int, data: TrainingSet) -> TrainedLikeness:
     similarity = references @ vector
     nearest = int(np.argmax(similarity))
     is_nearest = bool(similarity[place] >= similarity[nearest] - ROUNDING)
-    similarities = {"own_similarity": float(similarity[place]), "similarity": float(similarity[nearest])}
-    return similarities | {"own_nearest": is_nearest, "match": f"{data.rows[nearest].group}/{data.rows[nearest].file}"}
+    return {
+        "own_similarity": float(similarity[place]),
+        "similarity": float(similarity[nearest]),
+        "own_nearest": is_nearest,
+        "match": f"{data.rows[nearest].group}/{data.rows[nearest].file}",
+    }

@@ -1,7 +1,7 @@
 """Arms by measures: values, paired differences from the baseline, and 95 % intervals over seeds and prompts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -9,11 +9,12 @@ from jaxtyping import Float
 from mnemoscope.experiments.drawing import HELD_OUT
 from mnemoscope.measuring.bootstrap import Percentile, Statistic, mean, spread
 from mnemoscope.measuring.correlation import correlation, spearman
-from mnemoscope.run.rows import ReadRow
+from mnemoscope.run.training_rows import ExperimentRow
 from mnemoscope.stats import resampler, wilson_interval
 
+Column = Literal["own_similarity", "own_nearest", "copy", "similarity"]
 Unit = tuple[int, str]  # seed and picture: what is drawn anew together
-STATISTICS: dict[str, tuple[str, Statistic]] = {
+STATISTICS: dict[str, tuple[Column, Statistic]] = {
     "own_similarity": ("own_similarity", mean),
     "own_nearest": ("own_nearest", mean),
     "copy_rate": ("copy", mean),
@@ -21,27 +22,52 @@ STATISTICS: dict[str, tuple[str, Statistic]] = {
     "any_p95": ("similarity", Percentile(95)),
 }
 SHARES = ("own_nearest", "copy_rate")
-CORRELATIONS = {"entropy_r": "entropy", "jpeg_r": "jpeg"}
+CORRELATIONS: dict[str, Literal["entropy", "jpeg"]] = {"entropy_r": "entropy", "jpeg_r": "jpeg"}
 UNSEEN = ("any_similarity", "any_p95")  # what a held-out picture has
 
 
+class ImageOfArm(ExperimentRow):
+    """An image of an arm, and whether it is a copy."""
+
+    copy: bool
+
+
+class Effect(TypedDict):
+    """A measure of an arm on a group of pictures, and its paired difference from the baseline, with 95 % intervals."""
+
+    arm: str
+    group: str
+    measure: str
+    value: float | None
+    interval: list[float] | None
+    images: int
+    pictures: int
+    seeds: int
+    p: NotRequired[float | None]
+    family: NotRequired[str]
+    difference: float | None
+    difference_interval: list[float] | None
+
+
 def table(
-    rows: Sequence[ReadRow],
+    rows: Sequence[ExperimentRow],
     arms: Mapping[str, tuple[str, int | float | None]],
     baseline: str,
     *,
     threshold: int | float,
     resamples: int = 2000,
-) -> list[dict[str, Any]]:
+) -> list[Effect]:
     """A row for each arm, group and measure: value and interval, paired difference from the baseline and interval.
 
     Resamples draw seeds anew, and of each seed its pictures with all of their images, the same ones for both arms of a
     difference; with a single seed only pictures. Differences are of the pictures and seeds that both arms have. `arms`
     has the family and the dose of each. Raises `UsageError` for no resamples.
     """
-    done = [{**row, "copy": (row.get("own_similarity") or -1) >= threshold} for row in rows if row["status"] == "ok"]
+    done: list[ImageOfArm] = [
+        {**row, "copy": (row.get("own_similarity") or -1) >= threshold} for row in rows if row["status"] == "ok"
+    ]
     groups = list(dict.fromkeys(row["group"] for row in done if row["group"] != HELD_OUT))
-    entries = []
+    entries: list[Effect] = []
     for group in [*(["all"] if len(groups) > 1 else []), *groups, HELD_OUT]:
         of_group = [row for row in done if row["group"] == group or (group == "all" and row["group"] != HELD_OUT)]
         for arm in arms:
@@ -67,8 +93,8 @@ def weights(units: Sequence[Unit], resamples: int) -> Float[np.ndarray, "R U"]:
 
 
 def _entry(
-    name: str, arm: str, group: str, of_arm: Sequence[ReadRow], against: Sequence[ReadRow], resamples: int
-) -> list[dict[str, Any]]:
+    name: str, arm: str, group: str, of_arm: Sequence[ImageOfArm], against: Sequence[ImageOfArm], resamples: int
+) -> list[Effect]:
     if not of_arm:
         return []
     column, statistic = STATISTICS[name]
@@ -77,27 +103,29 @@ def _entry(
     interval = spread(drawn)
     if name in SHARES and interval and interval[0] == interval[1]:
         interval = list(wilson_interval(round(value * len(units)), len(units)))
-    entry = {
+    entry: Effect = {
         "arm": arm,
         "group": group,
         "measure": name,
         "value": value,
         "interval": interval,
         **_counts(of_arm, units),
+        "difference": None,
+        "difference_interval": None,
     }
     both = sorted({_unit(row) for row in against} & set(units))
     if not both:
-        return [entry | {"difference": None, "difference_interval": None}]
+        return [entry]
     sides = [
         _drawn([r for r in side if _unit(r) in set(both)], column, statistic, both, resamples)
         for side in (of_arm, against)
     ]
     (one, one_drawn), (other, other_drawn) = sides
-    return [entry | {"difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
+    return [{**entry, "difference": one - other, "difference_interval": spread(one_drawn - other_drawn)}]
 
 
 def _drawn(
-    rows: Sequence[ReadRow], column: str, statistic: Statistic, units: Sequence[Unit], resamples: int
+    rows: Sequence[ImageOfArm], column: Column, statistic: Statistic, units: Sequence[Unit], resamples: int
 ) -> tuple[float, Float[np.ndarray, " R"]]:
     """A statistic of the rows, and of each resample of their units."""
     number = {unit: k for k, unit in enumerate(units)}
@@ -109,7 +137,7 @@ def _drawn(
     return value, statistic(ascending, weights(units, resamples)[:, places])
 
 
-def _correlations(arm: str, group: str, of_arm: Sequence[ReadRow], resamples: int) -> list[dict[str, Any]]:
+def _correlations(arm: str, group: str, of_arm: Sequence[ImageOfArm], resamples: int) -> list[Effect]:
     """How own-image similarity goes with the complexity of the picture; None where that cannot be said."""
     if not of_arm:
         return []
@@ -118,19 +146,28 @@ def _correlations(arm: str, group: str, of_arm: Sequence[ReadRow], resamples: in
     entries = []
     for name, column in CORRELATIONS.items():
         each = correlation(similar, np.array([float(row[column]) for row in of_arm]), units, resamples=resamples)
-        entry = {"arm": arm, "group": group, "measure": name, "value": each["pearson"]}
-        entry |= {"interval": each["pearson_interval"], **_counts(of_arm, sorted(set(units)))}
-        entries.append(entry | {"p": each["pearson_p"], "difference": None, "difference_interval": None})
+        entry: Effect = {
+            "arm": arm,
+            "group": group,
+            "measure": name,
+            "value": each["pearson"],
+            "interval": each["pearson_interval"],
+            **_counts(of_arm, sorted(set(units))),
+            "p": each["pearson_p"],
+            "difference": None,
+            "difference_interval": None,
+        }
+        entries.append(entry)
     return entries
 
 
 def _responses(
-    rows: Sequence[ReadRow],
+    rows: Sequence[ImageOfArm],
     group: str,
     arms: Mapping[str, tuple[str, int | float | None]],
     baseline: str,
     resamples: int,
-) -> list[dict[str, Any]]:
+) -> list[Effect]:
     """For each family of arms, Spearman's correlation of dose and own-image similarity, mean over pictures and seeds.
 
     The baseline is the dose 0 of every family, and the row is that of the family's highest dose.
@@ -149,13 +186,22 @@ def _responses(
         drawn = weights(known, resamples)
         top = max(doses, key=lambda name: doses[name])
         of_top = [row for row in rows if row["arm"] == top]
-        entry = {"arm": top, "group": group, "measure": "dose_response", "value": float(values.mean())}
-        entry |= {"interval": spread(drawn @ values / drawn.sum(axis=1)), **_counts(of_top, known), "family": family}
-        entries.append(entry | {"difference": None, "difference_interval": None})
+        entry: Effect = {
+            "arm": top,
+            "group": group,
+            "measure": "dose_response",
+            "value": float(values.mean()),
+            "interval": spread(drawn @ values / drawn.sum(axis=1)),
+            **_counts(of_top, known),
+            "family": family,
+            "difference": None,
+            "difference_interval": None,
+        }
+        entries.append(entry)
     return entries
 
 
-def _by_unit(rows: Sequence[ReadRow], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
+def _by_unit(rows: Sequence[ImageOfArm], arms: Sequence[str]) -> dict[Unit, dict[str, float]]:
     sums: dict[Unit, dict[str, list[float]]] = {}
     for row in rows:
         if row["arm"] in arms:
@@ -167,9 +213,15 @@ def _each(values: Mapping[str, float], doses: Mapping[str, Any]) -> Float[np.nda
     return np.array([values[name] for name in doses])
 
 
-def _unit(row: ReadRow) -> Unit:
+def _unit(row: ImageOfArm) -> Unit:
     return int(row["seed"]), str(row["picture"])
 
 
-def _counts(rows: Sequence[ReadRow], units: Sequence[Unit]) -> dict[str, int]:
+class _Counts(TypedDict):
+    images: int
+    pictures: int
+    seeds: int
+
+
+def _counts(rows: Sequence[ImageOfArm], units: Sequence[Unit]) -> _Counts:
     return {"images": len(rows), "pictures": len(units), "seeds": len({seed for seed, _ in units})}

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import SCENES, SECTIONS, ExperimentArm
 from mnemoscope.experiments.scenes import Scenes
 from mnemoscope.run.fields import known_in, made
-from mnemoscope.run.settings import one_of
+from mnemoscope.run.settings import Settings, one_of
 from mnemoscope.run.yaml_values import read_yaml
 from mnemoscope.study.hardware import Hardware
 
@@ -80,7 +80,7 @@ class Experiment:
     scenes: dict[str, Scenes]
     pretrain: ExperimentArm | None
     size: Size
-    given: dict[str, Any]
+    given: Settings
     layout: str = ""
     architecture: str = ""
     resolution: int = 512
@@ -107,7 +107,7 @@ def read_experiment(file: Path, size: Size = "cpu") -> Experiment:
         raise UsageError(str(e) if str(e).startswith(file.name) else f"{file.name}: {e}") from e
 
 
-def _experiment(file: str, held: dict[str, Any], size: Size) -> Experiment:
+def _experiment(file: str, held: Settings, size: Size) -> Experiment:
     given = {key: value for key, value in held.items() if key != "gpu"}
     gpu = known_in("gpu", held.get("gpu"), GPU)
     if size == "gpu":
@@ -141,12 +141,12 @@ def _experiment(file: str, held: dict[str, Any], size: Size) -> Experiment:
     return experiment
 
 
-def _of_size(gpu: dict[str, Any]) -> dict[str, Any]:
+def _of_size(gpu: Settings) -> Settings:
     plain = {key: gpu[key] for key in ("layout", "architecture", "resolution") if key in gpu}
     return plain | {"hardware": made(Hardware, "gpu: device", gpu.get("device") or {})}
 
 
-def _resized(given: dict[str, Any], gpu: dict[str, Any]) -> dict[str, Any]:
+def _resized(given: Settings, gpu: Settings) -> Settings:
     """The settings with those of the GPU size in their place, section by section; scenes have no place there."""
     settings = {**given, "scenes": {}, "pretrain": gpu.get("pretrain")} | {k: gpu[k] for k in ("model",) if k in gpu}
     settings["measure"] = {**(given.get("measure") or {}), "held_out": 0, **(gpu.get("measure") or {})}
@@ -157,7 +157,7 @@ def _resized(given: dict[str, Any], gpu: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _over(below: Settings, above: Settings) -> Settings:
     merged = {part: {**(below.get(part) or {}), **(above.get(part) or {})} for part in SECTIONS}
     others = {key: value for key, value in {**below, **above}.items() if key not in SECTIONS}
     return {part: settings for part, settings in merged.items() if settings} | others

@@ -2,16 +2,15 @@
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.experiments.arm import ArmTraining, ExperimentArm
 from mnemoscope.experiments.drawing import held_out_rows, image_rows
-from mnemoscope.experiments.effects import table
+from mnemoscope.experiments.effects import Effect, table
 from mnemoscope.experiments.experiment import Experiment
 from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
 from mnemoscope.experiments.subjects import subjects
@@ -19,7 +18,9 @@ from mnemoscope.experiments.verdicts import verdict
 from mnemoscope.features import descriptor
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import load
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json
+from mnemoscope.run.training_rows import ExperimentRow
 from mnemoscope.run.writing import whole
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.dataset import TrainingSet
@@ -42,7 +43,7 @@ def run_experiment(
     arms: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Run the arms, the baseline always among them, with so many seeds, and return the summary with the table.
 
     What is there already is not done again: arms and seeds can be added later. Arms have the same order of data, noise,
@@ -57,26 +58,31 @@ def run_experiment(
         for seed in range(seeds):
             for arm in chosen:
                 session.do(arm, seed)
-        rows = [row for row in run.rows() if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}]
+        rows = [
+            row for row in run.rows(ExperimentRow) if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}
+        ]
         summary = summary_of(asked, chosen, rows)
         write_table(summary["table"], run.folder / "table.csv")
         return run.finish(seeds=seeds, arms=[arm.name for arm in chosen], **summary)
 
 
-def summary_of(asked: Experiment, arms: Sequence[ExperimentArm], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of(asked: Experiment, arms: Sequence[ExperimentArm], rows: Sequence[ExperimentRow]) -> Json:
     """The table of an experiment's rows, and what it says of what was expected."""
-    how: dict[str, Any] = {"threshold": asked.measure.threshold, "resamples": asked.measure.resamples}
+    threshold, resamples = asked.measure.threshold, asked.measure.resamples
     placed = {arm.name: (arm.family, arm.dose) for arm in arms}
     against = dict.fromkeys([asked.baseline, *(each.against or asked.baseline for each in asked.expected)])
-    tables = {name: table(rows, placed, name, **how) for name in against if name in placed}
+    tables = {
+        name: table(rows, placed, name, threshold=threshold, resamples=resamples) for name in against if name in placed
+    }
     verdicts = [
         verdict(each, tables.get(each.against or asked.baseline, []), asked.baseline) for each in asked.expected
     ]
     about = {"name": asked.name, "question": asked.question, "paper": asked.paper, "baseline": asked.baseline}
-    return about | {"features": asked.measure.features, **how, "table": tables[asked.baseline], "expected": verdicts}
+    how = {"features": asked.measure.features, "threshold": threshold, "resamples": resamples}
+    return about | how | {"table": tables[asked.baseline], "expected": verdicts}
 
 
-def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
+def write_table(entries: Sequence[Effect], file: Path) -> Path:
     """The table as CSV."""
     with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -101,15 +107,16 @@ class _SharedWork:
 
     def do(self, arm: ExperimentArm, seed: int) -> None:
         """Train an arm and draw its images, unless its rows are there."""
-        if self.run.is_whole(r["id"] for r in self.run.rows() if r["arm"] == arm.name and r["seed"] == seed):
+        if self.run.is_whole(
+            r["id"] for r in self.run.rows(ExperimentRow) if r["arm"] == arm.name and r["seed"] == seed
+        ):
             return
-        about = {"arm": arm.name, "seed": seed}
         data, model, samples = self._model(arm, seed)
         sets = [self._set(each, seed) for each in self._distinct()]
         whom = subjects(sets, self.asked.measure.groups, self.asked.measure.prompts, seed)
         began = time.perf_counter()
-        rows = image_rows(model, data, whom, arm.drawing(), self.describe, self.folder, about, samples)
-        rows += held_out_rows(data, self._unseen(seed), self.describe, about)
+        rows = image_rows(model, data, whom, arm.drawing(), self.describe, self.folder, arm.name, seed, samples)
+        rows += held_out_rows(data, self._unseen(seed), self.describe, arm.name, seed)
         self.run.append(rows, evaluations=model.network_evaluations, seconds=time.perf_counter() - began)
 
     def _model(self, arm: ExperimentArm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
@@ -164,7 +171,7 @@ class _SharedWork:
         return [scene.image for scene in scenes(unseen, seed)]
 
 
-def _train(model: str, asked: ArmTraining, place: Path) -> dict[str, Any]:
+def _train(model: str, asked: ArmTraining, place: Path) -> Json:
     """The summary of a training, which is done, gone on with, or begun."""
     if (place / "summary.json").is_file():
         return read_json(place / "summary.json")

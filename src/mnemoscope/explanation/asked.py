@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mnemoscope.registry import Parameters
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -17,5 +19,5 @@ class Explanation:
     guidance_scale: float | None = None  # the pipeline's own if None
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Parameters:
         return dict(self.params or {})

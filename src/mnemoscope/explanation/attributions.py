@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,24 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.words import END, aligned, joined, merged
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.rows import ExplainRow
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.writing import write_whole
 
 
 def export_layer6(folder: Path) -> None:
     """Write `attributions.json` of an explanation into its folder."""
-    write_layer6(read_rows(folder), folder / "attributions.json")
+    write_layer6(read_rows(folder, ExplainRow), folder / "attributions.json")
 
 
-def write_layer6(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+def write_layer6(rows: Sequence[ExplainRow], file: Path) -> None:
     """Explanation rows as the JSON of the layer6 code: prompt -> [[token, score], ...]; failed rows are left out."""
     done = (row for row in rows if row["status"] == "ok")
     pairs = {row["prompt"]: [list(pair) for pair in zip(row["tokens"], row["scores"], strict=True)] for row in done}
     write_whole(file, json.dumps(pairs, indent=4, ensure_ascii=False) + "\n")
 
 
-def read_layer6(file: Path) -> list[dict[str, Any]]:
+def read_layer6(file: Path) -> list[ExplainRow]:
     """Explanation rows from the JSON of the layer6 code, the method named like the file.
 
     The file has no seeds and no parameters. Its pieces are found in the prompt one after the other, and make up the
@@ -54,7 +55,7 @@ def _is_pair(pair: object) -> bool:
     return isinstance(token, str) and number
 
 
-def _row(id: str, prompt: str, pairs: Sequence[Sequence[Any]], method: str) -> dict[str, Any]:
+def _row(id: str, prompt: str, pairs: Sequence[Sequence[Any]], method: str) -> ExplainRow:
     pieces, scores = [piece for piece, _ in pairs], [float(score) for _, score in pairs]
     places = aligned(prompt, pieces)
     return {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from diffusers.image_processor import VaeImageProcessor
@@ -21,13 +21,14 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.plots.regions import cutout, overlay
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import RegionFiles, RegionRow
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import write_whole
 
 LARGEST = 256  # pixels of a side at which maps are thresholded and compared
 
 
-def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation, folder: Path) -> list[Row]:
+def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation, folder: Path) -> list[RegionRow]:
     """One row for each image of a batch of prompts, with its files: the image and its map."""
     pairs = samples(prompts, explanation.seed, explanation.seeds)
     trajectory = Trajectory(
@@ -41,21 +42,31 @@ def region_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explana
     last = trajectory.all()[-1].x_prev
     assert last is not None
     images = VaeImageProcessor.numpy_to_pil(model.decode(last).cpu().permute(0, 2, 3, 1).numpy())
-    rows = []
+    rows: list[RegionRow] = []
     for (prompt, seed), image, heat in zip(pairs, images, maps, strict=True):
         if not heat.isfinite().all():
             raise ValueError("the map is not finite")
         name = row_id(prompt, seed)
-        row: Row = {"id": name, "prompt_id": prompt.id, "prompt": prompt.text, "seed": seed}
-        row |= {"file": f"images/{name}.png", "map": f"arrays/{name}.safetensors"}
-        row |= {"method": explanation.method, "params": explanation.parameters, "status": "ok"}
+        row: RegionRow = {
+            "id": name,
+            "prompt_id": prompt.id,
+            "prompt": prompt.text,
+            "seed": seed,
+            "file": f"images/{name}.png",
+            "map": f"arrays/{name}.safetensors",
+            "method": explanation.method,
+            "params": explanation.parameters,
+            "status": "ok",
+            "peak": float(heat.max()),
+            "mean": float(heat.mean()),
+        }
         save_png(image, folder / row["file"], {"prompt": prompt.text, "seed": seed, "model": model.source})
         _save_map(heat, folder / row["map"])
-        rows.append(row | {"peak": float(heat.max()), "mean": float(heat.mean())})
+        rows.append(row)
     return rows
 
 
-def finished(folder: Path, rows: Iterable[Row], masks: Mapping[str, Mask] | None) -> tuple[list[Row], dict[str, Any]]:
+def finished(folder: Path, rows: Iterable[RegionRow], masks: Mapping[str, Mask] | None) -> tuple[list[RegionRow], Json]:
     """Rows with pictures of their maps, all on one scale, and their overlap with the truth; and that of them all.
 
     What stands out of a map is above its own Otsu threshold. Maps are judged at the size of the images, at most 256
@@ -84,7 +95,9 @@ def finished(folder: Path, rows: Iterable[Row], masks: Mapping[str, Mask] | None
     return done, {"judged": len(judged), "overlap": regions.evaluated(maps[judged], truth, names)}
 
 
-def _drawn(folder: Path, row: Row, heat: Float[np.ndarray, "H W"], region: Mask, truth: Mask | None) -> Row:
+def _drawn(
+    folder: Path, row: RegionRow, heat: Float[np.ndarray, "H W"], region: Mask, truth: Mask | None
+) -> RegionFiles:
     """The files of a map's pictures: laid over its image, what stands out, and the truth."""
     pictures = {}
     with Image.open(folder / row["file"]) as image:
@@ -94,7 +107,7 @@ def _drawn(folder: Path, row: Row, heat: Float[np.ndarray, "H W"], region: Mask,
     files = {name: f"images/{row['id']}-{name}.png" for name in pictures}
     for name, picture in pictures.items():
         save_png(picture, folder / files[name], {"of": row["file"], "picture": name})
-    return files
+    return cast(RegionFiles, files)
 
 
 def _save_map(values: Float[Tensor, "h w"], file: Path) -> None:

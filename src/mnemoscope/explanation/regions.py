@@ -1,7 +1,7 @@
 """Region maps against ground-truth masks: scaling, thresholds, and how well what is above them overlaps the truth."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import bootstrap
 
 Maps = Float[np.ndarray, "N H W"]
@@ -111,7 +112,7 @@ def interval(
     return bootstrap(draw, resamples=resamples, seed=seed)
 
 
-def evaluated(maps: Maps, truth: Masks, groups: Sequence[Any] | None = None) -> dict[str, dict[str, Any]]:
+def evaluated(maps: Maps, truth: Masks, groups: Sequence[Any] | None = None) -> dict[str, Json]:
     """IoU, mean IoU and accuracy with their intervals by rule of threshold, and of a mask of all pixels.
 
     The maps are scaled together. "fixed" is the middle of that scale, "otsu" each map's own split, "otsu_of_all" one
@@ -125,12 +126,19 @@ def evaluated(maps: Maps, truth: Masks, groups: Sequence[Any] | None = None) -> 
         name: {k: _told(m, counts(mask, truth), groups) for k, m in MEASURES.items()} for name, mask in masks.items()
     }
     each = swept(even, truth)
-    oracle: dict[str, Any] = {k: _told(best(m), each, groups) for k, m in MEASURES.items()}
+    oracle: Json = {k: _told(best(m), each, groups) for k, m in MEASURES.items()}
     oracle |= {"threshold": float(THRESHOLDS[np.argmax(iou(each))]), "curve": np.round(iou(each), 4).tolist()}
     return by_rule | {"best": oracle}
 
 
-def _told(measure: Measure, counted: Counts, groups: Sequence[Any] | None) -> dict[str, Any]:
+class OverlapFigure(TypedDict):
+    """A measure of overlap with its 95 % interval."""
+
+    value: float
+    interval: list[float]
+
+
+def _told(measure: Measure, counted: Counts, groups: Sequence[Any] | None) -> OverlapFigure:
     return {"value": float(measure(counted)), "interval": list(interval(measure, counted, groups))}
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ from mnemoscope.model.tokens import cut_off, cut_off_summary
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.model.words import content, merged
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import RegionRow
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import ExplainRow, Kind, KnownPrompt, PromptRow
 from mnemoscope.run.run import Run
 
 
@@ -40,7 +42,7 @@ def run_explanation(
     overwrite: bool = False,
     content_id: str | None = None,
     masks: Mapping[str, Mask] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Explain all prompts into a run and return its summary; `content_id` identifies it in its prompts' place.
 
     `masks` are the true regions by prompt id, see `mnemoscope.explanation.masks`, for a method that gives regions.
@@ -48,63 +50,81 @@ def run_explanation(
     explanation = replace(explanation, guidance_scale=model.family.guidance(explanation.guidance_scale))
     method = registry.get("explain", explanation.method)
     registry.checked(method, registry.with_score(method, explanation.parameters))
-    of_kind = (_regions if method.gives == "regions" else _words)(model, explanation, masks)
     settings = {
         **{k: v for k, v in vars(explanation).items() if k != "params"},
         "params": explanation.parameters,
         "content": content_id or content_of(prompts),
     }
     samples(prompts, explanation.seed, explanation.seeds)  # what is no seed is refused before the work
-    ids = {p.id: of_kind.ids(p) for p in prompts}
-    known = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
+    size, about = Batch.of(model, batch, explanation.seeds, graph=True), method.about
+    if method.gives == "regions":
+        of_regions = _regions(model, explanation, masks)
+        return _run(of_regions, model, prompts, out, settings, size, overwrite=overwrite, method=about)
+    of_words = _words(model, explanation, masks)
+    return _run(of_words, model, prompts, out, settings, size, overwrite=overwrite, method=about)
 
-    def plan(run: Run) -> list[Pass]:
-        return [Pass("explain", lambda some: of_kind.rows(some, run.folder), lambda p: ids[p.id])]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        rows = [row | known[row["id"]] for row in rows]
-        rows, summary = of_kind.finish(run.folder, rows)
-        return rows, {"prompts": len(ids), **summary}
-
-    size = Batch.of(model, batch, explanation.seeds, graph=True)
-    return prompt_run(
-        out, of_kind.command, settings, [model], prompts, size, plan, finish, overwrite=overwrite, method=method.about
-    )
+P = TypeVar("P", bound=PromptRow)
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Explained(Generic[P]):
     """What explanations of words and of regions do not share: the ids of a prompt's rows, the rows, what ends a run."""
 
     command: str
+    kind: Kind[P]
     ids: Callable[[Prompt], list[str]]
-    rows: Callable[[list[Prompt], Path], list[Row]]
-    finish: Callable[[Path, list[Row]], tuple[list[Row], dict[str, Any]]]
+    rows: Callable[[list[Prompt], Path], list[P]]
+    finish: Callable[[Path, list[P]], tuple[list[P], Json]]
 
 
-def _words(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Kind:
+def _run(
+    explained: _Explained[P],
+    model: Denoiser,
+    prompts: Sequence[Prompt],
+    out: Path | str,
+    settings: Mapping[str, Any],
+    size: Batch,
+    **how: Any,
+) -> Json:
+    ids = {p.id: explained.ids(p) for p in prompts}
+    known: dict[str, KnownPrompt] = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
+
+    def plan(run: Run) -> list[Pass[P]]:
+        return [Pass("explain", lambda some: explained.rows(some, run.folder), lambda p: ids[p.id])]
+
+    def finish(run: Run, rows: list[P]) -> tuple[list[P], Json]:
+        rows, summary = explained.finish(run.folder, [cast(P, {**row, **known[row["id"]]}) for row in rows])
+        return rows, {"prompts": len(ids), **summary}
+
+    return prompt_run(out, explained.command, explained.kind, settings, [model], prompts, size, plan, finish, **how)
+
+
+def _words(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Explained[ExplainRow]:
     if masks is not None:
         name, others = registry.get("explain", explanation.method).name, ", ".join(registry.explainers("regions"))
         raise UsageError(f"Masks were given, and {name} explains words; choose one of {others}.")
     content(model.family, [""])  # a model without tokens is refused before the work
-    return _Kind(
+    return _Explained(
         "explain",
+        ExplainRow,
         lambda prompt: [prompt.id],
         lambda some, folder: explain_rows(model, some, explanation),
-        lambda folder, rows: (rows, cut_off_summary(rows)),
+        lambda folder, rows: (rows, {**cut_off_summary(rows)}),
     )
 
 
-def _regions(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Kind:
-    return _Kind(
+def _regions(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] | None) -> _Explained[RegionRow]:
+    return _Explained(
         "regions",
+        RegionRow,
         lambda prompt: [row_id(*each) for each in samples([prompt], explanation.seed, explanation.seeds)],
         lambda some, folder: region_rows(model, some, explanation, folder),
         lambda folder, rows: finished(folder, rows, masks),
     )
 
 
-def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[Row]:
+def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explanation) -> list[ExplainRow]:
     """One row for each prompt of a batch; prompts of the same text and seeds share its values."""
     seeds = {p.id: tuple(own_seeds(p, explanation.seed, explanation.seeds)) for p in prompts}
     asked = list(dict.fromkeys((p.text, seeds[p.id]) for p in prompts))
@@ -119,8 +139,8 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
     means = values.to("cpu", torch.float64).reshape(len(values), len(asked), explanation.seeds, -1).mean(2)
     texts = [text for text, _ in asked]
     tokens = dict(zip(texts, content(model.family, texts), strict=True))
-    about = {"method": explanation.method, "params": explanation.parameters}
-    rows, cut = [], dict(zip(texts, cut_off(model, texts), strict=True))
+    cut = dict(zip(texts, cut_off(model, texts), strict=True))
+    rows: list[ExplainRow] = []
     for prompt in prompts:
         means_of = means[:, asked.index((prompt.text, seeds[prompt.id]))]
         if not means_of.isfinite().all():
@@ -128,21 +148,23 @@ def explain_rows(model: Denoiser, prompts: Sequence[Prompt], explanation: Explan
         content_tokens = tokens[prompt.text]
         inner = means_of[:, [token.place for token in content_tokens]]
         scores = inner.mean(0).tolist()
-        row = {
+        row: ExplainRow = {
             "id": prompt.id,
             "prompt": prompt.text,
             "tokens": [token.text for token in content_tokens],
             "scores": scores,
             "words": merged(prompt.text, content_tokens, scores),
             "special": special(model.family, prompt.text, means_of.mean(0).tolist(), content_tokens),
-            **about,
+            "method": explanation.method,
+            "params": explanation.parameters,
             "seeds": list(seeds[prompt.id]),
             "label": prompt.label,
             "kind": prompt.kind,
             "cut_off": cut[prompt.text],
             "status": "ok",
         }
-        rows.append(row | ({"timesteps": timesteps, "series": inner.tolist()} if len(timesteps) > 1 else {}))
+        row |= {"timesteps": timesteps, "series": inner.tolist()} if len(timesteps) > 1 else {}
+        rows.append(row)
     return rows
 
 
@@ -175,7 +197,7 @@ def special(family: Family, prompt: str, values: Sequence[float], tokens: Sequen
     return {"other": math.fsum(around), **share}
 
 
-def import_explanation(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+def import_explanation(file: Path, out: Path | str, *, overwrite: bool = False) -> Json:
     """Make a run of layer6's attribution JSON, its pieces merged into words, and return its summary."""
     rows = read_layer6(file)
     about = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,9 +13,16 @@ from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import Descriptor
 from mnemoscope.pictures import Picture, Source, Unreadable, open_source
 from mnemoscope.pictures.columns import folded
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 
 Vectors = Float[np.ndarray, "N D"]
+
+
+class ReferenceSummary(TypedDict):
+    """What a run says of its references: pictures that could not be read, and captions."""
+
+    unread_references: list[str]
+    reference_captions: CaptionCounts
 
 
 class References:
@@ -48,7 +55,7 @@ class References:
             why = f" ({self.unread[0]})" if self.unread else ""
             raise UsageError(f"None of the references is a readable image{why}; give images as --references.")
         self.vectors = np.concatenate(vectors)
-        self.captions: dict[str, Any] = caption_counts(captioned, source)
+        self.captions: CaptionCounts = caption_counts(captioned, source)
         self.by_caption: dict[str, list[int]] = {}
         for place, picture in enumerate(self.items):
             for caption in dict.fromkeys(map(folded, picture.captions)):
@@ -77,7 +84,7 @@ class References:
         places = self.by_caption.get(folded(caption))
         return None if places is None else float((self.vectors[places] @ vector).max())
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ReferenceSummary:
         """What a run says of them: pictures that could not be read, and captions."""
         return {"unread_references": self.unread, "reference_captions": self.captions}
 

@@ -10,8 +10,9 @@ from mnemoscope.errors import UsageError
 from mnemoscope.gate.evidence import Evidence, Part
 from mnemoscope.gate.policy import Check
 from mnemoscope.run.asked import parameters
+from mnemoscope.run.reading import Json
 from mnemoscope.run.records import differing
-from mnemoscope.run.rows import Row
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.stats import mean_interval
 
 SAID = (
@@ -27,10 +28,10 @@ class Pairs:
 
     here: Part
     there: Part
-    pairs: tuple[tuple[Row, Row], ...]
+    pairs: tuple[tuple[ReadRow, ReadRow], ...]
 
     @property
-    def known(self) -> list[tuple[Row, Row]]:
+    def known(self) -> list[tuple[ReadRow, ReadRow]]:
         """The pairs of which both runs say whether they are flagged."""
         return [pair for pair in self.pairs if all(row.get("flagged") is not None for row in pair)]
 
@@ -59,7 +60,7 @@ def _only(parts: Sequence[Part], name: str) -> Part:
     return found[0]
 
 
-def _method(part: Part) -> dict[str, Any]:
+def _method(part: Part) -> Json:
     """What makes two runs' scores the same quantity."""
     settings = part.record.get("settings", {})
     names = ("method", "params", "seeds", "num_inference_steps", "guidance_scale")
@@ -77,10 +78,10 @@ def evidence(check: Check, pairs: Pairs) -> Evidence:
     return Evidence(pairs.here, tuple(value for _, value in kept), tuple(row["id"] for row, _ in kept))
 
 
-def compared(pairs: Pairs, level: float = 0.95) -> dict[str, Any]:
+def compared(pairs: Pairs, level: float = 0.95) -> Json:
     """Both runs' models, the prompts whose flag changed or stayed, and the mean change of the score over all pairs."""
     changes = np.array([row["score"] - before["score"] for row, before in pairs.pairs], dtype=np.float64)
-    lists: dict[str, list[dict[str, Any]]] = {"newly_flagged": [], "cleared": [], "still_flagged": []}
+    lists: dict[str, list[Json]] = {"newly_flagged": [], "cleared": [], "still_flagged": []}
     names = {(True, False): "newly_flagged", (False, True): "cleared", (True, True): "still_flagged"}
     for row, before in pairs.known:
         if name := names.get((row["flagged"], before["flagged"])):
@@ -101,7 +102,7 @@ def compared(pairs: Pairs, level: float = 0.95) -> dict[str, Any]:
     }
 
 
-def model(part: Part) -> dict[str, Any]:
+def model(part: Part) -> Json:
     """The model of a run as a comparison names it: with its U-Net, its LoRAs, its scheduler, and its threshold."""
     own = part.record.get("model")
     own = own if isinstance(own, dict) else {}
@@ -109,7 +110,7 @@ def model(part: Part) -> dict[str, Any]:
     return {"run": str(part.root), **told, **_put_in(part, own), "threshold": part.threshold}
 
 
-def _put_in(part: Part, own: Mapping[str, Any]) -> dict[str, Any]:
+def _put_in(part: Part, own: Mapping[str, Any]) -> Json:
     """U-Net and LoRAs of a run's model, as it was loaded; what its command was given where no model is recorded.
 
     The parts of one audit may be of several models, and its command names those of only one.
@@ -124,11 +125,11 @@ def _put_in(part: Part, own: Mapping[str, Any]) -> dict[str, Any]:
     return {"unet": held.get("unet"), "lora": names or None}
 
 
-def _is_same(here: dict[str, Any], there: dict[str, Any]) -> bool:
+def _is_same(here: Json, there: Json) -> bool:
     return here["weights"] is not None and all(here[key] == there[key] for key in ("weights", "unet", "lora"))
 
 
-def _words(model: dict[str, Any]) -> str:
+def _words(model: Json) -> str:
     lora = ", ".join(map(str, model["lora"])) if isinstance(model["lora"], list) else model["lora"]
     parts = [
         f"U-Net {model['unet'] or 'own'}",

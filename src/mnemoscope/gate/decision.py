@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from mnemoscope.gate import baseline
 from mnemoscope.gate.estimates import Estimate, estimate, further, side
 from mnemoscope.gate.evidence import Evidence, Part, chosen, evidence
 from mnemoscope.gate.policy import Check
+from mnemoscope.run.reading import Json
 
 OUTCOMES = ("fail", "undecided", "pass")  # the first one that any check has is that of the policy
 
@@ -28,14 +28,14 @@ class Decision:
     more_prompts: int | None = None
     skipped: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Json:
         """All of it, ready for JSON."""
         found, part = self.estimate, self.part
-        numbers: dict[str, Any] = {"value": None, "interval": None, "samples": 0, "prompts": 0}
+        numbers: Json = {"value": None, "interval": None, "samples": 0, "prompts": 0}
         if found is not None:
             ends = [found.low, found.high] if math.isfinite(found.low) else None
             numbers = {"value": found.value, "interval": ends, "samples": found.samples, "prompts": found.prompts}
-        made: dict[str, Any] = {"run": None, "run_threshold": None, "run_preset": None, "failed_rows": 0}
+        made: Json = {"run": None, "run_threshold": None, "run_preset": None, "failed_rows": 0}
         if part is not None:
             made = {"run": part.name, "run_threshold": part.threshold}
             made |= {"run_preset": part.preset if self.check.about.has_preset else None, "failed_rows": part.failed}

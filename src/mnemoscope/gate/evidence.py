@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.gate.policy import Check
 from mnemoscope.run import several
 from mnemoscope.run.parts import OF_MODEL
-from mnemoscope.run.reading import is_number, read_json
+from mnemoscope.run.reading import Json, is_number, read_json
 from mnemoscope.run.records import read_record, read_rows
-from mnemoscope.run.rows import Row
+from mnemoscope.run.rows import ReadRow
 
 
 @dataclass(frozen=True)
@@ -27,17 +26,17 @@ class Part:
     method: str | None = None
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Json:
         record = read_record(self.folder)
         return record if self.method is None else several.record_of(record, self.method)
 
     @cached_property
-    def rows(self) -> list[Row]:
-        rows = read_rows(self.folder)
+    def rows(self) -> Sequence[ReadRow]:
+        rows: Sequence[ReadRow] = read_rows(self.folder)
         return rows if self.method is None else several.rows_of(rows, self.method)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         summary = read_json(self.folder / "summary.json")
         return summary if self.method is None else several.summary_of(summary, self.method)
 
@@ -51,7 +50,7 @@ class Part:
         return str(self.record["command"])
 
     @property
-    def done(self) -> list[Row]:
+    def done(self) -> Sequence[ReadRow]:
         """The rows that did not fail and are no ordinary prompts that only calibrate."""
         return [row for row in self.rows if row["status"] == "ok" and row.get("role") != "negative"]
 
@@ -151,7 +150,7 @@ def misfit(check: Check, part: Part) -> str:
     return ""
 
 
-Sample = tuple[Row, float, str]
+Sample = tuple[ReadRow, float, str]
 
 
 def _grouped(group: str, samples: list[Sample], part: Part, parts: Sequence[Part]) -> list[Sample] | None:
@@ -180,7 +179,7 @@ def _flagged(part: Part) -> list[Sample]:
     return [(row, float(row["flagged"]), row["id"]) for row in part.done if row.get("flagged") is not None]
 
 
-def _of_images(value: Callable[[Row, Part], float | None]) -> Callable[[Part], list[Sample]]:
+def _of_images(value: Callable[[ReadRow, Part], float | None]) -> Callable[[Part], list[Sample]]:
     def read(part: Part) -> list[Sample]:
         found = [(row, value(row, part), str(row.get("prompt_id") or row["id"])) for row in part.done]
         return [(row, float(each), prompt) for row, each, prompt in found if each is not None]
@@ -188,17 +187,17 @@ def _of_images(value: Callable[[Row, Part], float | None]) -> Callable[[Part], l
     return read
 
 
-def _number(row: Row, key: str) -> float | None:
+def _number(row: ReadRow, key: str) -> float | None:
     return row[key] if is_number(row.get(key)) else None
 
 
-def is_copy(row: Row, part: Part) -> float | None:
+def is_copy(row: ReadRow, part: Part) -> float | None:
     """Whether an image is more similar to a training image than the run's threshold, strictly; None if unknown."""
     score, threshold = _number(row, "score"), part.threshold
     return None if score is None or threshold is None else float(score > threshold)
 
 
-def memorized(row: Row, part: Part) -> float | None:
+def memorized(row: ReadRow, part: Part) -> float | None:
     """Whether an image of the snapshot with the highest ratio is memorized; None for one of another snapshot."""
     return float(row["memorized"]) if row.get("snapshot") == part.summary.get("snapshot") else None
 

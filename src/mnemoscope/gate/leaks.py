@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnemoscope.gate.evidence import Part, is_copy, memorized
 from mnemoscope.run.asked import parameters
-from mnemoscope.run.rows import Row
+from mnemoscope.run.rows import ReadRow
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _of(part: Part) -> Iterator[Leak]:
             yield _leak(row, part, None)
 
 
-def _leak(row: Row, part: Part, similarity: float | None) -> Leak:
+def _leak(row: ReadRow, part: Part, similarity: float | None) -> Leak:
     seed, match = row.get("seed"), row.get("match")
     return Leak(
         _place(str(row["file"]), part),

@@ -7,6 +7,7 @@ from typing import Any
 
 from mnemoscope.errors import UsageError, likely
 from mnemoscope.run.reading import is_number
+from mnemoscope.run.settings import Settings
 from mnemoscope.run.yaml_values import read_yaml
 
 FIELDS = ("name", "measure", "max", "min", "group", "threshold", "preset", "min_samples", "when_missing")
@@ -31,7 +32,7 @@ class Measure:
     needs_baseline: bool = False
 
 
-_DETECT: dict[str, Any] = {"groups": ("all", "kind")}
+_DETECT: Settings = {"groups": ("all", "kind")}
 MEASURES = {
     "flagged_share": Measure("detect", "rate", "prompts", **_DETECT),
     "newly_flagged_share": Measure("detect", "rate", "prompts", **_DETECT, needs_baseline=True),

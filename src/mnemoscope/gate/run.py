@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.gate import baseline
@@ -17,15 +16,14 @@ from mnemoscope.gate.policy import Policy
 from mnemoscope.gate.sarif import sarif
 from mnemoscope.gate.sealing import SEAL, verify
 from mnemoscope.run import several
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import write_json
 from mnemoscope.run.writing import clean_beside, sha256_of, write_whole
 
 EXIT_CODES = {"pass": 0, "fail": 3, "undecided": 4}
 
 
-def run_gate(
-    runs: Sequence[Path], policy: Policy, *, before: Path | None = None, out: Path | None = None
-) -> dict[str, Any]:
+def run_gate(runs: Sequence[Path], policy: Policy, *, before: Path | None = None, out: Path | None = None) -> Json:
     """Hold runs against a policy, write the verdict into a folder (`gate` in the first run), and return it.
 
     `before` is the baseline's run. Raises `UsageError` for runs that are none, are not finished, were changed since
@@ -83,13 +81,13 @@ def _seal(run: Path) -> str | None:
     return changes.seal
 
 
-def _about(part: Part, seals: dict[str, str | None]) -> dict[str, Any]:
+def _about(part: Part, seals: dict[str, str | None]) -> Json:
     told = {"run": part.name, "command": part.command, "rows": len(part.rows), "failed": part.failed}
     told |= {"rows_sha256": sha256_of(part.folder / "rows.jsonl")}
     return {**told, "model": baseline.model(part), "seal": seals[str(part.root)]}
 
 
-def _write(folder: Path, verdict: dict[str, Any], found: Sequence[Leak], parts: Sequence[Part]) -> None:
+def _write(folder: Path, verdict: Json, found: Sequence[Leak], parts: Sequence[Part]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     clean_beside(*(folder / name for name in ("junit.xml", "sarif.json", "model-card.md", "leaks.csv", "verdict.json")))
     sources = [baseline.model(part)["source"] for part in parts]

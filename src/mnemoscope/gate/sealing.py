@@ -5,10 +5,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run.reading import read_json
+from mnemoscope.run.reading import Json, read_json
 from mnemoscope.run.run import write_json
 from mnemoscope.run.writing import clean_beside, is_partial, sha256_of
 
@@ -30,7 +29,7 @@ class Changes:
         return bool(self.changed or self.missing or self.added)
 
 
-def seal(run: Path) -> dict[str, Any]:
+def seal(run: Path) -> Json:
     """Write `seal.json` into a run's folder and return what it holds.
 
     Raises `UsageError` for a folder that holds no run, and for a run that is sealed already and was changed since.

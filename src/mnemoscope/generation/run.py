@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from PIL import Image
 
@@ -18,10 +18,18 @@ from mnemoscope.job.seeds import content_of, samples
 from mnemoscope.mitigation.chosen import Mitigation, mitigated
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.prompts.runs import REFERENCE
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import DetectorFlag, GenerateRow, NearestPicture, UnmitigatedTwin
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import OwnCaption, ReadRow
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import write_whole
+
+
+class SamplingSettings(TypedDict):
+    """How a sampling goes, as `Denoiser.generate` takes it; without a guidance scale it has the pipeline's own."""
+
+    num_inference_steps: int
+    guidance_scale: int | float | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Generation:
     baseline: bool = False
 
     @property
-    def sampling(self) -> dict[str, Any]:
+    def sampling(self) -> SamplingSettings:
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
 
 
@@ -52,12 +60,12 @@ def run_generation(
     generation: Generation,
     *,
     references: References | None = None,
-    scores: Mapping[str, Row] | None = None,
+    scores: Mapping[str, ReadRow] | None = None,
     batch: int | str = "auto",
     overwrite: bool = False,
     content: str | None = None,
     plain: Path | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Sample all images into a run and return its summary; `scores` are rows of a detection, by prompt id.
 
     `content` identifies the run in the place of its prompts, where these may change from one session to the next.
@@ -67,19 +75,19 @@ def run_generation(
     settings = {**asdict(generation), "content": content or content_of(prompts)}
     samples(prompts, generation.seed, generation.images)  # what is no seed is refused before the work
 
-    def plan(run: Run) -> list[Pass]:
+    def plan(run: Run) -> list[Pass[GenerateRow]]:
         work = partial(image_rows, model, run.folder, generation, references, scores or {}, plain=plain)
         return [
             Pass("generate", work, lambda p: [row_id(*e) for e in samples([p], generation.seed, generation.images)])
         ]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        told = references.summary() if references else {}
+    def finish(run: Run, rows: list[GenerateRow]) -> tuple[list[GenerateRow], Json]:
+        told: Mapping[str, object] = references.summary() if references else {}
         images = sum(row["status"] == "ok" for row in rows)
         return rows, {"prompts": len(prompts), "images": images, **told, **rewriting_summary(rows)}
 
     size = Batch.of(model, batch, generation.images)
-    return prompt_run(out, "generate", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
+    return prompt_run(out, "generate", GenerateRow, settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
 def row_id(prompt: Prompt, seed: int) -> str:
@@ -92,11 +100,11 @@ def image_rows(
     folder: Path,
     generation: Generation,
     references: References | None,
-    scores: Mapping[str, Row],
+    scores: Mapping[str, ReadRow],
     prompts: Sequence[Prompt],
     *,
     plain: Path | None = None,
-) -> list[Row]:
+) -> list[GenerateRow]:
     """Sample and save the images of a batch of prompts; one row for each image."""
     pairs = samples(prompts, generation.seed, generation.images)
     asked = [p.text for p, _ in pairs], [s for _, s in pairs]
@@ -108,34 +116,44 @@ def image_rows(
         unmitigated = [Image.open(file) for file in known]
     else:
         unmitigated = model.generate(*asked, **generation.sampling) if generation.baseline else []
-    rows = []
+    rows: list[GenerateRow] = []
     for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
         file = f"images/{row_id(prompt, seed)}.png"
         save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "model": model.source})
-        detected = scores.get(prompt.id, {})
-        row: Row = {
+        row: GenerateRow = {
             "id": row_id(prompt, seed),
             "prompt_id": prompt.id,
             "prompt": prompt.text,
             "seed": seed,
             "file": file,
+            **reference_of(prompt),
+            "mitigation": [],
+            "label": prompt.label,
+            "kind": prompt.kind,
+            "status": "ok",
         }
-        row |= {REFERENCE: prompt.reference} if prompt.reference != prompt.text else {}
-        row |= {"mitigation": [], "label": prompt.label, "kind": prompt.kind, "status": "ok"}
-        row |= {k: detected[k] for k in ("score", "flagged") if k in detected}
-        row |= _done(log[k]) if generation.mitigations else {}
+        row |= _flagged(scores.get(prompt.id, {}))
+        if generation.mitigations:
+            row |= {"mitigation": log[k].get("mitigation", []), "seen": log[k]}
+            row |= _flagged(log[k])
         row |= _paired(image, unmitigated[k], row["id"], folder) if generation.baseline else {}
-        rows.append(row | (match(image, prompt, references, folder) if references else {}))
+        if references:
+            row = {**row, **match(image, prompt, references, folder)}
+        rows.append(row)
     return rows
 
 
-def _done(seen: Mapping[str, Any]) -> Row:
-    """What a mitigation saw of an image and did to it."""
-    gate = {k: seen[k] for k in ("score", "flagged") if k in seen}
-    return {"mitigation": seen.get("mitigation", []), "seen": dict(seen), **gate}
+def reference_of(prompt: Prompt) -> OwnCaption:
+    """The caption whose pictures are a prompt's own, where that is not its text."""
+    return {"reference_caption": prompt.reference} if prompt.reference != prompt.text else {}
 
 
-def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> Row:
+def _flagged(said: Mapping[str, Any]) -> DetectorFlag:
+    """Score and flag of what looked at a prompt, as far as it says them."""
+    return cast(DetectorFlag, {k: said[k] for k in ("score", "flagged") if k in said})
+
+
+def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> UnmitigatedTwin:
     """The image that the same seed gives without any mitigation, and how alike the two are."""
     file = f"images/{name}-baseline.png"
     save_png(plain, folder / file, {"mitigation": []})
@@ -143,7 +161,7 @@ def _paired(image: Image.Image, plain: Image.Image, name: str, folder: Path) -> 
     return {"baseline": file, "baseline_similarity": float(one @ other)}
 
 
-def match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> Row:
+def match(image: Image.Image, prompt: Prompt, references: References, folder: Path) -> NearestPicture:
     """The reference nearest to an image, copied into the run, and the cosines with it and with the prompt's own."""
     best, similarity, own = references.beside(image, prompt.reference)
     match = references.items[best]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -17,18 +17,19 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt, left_out
 from mnemoscope.run.content import content_hash as content_hash
 from mnemoscope.run.progress import Progress
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import AnyRow, Kind, R, ReadRow
 from mnemoscope.run.run import Run
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(Generic[R]):
     """Prompts gone through once: what is computed of some of them, and the ids of the rows that each gives."""
 
     title: str
-    work: Callable[[list[Prompt]], list[Row]]
+    work: Callable[[list[Prompt]], list[R]]
     ids: Callable[[Prompt], list[str]] = lambda prompt: [prompt.id]
 
 
@@ -50,20 +51,22 @@ class Batch:
 def prompt_run(
     out: Path | str,
     command: str,
+    kind: Kind[R],
     settings: Mapping[str, Any],
     models: Sequence[Denoiser],
     prompts: Sequence[Prompt],
     batch: Batch,
-    plan: Callable[[Run], Iterable[Pass]],
-    finish: Callable[[Run, list[Row]], tuple[list[Row], Mapping[str, Any]]],
+    plan: Callable[[Run], Iterable[Pass[R]]],
+    finish: Callable[[Run, list[R]], tuple[list[R], Mapping[str, Any]]],
     *,
     overwrite: bool = False,
     **record: Any,
-) -> dict[str, Any]:
+) -> Json:
     """A run over prompts: opened, gone through in batches, its rows put in order and finished; returns its summary.
 
-    `plan` says what is computed, once the run is open; `finish` makes of the rows, in the order of the passes and
-    prompts, those that are kept and the summary. The first of the `models` is what the run records.
+    `kind` is the type of its rows. `plan` says what is computed, once the run is open; `finish` makes of the rows, in
+    the order of the passes and prompts, those that are kept and the summary. The first of the `models` is what the run
+    records.
     """
     about = {"model": models[0].describe(), "device": str(models[0].device), **record}
     with Run(out, command, settings, overwrite=overwrite, **about) as run, ExitStack() as stack:
@@ -72,7 +75,9 @@ def prompt_run(
         passes = list(plan(run))
         for each in passes:
             run_batches(run, models[0], prompts, batch.prompts, each)
-        rows, summary = finish(run, in_order(run.rows(), [i for each in passes for p in prompts for i in each.ids(p)]))
+        rows, summary = finish(
+            run, in_order(run.rows(kind), [i for each in passes for p in prompts for i in each.ids(p)])
+        )
         run.replace_rows(rows)
         return run.finish(**summary, **left_out(prompts))
 
@@ -82,7 +87,7 @@ def per_batch(room: int, samples: int) -> int:
     return max(1, room // samples)
 
 
-def in_order(rows: Sequence[Row], ids: Iterable[str]) -> list[Row]:
+def in_order(rows: Sequence[R], ids: Iterable[str]) -> list[R]:
     """Rows in the order of the ids, whatever order they were computed in; those of other ids are left out."""
     by_id = {r["id"]: r for r in rows}
     return [by_id[i] for i in ids if i in by_id]
@@ -94,7 +99,7 @@ def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
         yield list(items[start : start + size])
 
 
-def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int, each: Pass) -> None:
+def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int, each: Pass[R]) -> None:
     """Append the rows of each batch of prompts, skipping batches whose rows are all there.
 
     Batches are cut the same way whatever is done already, so that a resumed run computes the same numbers. Where a
@@ -107,29 +112,29 @@ def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int,
         for batch in chunks(prompts, size):
             if not all(i in run.done for p in batch for i in each.ids(p)):
                 began, before = time.perf_counter(), model.network_evaluations
-                rows = [row if is_finite(row) else unfinished(row) for row in attempts.rows(batch)]
+                rows: list[AnyRow] = [row if is_finite(row) else unfinished(row) for row in attempts.rows(batch)]
                 spent = model.network_evaluations - before
                 run.append(rows, evaluations=spent, seconds=time.perf_counter() - began)
             bar.advance(task, len(batch))
 
 
 @dataclass
-class Attempts:
+class Attempts(Generic[R]):
     """A pass over prompts, so many of them together as there was memory for up to now."""
 
     model: Denoiser
-    each: Pass
+    each: Pass[R]
     most: int
 
-    def rows(self, prompts: list[Prompt]) -> list[Row]:
+    def rows(self, prompts: list[Prompt]) -> list[R]:
         """Rows of some prompts; a failed one for each that a prompt should have given."""
-        found: list[Row] = []
+        found: list[R] = []
         while prompts:
             part, prompts = prompts[: self.most], prompts[self.most :]
             found += self._attempt(part)
         return found
 
-    def _attempt(self, part: list[Prompt]) -> list[Row]:
+    def _attempt(self, part: list[Prompt]) -> list[R]:
         try:
             return self.each.work(part)
         except (UsageError, OSError):  # what the user has to mend first, such as a full disk
@@ -144,7 +149,8 @@ class Attempts:
         if len(part) > 1:
             return [row for prompt in part for row in self._attempt([prompt])]
         (prompt,) = part
-        return [{"id": i, "prompt": prompt.text, "status": "failed", "error": reason} for i in self.each.ids(prompt)]
+        failed = {"prompt": prompt.text, "status": "failed", "error": reason}
+        return [cast(R, {"id": i, **failed}) for i in self.each.ids(prompt)]
 
     def _halve(self, prompts: int) -> bool:
         """Half as many prompts at once from now on or, of a single one, samples; whether that can be."""
@@ -166,8 +172,9 @@ def is_finite(value: Any) -> bool:
     return not isinstance(value, list | tuple) or all(map(is_finite, value))
 
 
-def unfinished(row: Row) -> Row:
+def unfinished(row: ReadRow) -> AnyRow:
     """The failed row in the place of one that has a number which is none: NaN is no result."""
     name = next(key for key, value in row.items() if not is_finite(value))
-    kept: Row = {k: row[k] for k in ("id", "prompt_id", "prompt", "seed", "label", "kind") if k in row}
-    return {**kept, "status": "failed", "error": f"{name} is no finite number: the model's output is none"}
+    kept = {k: row[k] for k in ("id", "prompt_id", "prompt", "seed", "label", "kind") if k in row}
+    error = f"{name} is no finite number: the model's output is none"
+    return cast(AnyRow, {**kept, "status": "failed", "error": error})

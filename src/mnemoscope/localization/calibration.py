@@ -17,9 +17,9 @@ from mnemoscope.model.ablation import Layers
 from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.registry import Method
-from mnemoscope.run.reading import ADVICE, is_number
-from mnemoscope.run.rows import Row
+from mnemoscope.registry import Method, Parameters
+from mnemoscope.run.reading import ADVICE, Json, is_number
+from mnemoscope.run.rows import ThresholdRow
 from mnemoscope.run.run import Run, read_json, write_json
 from mnemoscope.run.writing import clean_beside
 
@@ -31,8 +31,8 @@ SETTING = ("seeds", "seed", "num_inference_steps", "guidance_scale", "scales", "
 class Prepared:
     """Parameters with what ordinary prompts made of them, and what there is to say of it."""
 
-    parameters: dict[str, Any]
-    summary: dict[str, Any] = field(default_factory=dict)
+    parameters: Parameters
+    summary: Json = field(default_factory=dict)
 
 
 def prepare(run: Run, model: Denoiser, negatives: Sequence[str], method: Method, given: Mapping[str, Any]) -> Prepared:
@@ -72,7 +72,7 @@ def _measured(run: Run, model: Denoiser, prompts: Sequence[str], which: Layers) 
         statistics.save(statistics.measure(model, prompts, which), file)
 
 
-def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Setting, batch: int) -> dict[str, Any]:
+def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Setting, batch: int) -> Json:
     if (file := run.folder / CALIBRATION).is_file():
         calibration = read_json(file)
         if not is_number(calibration.get("threshold")):
@@ -156,19 +156,19 @@ def run_threshold(
     *,
     batch: int | str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """The threshold of ordinary prompts' similarities into a run, one row a prompt, and its summary."""
     setting.noise(model)  # too few seeds are refused before the work
     settings = {**vars(setting), "content": content_hash([p.id for p in prompts])}
 
-    def work(some: list[Prompt]) -> list[Row]:
+    def work(some: list[Prompt]) -> list[ThresholdRow]:
         pairs = zip(some, pairwise(model, [p.text for p in some], setting), strict=True)
         return [
             {"id": p.id, "prompt": p.text, "similarities": similarities, "max": max(similarities), "status": "ok"}
             for p, similarities in pairs
         ]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+    def finish(run: Run, rows: list[ThresholdRow]) -> tuple[list[ThresholdRow], Json]:
         done = [row["similarities"] for row in rows if row["status"] == "ok"]
         if not done:
             raise UsageError(f"No prompt of {run.folder} could be computed; see error in its rows.jsonl.")
@@ -176,4 +176,6 @@ def run_threshold(
         return rows, {**calibrated(done, setting.conditions(model)), **about}
 
     size, plan = Batch.of(model, batch, setting.seeds), [Pass("threshold", work)]
-    return prompt_run(out, "threshold", settings, [model], prompts, size, lambda run: plan, finish, overwrite=overwrite)
+    return prompt_run(
+        out, "threshold", ThresholdRow, settings, [model], prompts, size, lambda run: plan, finish, overwrite=overwrite
+    )

@@ -13,6 +13,7 @@ from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.likeness import Likeness, stretched
 from mnemoscope.model.solvers import first_image
+from mnemoscope.run.reading import Json
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Setting:
     def likeness(self, size: Any) -> Likeness:
         return Likeness.fitting(size[-2:], self.scales, None if self.compat else 1.0, "The search for neurons")
 
-    def conditions(self, model: Denoiser) -> dict[str, Any]:
+    def conditions(self, model: Denoiser) -> Json:
         """What a threshold of the similarity depends on."""
         from mnemoscope.methods.thresholds import MODEL_KEYS
 

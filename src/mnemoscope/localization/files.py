@@ -7,7 +7,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.localization.tables import read_nemo
 from mnemoscope.run.reading import parsed, read_bytes
-from mnemoscope.run.rows import ReadRow
+from mnemoscope.run.rows import LocalizeRow, ReadRow
 from mnemoscope.run.run import read_rows
 
 
@@ -21,7 +21,7 @@ def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) 
         return [_row(source, "The neurons given")]
     file = Path(source)
     if file.is_dir():
-        rows = [row for row in read_rows(file) if row["status"] == "ok"]
+        rows = [row for row in read_rows(file, LocalizeRow) if row["status"] == "ok"]
         if not rows or "neurons" not in rows[0]:
             raise UsageError(f"{file} is no run of localize with a located prompt; give such a run, or a JSON file.")
         return rows

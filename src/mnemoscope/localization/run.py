@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
@@ -21,7 +21,8 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.counting import caption_counts
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import KnownPrompt, LocalizeRow
 from mnemoscope.run.run import Run
 
 COMMON = 20  # of the most frequent neurons, in the summary
@@ -36,7 +37,7 @@ class Localization:
     params: Mapping[str, Any] | None = None
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Json:
         return dict(self.params or {})
 
 
@@ -50,7 +51,7 @@ def run_localization(
     dedup: bool = False,
     batch: int | str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Locate all prompts' neurons into a run and return its summary.
 
     Ordinary prompts, as negatives, make the statistics and the threshold that the method takes and was not given.
@@ -67,25 +68,41 @@ def run_localization(
         "params": given,
         "content": content_of([*listed, *(replace(p, id=f"n-{p.id}") for p in negatives)]),
     }
-    known = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
+    known: dict[str, _KnownUrl] = {p.id: {"label": p.label, "kind": p.kind, "url": _url(p)} for p in listed}
     ready = Prepared({})
 
-    def plan(run: Run) -> list[Pass]:
+    def plan(run: Run) -> list[Pass[LocalizeRow]]:
         nonlocal ready
         more = {"batch": batch} if "batch" in method.parameters else {}
         ready = prepare(run, model, [p.text for p in negatives], method, {**more, **given})
         return [Pass("localize", lambda some: locate_rows(model, some, method.name, ready.parameters))]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
-        rows = [{**row, **known[row["id"]]} for row in rows]
+    def finish(run: Run, rows: list[LocalizeRow]) -> tuple[list[LocalizeRow], Json]:
+        kept: list[LocalizeRow] = [{**row, **known[row["id"]]} for row in rows]
         told = caption_summary(given.get("references"))
-        return rows, {**summarised(model, rows, ready), **told, "left_out": len(prompts) - len(listed)}
+        return kept, {**summarised(model, kept, ready), **told, "left_out": len(prompts) - len(listed)}
 
     room = batch_size(model, given.get("batch", batch))
     size = Batch(1, room if batch != "auto" else 2 * room)
     return prompt_run(
-        out, "localize", settings, [model], listed, size, plan, finish, overwrite=overwrite, method=method.about
+        out,
+        "localize",
+        LocalizeRow,
+        settings,
+        [model],
+        listed,
+        size,
+        plan,
+        finish,
+        overwrite=overwrite,
+        method=method.about,
     )
+
+
+class _KnownUrl(KnownPrompt):
+    """What is known of a prompt, with where its picture is."""
+
+    url: str | None
 
 
 def _check_seeds(prompts: Sequence[Prompt]) -> None:
@@ -95,7 +112,7 @@ def _check_seeds(prompts: Sequence[Prompt]) -> None:
     samples(prompts, 0, 1)
 
 
-def caption_summary(references: object) -> dict[str, Any]:
+def caption_summary(references: object) -> Json:
     """How many of the training images that a method compares with have a caption, where it was given a source."""
     if not isinstance(references, str | Path):
         return {}
@@ -103,20 +120,32 @@ def caption_summary(references: object) -> dict[str, Any]:
     return {"reference_captions": caption_counts([bool(picture.captions) for picture in source], source)}
 
 
-def locate_rows(model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]) -> list[Row]:
+class _Seeded(TypedDict, total=False):
+    """The seed of a prompt that has one of its own."""
+
+    seed: int
+
+
+def locate_rows(
+    model: Denoiser, prompts: Sequence[Prompt], method: str, parameters: Mapping[str, Any]
+) -> list[LocalizeRow]:
     """One row for each prompt; a prompt with a seed of its own is located from it."""
-    rows = []
+    rows: list[LocalizeRow] = []
     for own, some in groupby(prompts, lambda p: p.seeds):
-        group, seed = list(some), {"seed": own[0]} if own else {}
+        group, seed = list(some), _seeded(own)
         located = api.localize(model, [p.text for p in group], method, **{**parameters, **seed})
         rows += [
             {"id": p.id, **each.row(), **seed, "method": method, "status": "ok"}
             for p, each in zip(group, located, strict=True)
         ]
     for row in rows:
-        if not all(math.isfinite(row[key]) for key in ("before", "after") if row[key] is not None):
+        if not all(math.isfinite(value) for value in (row["before"], row["after"]) if value is not None):
             raise ValueError(f"the {row['value']} is not finite: {row['before']}, then {row['after']}")
     return rows
+
+
+def _seeded(own: Sequence[int]) -> _Seeded:
+    return {"seed": own[0]} if own else {}
 
 
 def once_each(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -127,12 +156,12 @@ def once_each(prompts: Sequence[Prompt]) -> list[Prompt]:
     return list(first.values())
 
 
-def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[str, Any]:
+def summarised(model: Denoiser, rows: Sequence[LocalizeRow], ready: Prepared) -> Json:
     """Counts, the most frequent neurons, and what the numbers hold for."""
     done = [row for row in rows if row["status"] == "ok"]
     located = [row for row in done if row["count"]]
     each = Counter((name, i) for row in located for name, indices in row["neurons"].items() for i in indices)
-    which: ablation.Layers = next((row["layers"] for row in done), "seven")
+    which = cast(ablation.Layers, next((row["layers"] for row in done), "seven"))
     missed = sum(row.get("is_enough") is False for row in done)
     notes = [f"{NOT_ENOUGH} for {missed} of {len(done)} prompts; try --layers all."] if missed else []
     return {
@@ -147,7 +176,7 @@ def summarised(model: Denoiser, rows: Sequence[Row], ready: Prepared) -> dict[st
 
 def import_localization(
     file: Path, out: Path | str, *, prompts: Sequence[Prompt] = (), overwrite: bool = False
-) -> dict[str, Any]:
+) -> Json:
     """Make a run of NeMo's table of neurons and return its summary.
 
     The table says nothing of a prompt's kind: `prompts`, as of the prompt file it was made from, say it, by their texts
@@ -171,7 +200,7 @@ def import_localization(
         return run.finish(**counts, **layers, **({} if unknown is None else {"prompts_not_given": unknown}))
 
 
-def _joined(rows: Sequence[Row], prompts: Sequence[Prompt]) -> tuple[list[Row], int]:
+def _joined(rows: Sequence[LocalizeRow], prompts: Sequence[Prompt]) -> tuple[list[LocalizeRow], int]:
     """Rows with the kind and label of their prompts, and how many have no prompt."""
     by_text: dict[str, list[Prompt]] = {}
     for prompt in prompts:

@@ -20,6 +20,7 @@ from mnemoscope.localization.statistics import Statistics, activations
 from mnemoscope.methods.located import Located
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.reading import Json
 
 Order = Literal["backward", "forward", "gradient"]
 
@@ -163,7 +164,7 @@ def find(model: Denoiser, prompt: str, plan: Plan, latents: Tensor | None = None
     before = model.network_evaluations
     work = Prompted(model, prompt, plan, latents)
     kept, alike = work.seeds()
-    details: dict[str, Any] = {"seeds_kept": kept, "seed_ssim": alike, "threshold": plan.threshold}
+    details: Json = {"seeds_kept": kept, "seed_ssim": alike, "threshold": plan.threshold}
     neurons: dict[str, list[int]] = {}
     initial: dict[str, list[int]] = {}
     after = None

@@ -16,6 +16,7 @@ from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import edit_output
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import differing
 
 TEXTS = 64  # prompts that go through the text encoder at once
@@ -118,7 +119,7 @@ def raw(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def described(model: Denoiser, prompts: Sequence[str], which: ablation.Layers) -> dict[str, Any]:
+def described(model: Denoiser, prompts: Sequence[str], which: ablation.Layers) -> Json:
     """What statistics belong to: the model, the layers, and the prompts by a hash."""
     known = model.describe()
     identity = {k: known[k] for k in ("source", "family", "weights")}

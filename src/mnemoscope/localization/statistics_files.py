@@ -11,10 +11,11 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.marks import save_with_header
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import whole
 
 FORMAT = "mnemoscope neuron statistics 1"
-Content = tuple[dict[str, Tensor], dict[str, Tensor], int | None, dict[str, Any]]  # mean, sd, count, about
+Content = tuple[dict[str, Tensor], dict[str, Tensor], int | None, Json]  # mean, sd, count, about
 
 
 def write(

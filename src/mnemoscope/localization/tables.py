@@ -10,12 +10,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.ablation import by_layer
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.reading import read_bytes
+from mnemoscope.run.rows import LocalizeRow
 from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.run.writing import whole, write_whole
 
@@ -28,10 +28,10 @@ NAMED = "layers:"
 def export_nemo(folder: Path) -> None:
     """Write `nemo.csv` of a localization into its folder; failed prompts are left out."""
     names = read_json(folder / "summary.json").get("layer_names") or LAYERS
-    write_nemo(read_rows(folder), folder / "nemo.csv", names)
+    write_nemo(read_rows(folder, LocalizeRow), folder / "nemo.csv", names)
 
 
-def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[str] = LAYERS) -> None:
+def write_nemo(rows: Sequence[LocalizeRow], file: Path, layers: Sequence[str] = LAYERS) -> None:
     """Rows of a localization as NeMo's table; a prompt without neurons has empty lists and similarities of 0.
 
     Other layers than NeMo's are named in a text file beside it. Raises `UsageError` for rows of a method whose quantity
@@ -45,14 +45,14 @@ def write_nemo(rows: Sequence[Mapping[str, Any]], file: Path, layers: Sequence[s
                 continue
             if row["value"] != "ssim":
                 raise UsageError("NeMo's table holds similarities; run localize with --method neurons --format nemo.")
-            initial, refined = (by_layer(row[key], layers) for key in ("initial_neurons", "neurons"))
+            initial, refined = (by_layer(lists, layers) for lists in (row["initial_neurons"], row["neurons"]))
             similarities = [row.get("initial_ssim") or 0, row.get("ssim") or 0]
             table.writerow([row["prompt"], row.get("url") or "", initial, similarities[0], refined, similarities[1]])
     if list(layers) != LAYERS:
         write_whole(file.with_suffix(".txt"), f"{NAMED} {', '.join(layers)}\n")
 
 
-def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]]:
+def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[LocalizeRow]:
     """Rows of a localization from NeMo's table; neurons that are listed twice count once.
 
     Its lists are of the layers that the text file beside it names, or else of `layers`. Raises `UsageError` for
@@ -67,8 +67,8 @@ def read_nemo(file: Path, layers: Sequence[str] = LAYERS) -> list[dict[str, Any]
     if not table or not set(COLUMNS) <= set(table[0]):
         raise UsageError(f"{file} is not a table of NeMo's: it needs the columns {', '.join(COLUMNS)} and a row.")
     prompts = as_prompts(record["Caption"] or "" for record in table)
-    read = (_row(record, layers, f"{file}, row {k}") for k, record in enumerate(table, 1))
-    return [{"id": prompt.id, **row} for prompt, row in zip(prompts, read, strict=True)]
+    numbered = enumerate(zip(prompts, table, strict=True), 1)
+    return [_row(prompt.id, record, layers, f"{file}, row {k}") for k, (prompt, record) in numbered]
 
 
 def named_layers(file: Path) -> list[str] | None:
@@ -84,11 +84,12 @@ def named_layers(file: Path) -> list[str] | None:
     return [name.strip() for name in listed.split(",") if name.strip()] or None
 
 
-def _row(record: Mapping[str, str], layers: Sequence[str], where: str) -> dict[str, Any]:
+def _row(id: str, record: Mapping[str, str], layers: Sequence[str], where: str) -> LocalizeRow:
     refined, initial = (_neurons(record[f"{kind} Neurons"], layers, where) for kind in ("Refined", "Initial"))
     ssim, initial_ssim = (_similarity(record[f"{kind} SSIM"], where) for kind in ("Refined", "Initial"))
     empty = not initial and not refined and not ssim
     return {
+        "id": id,
         "prompt": record["Caption"] or "",
         "url": record["URL"] or None,
         "neurons": refined,

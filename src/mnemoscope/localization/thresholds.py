@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from mnemoscope.localization.differences import Differences, Setting
 from mnemoscope.localization.searching import alike_pairs
 from mnemoscope.methods import thresholds as calibration
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.run.reading import Json
 
 PUBLISHED = 0.428  # mean and one standard deviation of 50,000 prompts under Stable Diffusion 1.4 (NeMo, section 4)
 PUBLISHED_FOR = "stable-diffusion-v1-4"
@@ -49,7 +49,7 @@ class Spread:
         return self.mean + self.sd
 
 
-def calibrated(similarities: Sequence[Sequence[float]], conditions: dict[str, Any]) -> dict[str, Any]:
+def calibrated(similarities: Sequence[Sequence[float]], conditions: Json) -> Json:
     """The threshold of unmemorized prompts' similarities, in both readings of the paper, with its conditions.
 
     `threshold` takes all pairs of seeds, as section 4 and the released code do; `threshold_of_maxima` takes each

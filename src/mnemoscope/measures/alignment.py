@@ -1,14 +1,14 @@
 """Whether images show what was asked for, by a model of images and texts (Hessel et al., arXiv:2104.08718)."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Percentile, estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, Percentile, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -50,7 +50,7 @@ def clip_score(
     scale: Literal[1, 100] = 1,
     clamp: Clamp = "none",
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Cosine of image and text, per image and as mean and median with 95 % intervals, and what it was taken from.
 
     `values` holds `scale` times the cosine of each image, NaN where it has none, in [-scale, scale]. `text` says

@@ -1,13 +1,14 @@
 """Prompts whose images are copies of one another (Carlini et al., USENIX Security 2023, arXiv:2301.13188)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.nemo import members
 from mnemoscope.measuring.same_size import squashed
@@ -41,7 +42,7 @@ def cliques(
         sizes[places], inside[places] = len(clique.members), in_largest(joined, clique)
         largest.append(len(clique.members))
         able += [len(clique.members) >= least] if len(places) >= least else []
-    summary: dict[str, Any] = {
+    summary: Estimates = {
         "on": on,
         "least": least,
         "prompts": len(able),

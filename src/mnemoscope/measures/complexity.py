@@ -3,6 +3,7 @@
 import numpy as np
 
 from mnemoscope import registry
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.complexity import at_size
 from mnemoscope.measuring.complexity import complexity as complexity_of
@@ -27,7 +28,9 @@ def complexity(
     values = {name: np.array([known[match][name] for match in matches]) for name in known[matches[0]]}
     drawn = {"permutations": permutations, "resamples": resamples, "seed": comparison.seed}
     correlations = {name: correlation(similarity, values[name], matches, **drawn) for name in QUANTITIES}
-    summary = {"size": size, "references": len(known)} | {f"{n}_mean": float(values[n].mean()) for n in QUANTITIES}
+    summary: Estimates = {"size": size, "references": len(known)} | {
+        f"{n}_mean": float(values[n].mean()) for n in QUANTITIES
+    }
     for name, values_of in correlations.items():
         summary |= {f"{name}_{k}": v for k, v in values_of.items() if k.startswith(("pearson", "spearman"))}
     columns = {f"match_{name}": each.tolist() for name, each in values.items()}

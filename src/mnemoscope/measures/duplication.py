@@ -1,13 +1,13 @@
 """Whether what lies several times in the training data is copied more (arXiv:2305.20086)."""
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Prompts, Share, estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, Prompts, Share, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 Copies = Float[np.ndarray, " M"] | Int[np.ndarray, " M"]
@@ -43,7 +43,7 @@ def by_duplication(
     groups: Int[np.ndarray, " M"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Similarity to the nearest reference, by whether that reference lies more than once in the training data.
 
     `copies` says how often what a reference shows was trained on, or its sampling weight; `positions` which one is
@@ -56,7 +56,7 @@ def by_duplication(
     """
     _require_copies(copies, positions)
     is_duplicated = copies[positions] > 1
-    summary: dict[str, Any] = {
+    summary: Estimates = {
         "duplicated": _mean_of(similarity, is_duplicated, prompts, resamples, seed),
         "single": _mean_of(similarity, ~is_duplicated, prompts, resamples, seed),
     }
@@ -69,9 +69,17 @@ def by_duplication(
     return summary
 
 
+class MemberMean(TypedDict):
+    """The mean of some images, with its 95 % interval over prompts; None of none."""
+
+    images: int
+    mean: float | None
+    interval: list[float] | None
+
+
 def _mean_of(
     similarity: Float[np.ndarray, " N"], member: np.ndarray, prompts: Prompts, resamples: int, seed: int
-) -> dict[str, Any]:
+) -> MemberMean:
     """Mean and interval of the members' similarity, with prompts drawn anew."""
     count = int(member.sum())
     if not count:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.distances import ROWS, two_sets
 from mnemoscope.measuring.feature_sets import feature_sets
@@ -41,7 +42,7 @@ Reference = Float[np.ndarray, "M E"]
 
 def distance_of_subsets(
     generated: Generated, reference: Reference, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+) -> Estimates:
     """Mean squared MMD of random subsets of two sets of vectors, KID if these are Inception's, and how it varies.
 
     The kernel is (x y / D + 1)^3 and the estimate unbiased, so that it is 0 on average for equal distributions and may
@@ -69,7 +70,7 @@ def distance_of_subsets(
 
 def mmd(
     generated: Generated, reference: Reference, prompts: Sequence[Hashable] | None = None, *, level: float = 0.95
-) -> dict[str, Any]:
+) -> Estimates:
     """Unbiased squared MMD of all vectors at once, with the interval that prompts and references leave plausible.
 
     The mean of `distance_of_subsets`, without its choice of subsets. The interval is normal, with the

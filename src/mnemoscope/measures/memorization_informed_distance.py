@@ -1,13 +1,14 @@
 """Frechet distance that is worse for copies, MiFID for Inception's features (Bai et al., arXiv:2106.03062)."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.distances import ROWS, two_sets
 from mnemoscope.measuring.feature_sets import feature_sets
@@ -50,7 +51,7 @@ def penalised_distance(
     *,
     threshold: int | float = 0.1,
     over: Literal["generated", "reference"] = "generated",
-) -> dict[str, Any]:
+) -> Estimates:
     """Frechet distance over the mean cosine distance to the nearest reference, where that is below a threshold.
 
     From 0 upwards, lower is better. `penalty` is the mean over generated vectors of 1 - |cosine| to the nearest

@@ -1,11 +1,12 @@
 """Similarity to the originals of a prompt (Hintersdorf et al., NeurIPS 2024, arXiv:2406.02366)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from mnemoscope import registry
 from mnemoscope.measuring import nemo
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -35,7 +36,7 @@ def original_similarity(
     far = [
         nemo.to_originals(nemo.distances(of_prompt), median=median) if of_prompt.size else None for of_prompt in whole
     ]
-    summary: dict[str, Any] = {"split_by": "kind" if any(given) else "similarity"}
+    summary: Estimates = {"split_by": "kind" if any(given) else "similarity"}
     for name, side, key in (
         ("originals_max", near, "max"),
         ("originals_median", near, "median"),

@@ -1,11 +1,9 @@
 """Alignment of training images with their captions (Somepalli et al., NeurIPS 2023, arXiv:2305.20086)."""
 
-from typing import Any
-
 import numpy as np
 
 from mnemoscope import registry
-from mnemoscope.measuring.bootstrap import estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -22,7 +20,7 @@ def reference_alignment(comparison: Comparison, *, resamples: int = 1000) -> Mea
     images = ((corpus.image(k), corpus.captions[k][0]) for k in captioned)
     aligned = comparison.aligned((image, caption) for image, caption in images if image is not None)
     known = aligned[~np.isnan(aligned)]
-    summary: dict[str, Any] = {"mean": None, "mean_interval": None}
+    summary: Estimates = {"mean": None, "mean_interval": None}
     if known.size:
         summary = estimates({"mean": mean}, known, resamples=resamples, seed=comparison.seed)
     counts = {"references": known.size, "uncaptioned": len(corpus.keys) - len(captioned)}

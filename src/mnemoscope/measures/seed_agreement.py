@@ -1,14 +1,15 @@
 """Whether a prompt gives the same image whatever the seed, without training images (after Verma et al., 2026)."""
 
+import math
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -29,9 +30,18 @@ def seed_agreement(comparison: Comparison, *, threshold: int | float | None = No
     return Measured({"seed_agreement": values.tolist()}, {"agreement_threshold": above} | summary)
 
 
+class PromptAgreement(TypedDict):
+    """How much the images of a prompt agree, and the places of these."""
+
+    prompt: Hashable
+    places: list[int]
+    agreement: float
+    agreeing: float
+
+
 def agreement_by_prompt(
     vectors: Float[np.ndarray, "N D"], prompts: Sequence[Hashable], *, threshold: int | float
-) -> list[dict[str, Any]]:
+) -> list[PromptAgreement]:
     """Mean similarity of the pairs of images of each prompt, and the share of images that agree with another one.
 
     Prompts come in order of first appearance, each with `places`, the rows of its images. `agreement` is the mean inner
@@ -45,26 +55,30 @@ def agreement_by_prompt(
     members: dict[Hashable, list[int]] = {}
     for place, prompt in enumerate(prompts):
         members.setdefault(prompt, []).append(place)
-    return [{"prompt": p, "places": at, **_agreement(vectors[at], threshold)} for p, at in members.items()]
+    return [_agreement(prompt, at, vectors[at], threshold) for prompt, at in members.items()]
 
 
-def agreement_summary(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+def agreement_summary(rows: Sequence[PromptAgreement], seed: int = 0) -> Estimates:
     """Means over prompts of what `agreement_by_prompt` says, with 95 % intervals; None if no prompt has two images."""
     known = [row for row in rows if len(row["places"]) > 1]
-    summary: dict[str, Any] = {"prompts": len(known), "single": len(rows) - len(known)}
-    for name in ("agreement", "agreeing"):
+    summary: Estimates = {"prompts": len(known), "single": len(rows) - len(known)}
+    values = {"agreement": [row["agreement"] for row in known], "agreeing": [row["agreeing"] for row in known]}
+    for name, of_prompts in values.items():
         if known:
-            summary |= estimates({name: mean}, np.array([row[name] for row in known]), seed=seed)
+            summary |= estimates({name: mean}, np.array(of_prompts), seed=seed)
         else:
             summary |= {name: None, f"{name}_interval": None}
     return summary
 
 
-def _agreement(vectors: Float[np.ndarray, "S D"], threshold: int | float) -> dict[str, float]:
+def _agreement(
+    prompt: Hashable, places: list[int], vectors: Float[np.ndarray, "S D"], threshold: int | float
+) -> PromptAgreement:
     if len(vectors) < 2:
-        return {"agreement": float("nan"), "agreeing": float("nan")}
+        return {"prompt": prompt, "places": places, "agreement": math.nan, "agreeing": math.nan}
     exact = vectors.astype(np.float64)
     similarity = exact @ exact.T
     np.fill_diagonal(similarity, -np.inf)
     pairs = similarity[np.triu_indices(len(vectors), 1)]
-    return {"agreement": float(pairs.mean()), "agreeing": float((similarity.max(axis=1) > threshold).mean())}
+    agreeing = float((similarity.max(axis=1) > threshold).mean())
+    return {"prompt": prompt, "places": places, "agreement": float(pairs.mean()), "agreeing": agreeing}

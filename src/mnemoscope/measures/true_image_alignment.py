@@ -8,7 +8,7 @@ from PIL import Image
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring import nemo
-from mnemoscope.measuring.bootstrap import estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
@@ -50,10 +50,10 @@ def _image(comparison: Comparison, position: int | None) -> Image.Image:
     return image
 
 
-def _over_prompts(true: np.ndarray, generated: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def _over_prompts(true: np.ndarray, generated: np.ndarray, resamples: int, seed: int) -> Estimates:
     known = ~(np.isnan(true) | np.isnan(generated))
     sides = {"true_alignment": true, "generated_alignment": generated, "difference": generated - true}
-    summary: dict[str, Any] = {"prompts": int(known.sum()), "missing": int((~known).sum())}
+    summary: Estimates = {"prompts": int(known.sum()), "missing": int((~known).sum())}
     for name, values in sides.items():
         if known.any():
             summary |= estimates({name: mean}, values[known], resamples=resamples, seed=seed)

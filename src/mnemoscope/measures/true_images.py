@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.own import best_own
 
@@ -57,12 +56,12 @@ def over_generations(best: Float[np.ndarray, " N"], prompts: Sequence[Hashable])
     return {prompt: {name: over(values) for name, over in OVER.items()} for prompt, values in members.items()}
 
 
-def over_dataset(by_prompt: Sequence[dict[str, float]], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def over_dataset(by_prompt: Sequence[dict[str, float]], *, resamples: int = 1000, seed: int = 0) -> Estimates:
     """Mean over prompts of each of mean, maximum and minimum, with 95 % intervals over prompts.
 
     In the unit of the similarity. Wen et al., arXiv:2407.21720. Raises UsageError for no prompt.
     """
-    summary: dict[str, Any] = {"prompts": len(by_prompt)}
+    summary: Estimates = {"prompts": len(by_prompt)}
     for name in OVER:
         values = np.array([of_prompt[name] for of_prompt in by_prompt], dtype=np.float64)
         summary |= estimates({f"true_{name}": mean}, values, resamples=resamples, seed=seed)

@@ -1,7 +1,7 @@
 """Which prompts said to be memorized bring back their own image."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +30,31 @@ def verification(comparison: Comparison, *, threshold: int | float | None = None
     verdicts = {row["prompt"]: row["verified"] for row in rows}
     passed = [bool(score > above) if known else None for score, known in zip(scores, ~np.isnan(scores), strict=True)]
     columns = {"own_passed": passed, "verified": [verdicts.get(group) for group in groups.tolist()]}
-    return Measured(columns, {"verification_threshold": above} | verification_counts(rows))
+    return Measured(columns, {"verification_threshold": above, **verification_counts(rows)})
+
+
+class VerifiedPrompt(TypedDict):
+    """Whether an image of a prompt is its own reference: the seeds that were looked at, and those that passed."""
+
+    prompt: Hashable
+    seeds: list[int | None]
+    passed: list[int | None]
+    best: float | None
+    verified: bool | None
+
+
+class VerificationCounts(TypedDict):
+    """How many prompts and images passed, with 95 % intervals of the shares."""
+
+    verified: int
+    unverified: int
+    unknown: int
+    images: int
+    images_passed: int
+    verified_rate: float | None
+    verified_rate_interval: list[float] | None
+    all_seeds_rate: float | None
+    all_seeds_rate_interval: list[float] | None
 
 
 def verified_prompts(
@@ -39,7 +63,7 @@ def verified_prompts(
     seeds: Sequence[int | None],
     *,
     threshold: int | float,
-) -> list[dict[str, Any]]:
+) -> list[VerifiedPrompt]:
     """Whether an image of each prompt is more similar to its own reference than a threshold, and with which seeds.
 
     Prompts come in order of first appearance. `verified` is None where no image has a reference of its own (`own` is
@@ -55,22 +79,26 @@ def verified_prompts(
     return [_verified(prompt, places, own, seeds, threshold) for prompt, places in members.items()]
 
 
-def verification_counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def verification_counts(rows: Sequence[VerifiedPrompt]) -> VerificationCounts:
     """How many prompts of `verified_prompts` are verified, not verified, and unknown, and how many images passed.
 
     `verified_rate` is the share of the known prompts that are verified, in [0, 1], with Wilson's 95 % interval;
     `all_seeds_rate` the share of those whose every image passed. Both are None if no prompt is known.
     """
     known = [row for row in rows if row["verified"] is not None]
-    verified, every = (sum(map(test, known)) for test in (_is_verified, _is_steady))
-    counts = {"verified": verified, "unverified": len(known) - verified, "unknown": len(rows) - len(known)}
-    counts["images"] = sum(len(row["seeds"]) for row in known)
-    counts["images_passed"] = sum(len(row["passed"]) for row in known)
-    rates: dict[str, Any] = {}
-    for name, count in (("verified", verified), ("all_seeds", every)):
-        rates[f"{name}_rate"] = count / len(known) if known else None
-        rates[f"{name}_rate_interval"] = list(wilson_interval(count, len(known))) if known else None
-    return counts | rates
+    verified = sum(bool(row["verified"]) for row in known)
+    steady = sum(len(row["passed"]) == len(row["seeds"]) for row in known)
+    return {
+        "verified": verified,
+        "unverified": len(known) - verified,
+        "unknown": len(rows) - len(known),
+        "images": sum(len(row["seeds"]) for row in known),
+        "images_passed": sum(len(row["passed"]) for row in known),
+        "verified_rate": verified / len(known) if known else None,
+        "verified_rate_interval": list(wilson_interval(verified, len(known))) if known else None,
+        "all_seeds_rate": steady / len(known) if known else None,
+        "all_seeds_rate_interval": list(wilson_interval(steady, len(known))) if known else None,
+    }
 
 
 def _verified(
@@ -79,7 +107,7 @@ def _verified(
     own: Float[np.ndarray, " N"],
     seeds: Sequence[int | None],
     threshold: int | float,
-) -> dict[str, Any]:
+) -> VerifiedPrompt:
     known = [place for place in places if not np.isnan(own[place])]
     passed = [seeds[place] for place in known if own[place] > threshold]
     return {
@@ -89,11 +117,3 @@ def _verified(
         "best": max((float(own[place]) for place in known), default=None),
         "verified": bool(passed) if known else None,
     }
-
-
-def _is_verified(row: dict[str, Any]) -> bool:
-    return bool(row["verified"])
-
-
-def _is_steady(row: dict[str, Any]) -> bool:
-    return len(row["passed"]) == len(row["seeds"])

@@ -1,13 +1,12 @@
 """How similar references are to one another: what a similarity has to exceed to be remarkable."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Prompts, Weights, draws, groups, spread
+from mnemoscope.measuring.bootstrap import Estimates, Prompts, Weights, draws, groups, spread
 from mnemoscope.search.topk import top_k
 from mnemoscope.stats import auc, wilson_interval
 
@@ -47,7 +46,7 @@ def separation(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Probability that a generated image is more similar to its nearest reference than a reference is to its own.
 
     The AUROC of the two groups in [0, 1], ties counting half: 0.5 where generated images are no closer to references

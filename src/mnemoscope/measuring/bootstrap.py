@@ -67,6 +67,9 @@ class Share:
         return weights @ (values > self.above).astype(np.float64) / weights.sum(axis=1)
 
 
+Estimates = dict[str, Any]  # by name a number, and its interval by `<name>_interval`, None where there is none
+
+
 def estimates(
     statistics: Mapping[str, Statistic],
     values: Float[np.ndarray, " N"],
@@ -75,7 +78,7 @@ def estimates(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Each statistic of the values, and as `<name>_interval` the range it covers when prompts are drawn anew.
 
     All images of a prompt are drawn together; without `prompts` each value is drawn on its own. Percentile bootstrap,
@@ -89,7 +92,7 @@ def estimates(
     for weights in draws(codes, resamples=resamples, seed=seed):
         for name, statistic in statistics.items():
             drawn[name].append(statistic(ascending, weights))
-    result: dict[str, Any] = {}
+    result: Estimates = {}
     for name, statistic in statistics.items():
         value = float(statistic(ascending, np.ones((1, values.size)))[0])
         interval = spread(np.concatenate(drawn[name]), level)

@@ -1,7 +1,7 @@
 """Whether images that are copied more are simpler ones: correlations, and how sure they are when matches repeat."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,24 @@ ROUNDING = 1e-12
 
 Values = Float[np.ndarray, " N"]
 Rows = Float[np.ndarray, "#R N"]
+Scale = Callable[[Values, Rows], Rows]
+
+
+class _Sizes(TypedDict):
+    images: int
+    references: int
+
+
+class Correlation(_Sizes):
+    """Correlations, each with its p and 95 % interval, None where it cannot be told."""
+
+    pearson: float | None
+    pearson_p: float | None
+    pearson_interval: list[float] | None
+    spearman: float | None
+    spearman_p: float | None
+    spearman_interval: list[float] | None
+    notes: list[str]
 
 
 def correlation(
@@ -25,7 +43,7 @@ def correlation(
     resamples: int = 1000,
     seed: int = 0,
     fewest: int = FEWEST,
-) -> dict[str, Any]:
+) -> Correlation:
     """Pearson's and Spearman's correlation of the similarity of images with a quantity of the references they match.
 
     In [-1, 1]. `matches` names the reference of each image; the quantity is the reference's, so images that match the
@@ -37,15 +55,16 @@ def correlation(
     """
     similarity, quantity = similarity.astype(np.float64), quantity.astype(np.float64)
     codes, groups = _of_references(similarity, quantity, matches)
-    summary: dict[str, Any] = {"images": len(similarity), "references": len(groups)}
+    about: _Sizes = {"images": len(similarity), "references": len(groups)}
     if len(groups) < 3 or np.ptp(groups) == 0 or np.ptp(similarity) == 0:
         why = "A correlation needs three matched references and two sides that vary."
-        names = [f"{name}{end}" for name in ("pearson", "spearman") for end in ("", "_p", "_interval")]
-        return summary | dict.fromkeys(names) | {"notes": [why]}
+        nothing = dict.fromkeys(f"{name}{end}" for name in ("pearson", "spearman") for end in ("", "_p", "_interval"))
+        return cast(Correlation, {**about, **nothing, "notes": [why]})
     if permutations < 1:
         raise UsageError(f"{permutations} permutations were asked for; ask for at least 1.")
     once = np.ones((1, len(similarity)))
-    for name, scaled in (("pearson", _themselves), ("spearman", _weighted_ranks)):
+
+    def told(scaled: Scale) -> tuple[float, float | None, list[float] | None]:
         fixed = scaled(similarity, once)
         value = float(_weighted_pearson(fixed, scaled(quantity, once), once)[0])
         permuted = [
@@ -57,10 +76,20 @@ def correlation(
             for weights in draws(codes, resamples=resamples, seed=seed)
         ]
         p = (1 + as_strong) / (1 + permutations)
-        summary |= {name: value, f"{name}_p": p if len(groups) >= fewest else None}
-        summary[f"{name}_interval"] = spread(np.concatenate(drawn))
+        return value, p if len(groups) >= fewest else None, spread(np.concatenate(drawn))
+
+    linear, ranked = told(_themselves), told(_weighted_ranks)
     few = f"{len(groups)} matched references are too few for a p; from {fewest} on it is given."
-    return summary | {"notes": [few] if len(groups) < fewest else []}
+    return {
+        **about,
+        "pearson": linear[0],
+        "pearson_p": linear[1],
+        "pearson_interval": linear[2],
+        "spearman": ranked[0],
+        "spearman_p": ranked[1],
+        "spearman_interval": ranked[2],
+        "notes": [few] if len(groups) < fewest else [],
+    }
 
 
 def pearson(a: Float[np.ndarray, " N"], b: Float[np.ndarray, " N"]) -> float:
@@ -103,7 +132,7 @@ def _permuted(
     codes: Int[np.ndarray, " N"],
     permutations: int,
     seed: int,
-    scaled: Callable[[Values, Rows], Rows],
+    scaled: Scale,
 ) -> Iterator[Float[np.ndarray, "R N"]]:
     """The quantity of the images, or its rank, after each permutation of it among references; some at a time."""
     rng, sizes = np.random.default_rng(seed), np.bincount(codes).astype(np.float64)

@@ -1,12 +1,12 @@
 """How far two sets of vectors are apart in mean and covariance: the Frechet distance that FID takes of features."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
+from mnemoscope.measuring.bootstrap import Estimates
 from mnemoscope.measuring.distances import two_sets
 
 NEGATIVE = -1e-6  # of the largest eigenvalue of a covariance: below it this is none
@@ -55,7 +55,7 @@ def between(a: Moments, b: Moments) -> tuple[float, float]:
     return float(np.square(a.mean - b.mean).sum()), max(float(spread), 0.0)
 
 
-def frechet_distance(generated: Float[np.ndarray, "N D"], reference: Float[np.ndarray, "M E"]) -> dict[str, Any]:
+def frechet_distance(generated: Float[np.ndarray, "N D"], reference: Float[np.ndarray, "M E"]) -> Estimates:
     """Squared Frechet distance of the Gaussians with the moments of two sets of vectors: FID if these are Inception's.
 
     From 0 upwards, in squared units of the features; lower means more alike, and copies of the references are the

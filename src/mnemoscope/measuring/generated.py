@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.measuring.comparison import Generated
 from mnemoscope.pictures import Picture, read_pictures
 from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.run.image_rows import GenerateRow
 from mnemoscope.run.run import read_json, read_rows
 
 NUMBERED = re.compile(r"(?:^|[^0-9])([0-9]{4,})_([0-9]+)\.[A-Za-z]+$")  # img_0007_02.jpg: prompt 7, image 2
@@ -48,7 +48,7 @@ def read_generated(
 def of_run(folder: Path) -> list[Generated]:
     """The images of a run that `generate` wrote, with their prompts, seeds, mitigations and unmitigated twins."""
     found = []
-    for row in read_rows(folder):
+    for row in read_rows(folder, GenerateRow):
         if row["status"] == "ok":
             twin = row.get("baseline")
             found.append(
@@ -85,7 +85,7 @@ def _file(folder: Path, name: str) -> Picture:
     return Picture(name, (folder / name).read_bytes)
 
 
-def _used(row: dict[str, Any]) -> str:
+def _used(row: GenerateRow) -> str:
     """The prompt that the model read, which a mitigation may have changed."""
     return str((row.get("seen") or {}).get("used_prompt") or row["prompt"])
 

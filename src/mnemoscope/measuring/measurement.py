@@ -15,8 +15,9 @@ from mnemoscope.features import Descriptor
 from mnemoscope.measuring.comparison import Comparison, Generated, Measured
 from mnemoscope.measuring.rows import image_rows
 from mnemoscope.measuring.sides import ListedSources, Sides, Sources, compared, listed
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.run.content import content_hash
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.run.trackers import require, track
 from mnemoscope.run.writing import whole
@@ -53,7 +54,7 @@ def run_measurement(
     *,
     cache: Path | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Measure all images into a run and return its summary; an image that cannot be read is a failed row."""
     given = parameters(measurement)
     origins = {name: dict(method.origin) for name, method in methods(measurement).items() if method.origin}
@@ -100,10 +101,10 @@ def numbers(summary: Mapping[str, Any]) -> dict[str, int | float]:
     return found
 
 
-def parameters(measurement: Measurement) -> dict[str, dict[str, Any]]:
+def parameters(measurement: Measurement) -> dict[str, registry.Parameters]:
     """The parameters of each measure, given as `measure.parameter`; raises `UsageError` for what there is not."""
     found = methods(measurement)
-    given: dict[str, dict[str, Any]] = {name: {} for name in found}
+    given: dict[str, registry.Parameters] = {name: {} for name in found}
     for key, value in measurement.params.items():
         name, dot, own = key.partition(".")
         if not dot or name not in given:
@@ -134,10 +135,10 @@ def measured(
     return said
 
 
-def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
+def summarised(sides: Sides, said: Mapping[str, Measured]) -> Json:
     """The summary of a run: each measure's own, and the numbers that any replication study gives, by their names."""
     comparison, unread = sides.comparison, sides.unread_references
-    whole: dict[str, Any] = {"images": len(comparison.generated), "threshold": comparison.threshold}
+    whole: Json = {"images": len(comparison.generated), "threshold": comparison.threshold}
     if comparison.corpus is not None:
         whole["references"] = len(comparison.corpus.keys)
     replication = said["replication"].summary if "replication" in said else {}
@@ -156,9 +157,10 @@ def summarised(sides: Sides, said: Mapping[str, Measured]) -> dict[str, Any]:
     return whole | {"measures": {name: dict(each.summary) for name, each in said.items()}, "notes": notes}
 
 
-def caption_summary(generated: Sequence[Generated], there: ListedSources, sides: Sides) -> dict[str, Any]:
+def caption_summary(generated: Sequence[Generated], there: ListedSources, sides: Sides) -> dict[str, CaptionCounts]:
     """How many references have a caption, and how many images a prompt where any lacks one."""
-    found, corpus = {}, sides.comparison.corpus
+    found: dict[str, CaptionCounts] = {}
+    corpus = sides.comparison.corpus
     if corpus is not None:
         found["reference_captions"] = there.captions or caption_counts(map(bool, corpus.captions))
     if any(g.prompt is None for g in generated):

@@ -1,13 +1,12 @@
 """Whether an image is a copy of one training image: much closer to it than to any other."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Share, estimates
+from mnemoscope.measuring.bootstrap import Estimates, Share, estimates
 from mnemoscope.measuring.distances import blocks, two_sets
 from mnemoscope.search import nearest_pixels
 from mnemoscope.stats import wilson_interval
@@ -86,13 +85,13 @@ def ratios_between(
 
 def memorized_share(
     ratios: Ratios, prompts: Sequence[Hashable] | None = None, held_out: Ratios | None = None, seed: int = 0
-) -> dict[str, Any]:
+) -> Estimates:
     """Shares of images memorized, with duplicates as they are (`rate`) and merged (`rate_apart`), and 95 % intervals.
 
     Wilson's where every image is a sample of its own; where several have a prompt, prompts are drawn anew. Images that
     the model never saw give the `floor`, the share that is flagged although nothing can be memorized.
     """
-    found: dict[str, Any] = {}
+    found: Estimates = {}
     for end in ("", "_apart"):
         found |= _share(f"rate{end}", ratios[f"memorized{end}"], prompts, seed)
         if held_out is not None:
@@ -110,9 +109,7 @@ def _over(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> Fl
     return np.divide(first, second, out=np.ones_like(first), where=second > 0)
 
 
-def _share(
-    name: str, memorized: Bool[np.ndarray, " N"], prompts: Sequence[Hashable] | None, seed: int
-) -> dict[str, Any]:
+def _share(name: str, memorized: Bool[np.ndarray, " N"], prompts: Sequence[Hashable] | None, seed: int) -> Estimates:
     if prompts is None or len(set(prompts)) == len(memorized):
         share, interval = float(memorized.mean()), wilson_interval(int(memorized.sum()), len(memorized))
         return {name: share, f"{name}_interval": list(interval)}

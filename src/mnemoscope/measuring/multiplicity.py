@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
 from mnemoscope.pictures.parquet import read_whole, schema_of
+from mnemoscope.run.reading import Json
 
 FILES = ("duplicates.parquet", "duplicates.jsonl", "manifest.parquet")  # of a run of index duplicates, of train
 
@@ -71,7 +71,7 @@ def _shared(entries: Sequence[_Entry | None]) -> Multiplicity:
     return Multiplicity(copies, copies * share, group, np.array([e is not None for e in entries]))
 
 
-def _of_list(rows: Iterable[dict[str, Any]]) -> dict[str, _Entry]:
+def _of_list(rows: Iterable[Json]) -> dict[str, _Entry]:
     """A list that gives each picture the size of its group."""
     counts = {}
     for row in rows:
@@ -80,7 +80,7 @@ def _of_list(rows: Iterable[dict[str, Any]]) -> dict[str, _Entry]:
     return counts
 
 
-def _of_manifest(rows: Sequence[dict[str, Any]]) -> dict[str, _Entry]:
+def _of_manifest(rows: Sequence[Json]) -> dict[str, _Entry]:
     """A manifest, whose pictures are shown by their copies and weights; of files of one name the first one's counts."""
     used = [row for row in rows if row["index"] is not None]
     mass = [float(row["copies"]) * float(row["weight"]) for row in used]
@@ -95,7 +95,7 @@ def _of_manifest(rows: Sequence[dict[str, Any]]) -> dict[str, _Entry]:
     return entries
 
 
-def _table(source: Path) -> list[dict[str, Any]]:
+def _table(source: Path) -> list[Json]:
     if source.suffix == ".parquet":
         names = set(schema_of(source).names)
         wanted = (

@@ -1,12 +1,11 @@
 """Whether generated vectors lie where the references do, and cover them, judged by nearest neighbours."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mnemoscope.measuring.bootstrap import Share, estimates, mean
+from mnemoscope.measuring.bootstrap import Estimates, Share, estimates, mean
 from mnemoscope.measuring.distances import SAME, blocks, radii, two_sets
 
 Generated = Float[np.ndarray, "N D"]
@@ -74,13 +73,13 @@ def realism(generated: Generated, reference: Reference, *, k: int = 3, prune: bo
 
 def shares(
     of_generated: dict[str, np.ndarray], of_reference: dict[str, np.ndarray], prompts: Prompts = None, seed: int = 0
-) -> dict[str, Any]:
+) -> Estimates:
     """Means of values of generated vectors and shares of references, each with its 95 % interval.
 
     Prompts are drawn anew for the former, references for the latter, and the balls stay as they are: intervals leave
     out what other balls would change. Raises as `mnemoscope.measuring.bootstrap.estimates` does.
     """
-    summary: dict[str, Any] = {}
+    summary: Estimates = {}
     for values, groups in ((of_generated, prompts), (of_reference, None)):
         for name, each in values.items():
             is_share = each.dtype == bool

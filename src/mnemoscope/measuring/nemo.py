@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import MedianDeviation, Percentile, Statistic, estimates
+from mnemoscope.measuring.bootstrap import Estimates, MedianDeviation, Percentile, Statistic, estimates
 
 Median = Literal["standard", "lower"]
 Kind = Literal["VM", "TM"]
@@ -81,7 +81,7 @@ def over_prompts(
     compat: Literal["nemo"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Median `<name>_median` and median absolute deviation `<name>_mad` over prompts, and of each kind of prompts.
 
     In the unit of the values, the deviation without the factor 1.4826, both with 95 % intervals over prompts, which are
@@ -123,7 +123,7 @@ def known_kinds(kinds: Sequence[str | None]) -> list[Kind | None]:
     return [names.get((kind or "").lower()) for kind in kinds]
 
 
-def _summary(values: Values, lower: bool, resamples: int, seed: int) -> dict[str, Any]:
+def _summary(values: Values, lower: bool, resamples: int, seed: int) -> Estimates:
     known = np.array([value for value in values if value is not None], dtype=np.float64)
     counts = {"prompts": known.size, "missing": len(values) - known.size}
     statistics: dict[str, Statistic] = {"median": Percentile(50, lower), "mad": MedianDeviation(lower)}

@@ -1,13 +1,12 @@
 """Similarity to an image's own references: those whose caption prompted it, apart from any other."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Prompts, Share, estimates
+from mnemoscope.measuring.bootstrap import Estimates, Prompts, Share, estimates
 
 Scores = Float[np.ndarray, " N"]
 Own = Sequence[Sequence[int]]  # positions of each image's own references
@@ -47,7 +46,7 @@ def nearest_rate(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """How often an image's own reference is its nearest, with its interval over prompts, and how often chance would.
 
     Shares in [0, 1] of the images that have a reference of their own, `own_images` of them. `own_nearest_chance` is the

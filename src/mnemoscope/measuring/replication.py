@@ -1,18 +1,36 @@
 """How similar generated images are to their nearest references: share, mean, percentiles, histogram."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
-from mnemoscope.measuring.bootstrap import Percentile, Prompts, Share, Statistic, estimates, mean, sd
+from mnemoscope.measuring.bootstrap import Estimates, Percentile, Prompts, Share, Statistic, estimates, mean, sd
 
 Similarity = Float[np.ndarray, " N"]
 PERCENTILES = (75, 90, 95)
 THRESHOLDS = tuple(k / 50 for k in range(50))
 EDGES = 200
+
+
+class ThresholdShare(TypedDict):
+    """The share of images above a threshold, with its 95 % interval."""
+
+    threshold: int | float
+    share: float
+    interval: list[float]
+
+
+class SimilarityHistogram(TypedDict):
+    """How many similarities lie between two edges each, and outside of all."""
+
+    edges: list[float]
+    counts: list[int]
+    density: list[float]
+    below: int
+    above: int
 
 
 def distribution(
@@ -22,7 +40,7 @@ def distribution(
     name: str = "similarity",
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Estimates:
     """Mean, population standard deviation and percentiles 75, 90, 95 of similarities, each with its 95 % interval.
 
     In the unit of the similarity. The keys are `<name>_mean`, `_sd`, `_p75`, `_p90`, `_p95`; "dataset similarity" of
@@ -41,7 +59,7 @@ def threshold_curve(
     thresholds: Sequence[int | float] = THRESHOLDS,
     resamples: int = 1000,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[ThresholdShare]:
     """Share of images more similar than a threshold, strictly, for each threshold: `threshold, share, interval`.
 
     Shares in [0, 1], with 95 % intervals over prompts; raises as `mnemoscope.measuring.bootstrap.estimates` does.
@@ -54,7 +72,7 @@ def threshold_curve(
     ]
 
 
-def histogram(similarity: Similarity, edges: int = EDGES) -> dict[str, Any]:
+def histogram(similarity: Similarity, edges: int = EDGES) -> SimilarityHistogram:
     """How many similarities fall between equal steps from 0 to 1, and their density there.
 
     `counts` and `density` have one number less than `edges`; `below` and `above` count what lies outside and takes no
@@ -64,8 +82,13 @@ def histogram(similarity: Similarity, edges: int = EDGES) -> dict[str, Any]:
         raise UsageError(f"{edges} edges were asked for; a histogram has at least 2.")
     counts, at = np.histogram(similarity, np.linspace(0, 1, edges))
     density = counts / np.diff(at) / max(counts.sum(), 1)
-    outside = {"below": int((similarity < 0).sum()), "above": int((similarity > 1).sum())}
-    return {"edges": at.tolist(), "counts": counts.tolist(), "density": density.tolist(), **outside}
+    return {
+        "edges": at.tolist(),
+        "counts": counts.tolist(),
+        "density": density.tolist(),
+        "below": int((similarity < 0).sum()),
+        "above": int((similarity > 1).sum()),
+    }
 
 
 def dcr_statistics(

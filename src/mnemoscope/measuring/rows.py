@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.pictures import Unreadable
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import MeasureRow, NearestReference
+from mnemoscope.run.rows import Neighbour
 from mnemoscope.run.writing import whole
 
 THUMBNAIL, TINY = 160, 64  # pixels of the longer side; below the latter nothing is lost
 
 
-def image_rows(folder: Path, comparison: Comparison, measured: Mapping[str, Measured], gallery: int) -> Iterator[Row]:
+def image_rows(
+    folder: Path, comparison: Comparison, measured: Mapping[str, Measured], gallery: int
+) -> Iterator[MeasureRow]:
     """One row for each image, in order, with the columns of all measures.
 
     The `gallery` images nearest to a reference are kept small in the run, with the references that they are nearest to.
@@ -25,17 +28,25 @@ def image_rows(folder: Path, comparison: Comparison, measured: Mapping[str, Meas
     thumbnails = Thumbnails(folder, comparison)
     for k, generated in enumerate(comparison.generated):
         key = generated.picture.key
-        row: Row = {"id": key, "file": key, "prompt": generated.prompt or "", "prompt_id": generated.prompt_id}
-        row |= {"seed": generated.seed, "kind": generated.kind, "label": generated.label}
-        row |= {"mitigation": list(generated.mitigation), "status": "ok"}
+        row: MeasureRow = {
+            "id": key,
+            "file": key,
+            "prompt": generated.prompt or "",
+            "prompt_id": generated.prompt_id,
+            "seed": generated.seed,
+            "kind": generated.kind,
+            "label": generated.label,
+            "mitigation": list(generated.mitigation),
+            "status": "ok",
+        }
         if comparison.corpus is not None:
-            row |= matched(comparison, k, thumbnails if k in shown else None)
+            row = {**row, **matched(comparison, k, thumbnails if k in shown else None)}
         if k in shown:
             row["picture"] = thumbnails.of_generated(k)
-        yield row | {name: plain(values[k]) for name, values in columns.items()}
+        yield cast(MeasureRow, {**row, **{name: plain(values[k]) for name, values in columns.items()}})
 
 
-def matched(comparison: Comparison, k: int, thumbnails: "Thumbnails | None") -> Row:
+def matched(comparison: Comparison, k: int, thumbnails: "Thumbnails | None") -> NearestReference:
     """The nearest references of an image, the nearest one by name, and the image's own."""
     scores, positions = (side[k].tolist() for side in comparison.nearest)
     similarities = comparison.own_similarity[k]
@@ -51,7 +62,7 @@ def matched(comparison: Comparison, k: int, thumbnails: "Thumbnails | None") -> 
 
 def _neighbour(
     comparison: Comparison, k: int, position: int, score: float, thumbnails: "Thumbnails | None"
-) -> dict[str, Any]:
+) -> Neighbour:
     corpus = comparison.references
     captions = corpus.captions[position]
     return {

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from mnemoscope.features.alignment import Aligner
 from mnemoscope.measuring.comparison import Comparison, Corpus, Generated, ImageFeatures
 from mnemoscope.measuring.multiplicity import read_multiplicity
 from mnemoscope.pictures import Picture, open_source
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.run.progress import Progress
 from mnemoscope.search.shards import Index
 
@@ -42,7 +41,7 @@ class ListedSources:
     references: Index | list[Picture] | None
     held_out: list[Picture]
     threshold: float
-    captions: dict[str, Any] | None = None  # how many references have one, and which have no reference
+    captions: CaptionCounts | None = None  # how many references have one, and which have no reference
 
 
 def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | None) -> ListedSources:

@@ -15,6 +15,7 @@ from mnemoscope.methods.gate import Gate, apply
 from mnemoscope.methods.located import Located
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.start import Start
+from mnemoscope.model.step import Seen
 from mnemoscope.model.trajectory import Steps, Trajectory
 
 
@@ -51,7 +52,7 @@ def detect(
 
 
 def _detect_each(
-    trajectory: Trajectory, methods: Sequence[registry.Name], parameters: dict[str, Any]
+    trajectory: Trajectory, methods: Sequence[registry.Name], parameters: registry.Parameters
 ) -> dict[str, Float[Tensor, " B"]]:
     listed = [registry.detection(method) for method in methods]
     own = registry.parted(listed, parameters)
@@ -102,7 +103,7 @@ def localize(
 @contextmanager
 def mitigate(
     model: Denoiser, method: registry.Name, *, threshold: int | float | str | Path | None = None, **parameters: Any
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Seen]]:
     """Mitigate every sampling that begins while the block is open; yields a list of what was seen and done.
 
     The list gets one dictionary for each sample, in order. With a `threshold`, a number that noise_norm is compared
@@ -114,7 +115,7 @@ def mitigate(
     given = registry.with_score(registered, parameters)
     registry.checked(registered, given)
     gate = None if threshold is None else Gate.of(threshold)
-    log: list[dict[str, Any]] = []
+    log: list[Seen] = []
 
     def change(start: Start) -> None:
         apply(registered, given, start, gate)

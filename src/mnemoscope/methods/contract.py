@@ -15,7 +15,7 @@ from mnemoscope.methods import by_name
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
-from mnemoscope.registry import Method
+from mnemoscope.registry import Method, Parameters
 
 SEEDS = [3, 4]
 STEPS = {"vp": 20, "zero-snr": 20, "flow": 40}  # of a sampling of the planted model
@@ -48,7 +48,7 @@ def _sampled(method: registry.Name, prompts: Sequence[str], given: Mapping[str, 
     return by_name.detect(trajectory, method, **own)
 
 
-def _defined(values: Callable[[Mapping[str, Any]], Tensor], found: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+def _defined(values: Callable[[Mapping[str, Any]], Tensor], found: Method, given: Mapping[str, Any]) -> Parameters:
     """Parameters under which a method is defined: its own, or the step after pure noise where it refuses that."""
     try:
         values(given)

@@ -17,7 +17,7 @@ from mnemoscope.methods.thresholds import conditions, detection_summary, stored_
 from mnemoscope.model.schedule import Units
 from mnemoscope.model.start import Start
 from mnemoscope.model.tokens import cut_off
-from mnemoscope.registry import Method
+from mnemoscope.registry import Method, Parameters
 from mnemoscope.run.schema import misfit_fields
 
 
@@ -25,7 +25,7 @@ class Conditions(TypedDict):
     """What a threshold holds for, as far as a gate computes with it."""
 
     method: str
-    params: NotRequired[dict[str, Any] | None]
+    params: NotRequired[Parameters | None]
     seeds: NotRequired[int]
 
 
@@ -98,7 +98,7 @@ class Gate:
             values = registry.get("score", self.method).function(start.first, **self.params, **self._unit(start))
         return values if self.seeds == 1 else self._averaged(start, values)
 
-    def _unit(self, start: Start) -> dict[str, Any]:
+    def _unit(self, start: Start) -> Parameters:
         return {"units": self.units} if self.units and self.units != start.model.units else {}
 
     def _averaged(self, start: Start, values: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+from mnemoscope.run.rows import LocatedRow
 
 Lists = dict[str, list[int]]  # indices of output channels by the name of their value projection, both in order
 
@@ -31,9 +33,18 @@ class Located:
         """Number of neurons found."""
         return sum(len(indices) for indices in self.neurons.values())
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> LocatedRow:
         """A line of a run: this record in plain types, with `ssim` where that is the quantity."""
-        row: dict[str, Any] = {"prompt": self.prompt, "neurons": self.neurons, "initial_neurons": self.initial_neurons}
-        row |= {"value": self.value, "before": self.before, "after": self.after, "layers": self.layers}
-        row |= {"ssim": self.after} if self.value == "ssim" else {}
-        return {**row, "count": self.count, "evaluations": self.evaluations, **self.details}
+        row = {
+            "prompt": self.prompt,
+            "neurons": self.neurons,
+            "initial_neurons": self.initial_neurons,
+            "value": self.value,
+            "before": self.before,
+            "after": self.after,
+            "layers": self.layers,
+            **({"ssim": self.after} if self.value == "ssim" else {}),
+            "count": self.count,
+            "evaluations": self.evaluations,
+        }
+        return cast(LocatedRow, {**row, **self.details})

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, cast
 
 import numpy as np
 
@@ -15,18 +15,28 @@ from mnemoscope.methods.amounts import Amount, is_number
 from mnemoscope.model.predictor import Predictor
 from mnemoscope.model.schedule import Units
 from mnemoscope.run import several
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import Scored, ScoredRow
 from mnemoscope.run.run import differing, read_json
+from mnemoscope.stats.figures import CalibrationFigures
 
 MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
 UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
 
 
+class CalibrationSummary(CalibrationFigures):
+    """That with how many prompts there were, and how many are flagged."""
+
+    prompts: int
+    flagged: int | None
+
+
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Generic[Scored]):
     """Rows with their flags, and what the scores are worth."""
 
-    rows: list[dict[str, Any]]
-    summary: dict[str, Any]
+    rows: list[Scored]
+    summary: CalibrationSummary
 
 
 def conditions(
@@ -37,10 +47,10 @@ def conditions(
     seeds: int,
     num_inference_steps: int,
     guidance_scale: int | float,
-) -> dict[str, Any]:
+) -> Json:
     """What a threshold depends on: model, solver, resolution, dtype, method, parameters, seeds and sampling."""
     about, registered = model.describe(), registry.detection(method)
-    known: dict[str, Any] = {"steps": registered.steps} if registered.kind == "score" else {}
+    known: Json = {"steps": registered.steps} if registered.kind == "score" else {}
     known |= {name: p.default for name, p in registered.parameters.items()} | dict(params)
     known.pop("units", None)  # it has a place of its own
     return {
@@ -61,7 +71,7 @@ def units_of(model: Predictor, method: str, params: Mapping[str, Any]) -> Units 
     return (params.get("units") or model.units) if registry.detection(method).units else None
 
 
-def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> float:
+def fixed_threshold(given: str | Path | int | float, now: Json) -> float:
     """A threshold that is given: a number with its unit where one is needed, or that of an earlier run's summary.
 
     Raises `UsageError` for a number without a unit or in another one than the scores, and for other conditions.
@@ -76,7 +86,7 @@ def fixed_threshold(given: str | Path | int | float, now: dict[str, Any]) -> flo
     return amount.value
 
 
-def stored_threshold(file: Path, now: dict[str, Any]) -> float:
+def stored_threshold(file: Path, now: Json) -> float:
     """Threshold of an earlier run's summary; raises `UsageError` if it was set under other conditions."""
     summary = detection_summary(file, now.get("method"))
     threshold = summary.get("threshold")
@@ -90,7 +100,7 @@ def stored_threshold(file: Path, now: dict[str, Any]) -> float:
     return float(threshold)
 
 
-def detection_summary(source: Path, asked_for: str | None = None) -> dict[str, Any]:
+def detection_summary(source: Path, asked_for: str | None = None) -> Json:
     """The summary of a detection from its run or its file; of several methods RUN:METHOD's, or the one's asked for.
 
     Raises `UsageError` where there are several and none of these says which.
@@ -109,7 +119,7 @@ def _asked(summary: Mapping[str, Any]) -> Any:
     return known.get("method") if isinstance(known, dict) else None
 
 
-def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | None = None) -> Calibration:
+def calibrate(rows: Sequence[Scored], *, fpr: float, threshold: float | None = None) -> Calibration[Scored]:
     """Flag the rows of a detection; negatives or labels measure the score and set the threshold unless it is given."""
     scored = [r for r in rows if r["status"] == "ok"]
     ordinary = [r["score"] for r in scored if is_negative(r)]
@@ -119,22 +129,20 @@ def calibrate(rows: Sequence[dict[str, Any]], *, fpr: float, threshold: float | 
     if memorized and not labelled:
         summary["notes"].append(UNLABELLED)
     if threshold is not None:
-        summary |= {"threshold": threshold, "threshold_fpr": None}
+        summary["threshold"], summary["threshold_fpr"] = threshold, None
         summary["notes"].append("The threshold was given, not set by these prompts.")
     limit = summary["threshold"]
-    flagged = [{**r, **_flag(r, limit)} for r in rows]
-    counts = {
-        "prompts": sum(r["role"] == "prompt" for r in rows),
-        "flagged": None if limit is None else sum(bool(r["flagged"]) for r in flagged if r["role"] == "prompt"),
-    }
-    return Calibration(flagged, {**counts, **summary})
+    flagged = [_flagged(r, limit) for r in rows]
+    prompts = [r for r in flagged if r["role"] == "prompt"]
+    count = None if limit is None else sum(bool(r["flagged"]) for r in prompts)
+    return Calibration(flagged, {"prompts": len(prompts), "flagged": count, **summary})
 
 
-def is_negative(row: dict[str, Any]) -> bool:
+def is_negative(row: ScoredRow) -> bool:
     """Whether a row is known to be ordinary."""
     return row["role"] == "negative" or row.get("label") is False
 
 
-def _flag(row: dict[str, Any], limit: float | None) -> dict[str, Any]:
-    known = limit is not None and row["status"] == "ok"
-    return {"flagged": row["score"] >= limit if known else None, "threshold": limit}
+def _flagged(row: Scored, limit: float | None) -> Scored:
+    flagged = row["score"] >= limit if limit is not None and row["status"] == "ok" else None
+    return cast(Scored, {**row, "flagged": flagged, "threshold": limit})

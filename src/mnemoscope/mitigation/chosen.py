@@ -10,6 +10,7 @@ from mnemoscope import registry
 from mnemoscope.methods import by_name as api
 from mnemoscope.methods.gate import Gate
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.step import Seen
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Mitigation:
 @contextmanager
 def mitigated(
     model: Denoiser, mitigations: Sequence[Mitigation], threshold: int | float | str | Path | None = None
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Seen]]:
     """All of the mitigations at once; yields the list of what was seen and done, one entry a sample.
 
     They act in order, but for caption transforms, which come first: what they change is encoded anew.

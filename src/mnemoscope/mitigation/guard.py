@@ -18,6 +18,7 @@ from mnemoscope.mitigation.row_watch import RowWatch
 from mnemoscope.mitigation.watch import Watch
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.schedule import Units
+from mnemoscope.model.step import Seen
 from mnemoscope.model.traced import Traced
 from mnemoscope.run.options import either
 
@@ -73,7 +74,7 @@ class Guard:
         self._lock, self._last = _LOCKS.setdefault(pipe, threading.RLock()), threading.local()
 
     @property
-    def seen(self) -> list[dict[str, Any]]:
+    def seen(self) -> list[Seen]:
         """What was seen of each image of this thread's last call."""
         return getattr(self._last, "seen", [])
 
@@ -101,15 +102,13 @@ class Guard:
         if self.lookout:
             refuse_unseen(asked)
 
-    def _drawn(
-        self, gate: Gate, asked: Mapping[str, Any], *args: Any, **kwargs: Any
-    ) -> tuple[Any, list[dict[str, Any]]]:
+    def _drawn(self, gate: Gate, asked: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, list[Seen]]:
         """A call of the pipeline behind a gate, and what was seen of each image."""
         watch = (RowWatch if self.by_row else Watch)(self.model, gate, self.found, self.given, asked)
         with watch.watching():
             output = self.pipe(*args, **kwargs)
         return output, watch.seen
 
-    def _again(self, asked: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
+    def _again(self, asked: Mapping[str, Any]) -> tuple[Any, list[Seen]]:
         gate = replace(self.gate, always=True) if self.again == "mitigate" else self.gate
         return self._drawn(gate, asked, **asked)

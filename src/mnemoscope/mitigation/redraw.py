@@ -11,11 +11,12 @@ from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, comparable, descriptor
+from mnemoscope.model.step import Seen
 from mnemoscope.search import Index, search_index
 from mnemoscope.search.searching import rows_at
 
 AGAIN = ("mitigate", "seed")  # how a copy is drawn again, from another seed in either case
-Draw = Callable[[dict[str, Any]], tuple[Any, list[dict[str, Any]]]]  # a call's arguments: its output, and what was seen
+Draw = Callable[[Mapping[str, Any]], tuple[Any, list[Seen]]]  # a call's arguments: its output, and what was seen
 TEXTS = ("prompt", "negative_prompt")  # beginnings of the names of arguments that have one value a prompt
 
 
@@ -69,7 +70,7 @@ def refuse_unseen(asked: Mapping[str, Any]) -> None:
 
 def without_copies(
     images: list[Image.Image],
-    seen: list[dict[str, Any]],
+    seen: list[Seen],
     lookout: Lookout,
     asked: Mapping[str, Any],
     draw: Draw,
@@ -99,7 +100,7 @@ def _seed(generator: Any, place: int, attempt: int) -> int:
     return zlib.crc32(f"{own.initial_seed()}|{place}|{attempt}".encode())
 
 
-def _alone(asked: Mapping[str, Any], place: int, count: int, seed: int) -> dict[str, Any]:
+def _alone(asked: Mapping[str, Any], place: int, count: int, seed: int) -> Mapping[str, Any]:
     """The arguments that draw one of a call's images alone, from another seed."""
     prompts = 1 if isinstance(asked["prompt"], str) else len(asked["prompt"])
     prompt = place // (count // prompts)

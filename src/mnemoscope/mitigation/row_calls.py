@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, concatenate
+from mnemoscope.model.dry import Arguments
 from mnemoscope.model.facts import Row
 from mnemoscope.model.recording import CALL
 from mnemoscope.model.traced import Traced
@@ -29,7 +30,7 @@ class StepCalls:
     Raises `UsageError` where the calls are not those that the row of the pipeline's class states.
     """
 
-    def __init__(self, family: Traced, calls: Sequence[tuple[dict[str, Any], Any]], count: int) -> None:
+    def __init__(self, family: Traced, calls: Sequence[tuple[Arguments, Any]], count: int) -> None:
         self.family, self.calls, self.count = family, calls, count
         most = 1 if family.joined or not family.branches else 2
         if not 1 <= len(calls) <= most:

@@ -13,10 +13,11 @@ from mnemoscope.methods.gate import Gate, apply
 from mnemoscope.mitigation.row_calls import StepCalls, core, in_state, refuse_another_combination, refuse_arguments
 from mnemoscope.mitigation.watch import keys_of, prompts_of, same, stepped
 from mnemoscope.model.denoiser import Denoiser
-from mnemoscope.model.dry import bound, refuse_cache
+from mnemoscope.model.dry import Arguments, bound, refuse_cache
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.solvers import copied, scaled
 from mnemoscope.model.start import Start
+from mnemoscope.model.step import Seen
 from mnemoscope.model.traced import Traced
 from mnemoscope.registry import Method
 
@@ -33,11 +34,11 @@ class RowWatch:
     ) -> None:
         self.model, self.gate, self.found, self.given, self.asked = model, gate, found, given, asked
         self.family = cast(Traced, model.family)
-        self.seen: list[dict[str, Any]] = []
+        self.seen: list[Seen] = []
         self.start: Start
         self.sampler: Sampler
         self.index, self.own = 0, False  # own: while the network is evaluated for the guard itself
-        self.calls: list[tuple[dict[str, Any], Any]] = []
+        self.calls: list[tuple[Arguments, Any]] = []
         refuse_arguments(model.pipe, self.family.row, asked)
 
     @contextmanager
@@ -52,7 +53,7 @@ class RowWatch:
         finally:
             handle.remove()
 
-    def _called(self, network: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def _called(self, network: Any, args: tuple, kwargs: Arguments, output: Any) -> None:
         if not self.own:
             self.calls.append((bound(network, args, kwargs), output[0]))
 

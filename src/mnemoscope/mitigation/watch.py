@@ -12,9 +12,11 @@ from torch import Tensor
 from mnemoscope.methods.gate import Gate, apply
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.dry import Arguments
 from mnemoscope.model.sampling import Sampler
 from mnemoscope.model.solvers import copied
 from mnemoscope.model.start import Start
+from mnemoscope.model.step import Seen
 from mnemoscope.registry import Method
 
 PLAIN, ADDED = ("encoder_hidden_states", "timestep_cond"), ("text_embeds", "time_ids")
@@ -31,7 +33,7 @@ class Watch:
         self, model: Denoiser, gate: Gate, found: Method, given: Mapping[str, Any], asked: Mapping[str, Any]
     ) -> None:
         self.model, self.gate, self.found, self.given, self.asked = model, gate, found, given, asked
-        self.seen: list[dict[str, Any]] = []
+        self.seen: list[Seen] = []
         self.start: Start
         self.sampler: Sampler
         self.index, self.own, self.begun = 0, False, False  # own: while the network is evaluated for the guard itself
@@ -61,7 +63,7 @@ class Watch:
         """Whether the mitigation's conditioning holds what the pipeline has no argument for."""
         return bool(set(self.start.cond) - {*PLAIN, *ADDED})
 
-    def _before(self, network: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    def _before(self, network: Any, args: tuple, kwargs: Arguments) -> tuple[tuple, Arguments] | None:
         """Give the network the mitigation's conditioning for the images that have one."""
         if self.own or not self.begun or not self.start.changed.any() or self.steered:
             return None
@@ -79,7 +81,7 @@ class Watch:
         )
         return args, {**kwargs, **only(given, PLAIN), **added}
 
-    def _after(self, network: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    def _after(self, network: Any, args: tuple, kwargs: Arguments, output: Any) -> Any:
         """Put the mitigation's predictions in the place of the pipeline's own, for the images that have some."""
         if self.own:
             return None

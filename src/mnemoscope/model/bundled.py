@@ -7,12 +7,14 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
+Parts = dict[str, Any]  # of a pipeline, by the names that it has for them
+
 DEMO = Path(__file__).parents[1] / "demo"
 FOLDERS = {"demo": DEMO / "model", "demo-flow": DEMO / "model-flow"}
 TOKENS = 32  # positions of each text encoder of demo-flow
 
 
-def parts(name: str, dtype: torch.dtype) -> dict[str, Any]:
+def parts(name: str, dtype: torch.dtype) -> Parts:
     """What a bundled model's folder lacks: demo-flow's autoencoder and tokenizers are not stored a second time."""
     if name == "demo":
         return {}

@@ -98,7 +98,7 @@ class Denoiser(Editable, Bounded):
         """First 16 hex digits of a SHA-256 over all parameters and buffers, by name."""
         return weights_hash(self.modules)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """What identifies the model in a run record; see `mnemoscope.model.identity`."""
         return description(self, self.weights_hash)
 

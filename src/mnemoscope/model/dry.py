@@ -14,13 +14,14 @@ from torch.utils._pytree import tree_flatten
 from mnemoscope.errors import UsageError
 from mnemoscope.model.solvers import copied
 
+Arguments = dict[str, Any]  # of a call of a network, by name
 Outputs = dict[tuple[str, ...], Any]  # of a text encoder, by its name and what it was given
 
 
 class Recorded(NamedTuple):
     """A call of the network by its arguments' names, the solver then, and the ids that each text encoder was given."""
 
-    arguments: dict[str, Any]
+    arguments: Arguments
     solver: Any
     ids: dict[str, list[Tensor]]
 
@@ -47,11 +48,11 @@ def dry_run(
     `UsageError` for a network with a cache, whose steps depend on earlier ones.
     """
     refuse_cache(network)
-    calls: list[tuple[dict[str, Any], Any]] = []
+    calls: list[tuple[Arguments, Any]] = []
     ids: dict[str, list[Tensor]] = {}
     left = number
 
-    def at_network(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def at_network(module: nn.Module, args: tuple, kwargs: Arguments) -> None:
         nonlocal left
         left -= 1
         if not left:
@@ -121,11 +122,11 @@ def _untouched(pipe: DiffusionPipeline) -> Iterator[None]:
         vars(pipe).update(before)
 
 
-def bound(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def bound(module: nn.Module, args: tuple, kwargs: Arguments) -> Arguments:
     """Arguments of a call of a network by their names."""
     forward = getattr(module, "_orig_mod", module).forward  # a compiled network hides its signature
     return dict(inspect.signature(forward).bind(*args, **kwargs).arguments)
 
 
-def _ids(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+def _ids(args: tuple, kwargs: Arguments) -> Tensor:
     return (args[0] if args else kwargs["input_ids"]).cpu()

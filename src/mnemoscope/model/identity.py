@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
 from mnemoscope.model.predictor import Predictor
+from mnemoscope.run.reading import Json
 
 
 def weights_hash(modules: Mapping[str, nn.Module]) -> str:
@@ -21,7 +21,7 @@ def weights_hash(modules: Mapping[str, nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
-def description(model: Predictor, weights: str) -> dict[str, Any]:
+def description(model: Predictor, weights: str) -> Json:
     """Source, family, the hash of the weights, scheduler, dtype and latent shape of a model, as a run records them."""
     opened = model.opened
     config = {k: v for k, v in model.pipe.scheduler.config.items() if not k.startswith("_")}

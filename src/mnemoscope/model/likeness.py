@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 KERNEL, SIGMA, SCALES, WEIGHT = 11, 1.5, 3, 0.33
 
@@ -68,7 +68,7 @@ class Likeness:
         )
         return values.reshape(-1)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """What values compare at, in plain types."""
         return {"scales": self.scales, "kernel": self.kernel, "data_range": self.data_range}
 

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
+from mnemoscope.model.bundled import Parts
 from mnemoscope.model.device import pick_device as pick_device
 from mnemoscope.model.memory import save_memory
 from mnemoscope.model.rows import ROWS
@@ -21,7 +22,7 @@ from mnemoscope.model.solvers import swapped
 from mnemoscope.model.weights.embeddings import add_embedding
 from mnemoscope.model.weights.folders import read_folder, read_hub
 from mnemoscope.model.weights.heard import heard
-from mnemoscope.model.weights.lora import merge_lora, parse_lora
+from mnemoscope.model.weights.lora import MergedLora, merge_lora, parse_lora
 from mnemoscope.model.weights.parts import put_text_encoders, put_unet
 from mnemoscope.model.weights.paths import on_the_hub, refuse_absent
 from mnemoscope.model.weights.single_file import read_single_file
@@ -39,7 +40,7 @@ class Opened:
 
     pipe: DiffusionPipeline
     size: tuple[int, int] | None = None  # that was asked for, of a model that cannot hold it in its configuration
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -164,9 +165,9 @@ def _put_networks(
     dtype: torch.dtype,
     variant: str | None,
     messages: list[str],
-) -> dict[str, Any]:
+) -> Parts:
     """Put a U-Net and text encoders into the pipeline; where each was read from."""
-    parts: dict[str, Any] = {}
+    parts: Parts = {}
     encoders: dict[str, Path] = {}
     if unet is not None:
         folder = put_unet(pipe, Path(unet), dtype, variant, messages)
@@ -196,7 +197,7 @@ def _drawn_at(
     return None
 
 
-def _trained_at(merged: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+def _trained_at(merged: Sequence[MergedLora]) -> tuple[int, int] | None:
     """The size that LoRAs were trained at, where they say so; raises `UsageError` where they differ."""
     sizes = sorted({str(done["size"]) for done in merged if "size" in done})
     if len(sizes) > 1:

@@ -1,5 +1,6 @@
 """What a step, a start and a sampling need of the model that they belong to."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -56,6 +57,6 @@ class Predictor(Protocol):
 
     def sampler(self, *args: Any, **kwargs: Any) -> Any: ...
 
-    def describe(self) -> dict[str, Any]: ...
+    def describe(self) -> Mapping[str, Any]: ...
 
     def step(self, *args: Any, **kwargs: Any) -> Any: ...

@@ -13,7 +13,7 @@ from torch import nn
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond
-from mnemoscope.model.dry import Outputs, Recorded, dry_run
+from mnemoscope.model.dry import Arguments, Outputs, Recorded, dry_run
 from mnemoscope.model.facts import Row, plain
 from mnemoscope.model.families import Family
 from mnemoscope.model.rows import ROWS
@@ -48,7 +48,7 @@ class Recording(Family):
         self.combines_plainly = self.row.combine is plain
         self.joined, self.null_first = self.branches and self.row.calls != "apart", self.row.calls == "null first"
         self.call, self.evaluations = {**self.row.call, **(call or {})}, 0
-        self._shared: dict[Any, dict[str, Any]] = {}
+        self._shared: dict[Any, Arguments] = {}
         self._solvers: dict[Any, Any] = {}
 
     @staticmethod
@@ -154,7 +154,7 @@ class Recording(Family):
             found[name] = nn.functional.pad(text, (0, 0, 0, self._parameter("max_sequence_length") - text.shape[1]))
         return found
 
-    def shared(self, shape: Sequence[int]) -> dict[str, Any]:
+    def shared(self, shape: Sequence[int]) -> Arguments:
         """Arguments of the network that all samples of a size share."""
         key = (*shape[-2:], str(self.call), self.network.dtype, self.device)
         if key not in self._shared:

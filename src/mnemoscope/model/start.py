@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.schedule import Level
-from mnemoscope.model.step import Step
+from mnemoscope.model.step import Seen, Step
 
 if TYPE_CHECKING:
     from mnemoscope.model.predictor import Predictor
@@ -63,7 +63,7 @@ class Start:
         self.prompts, self.seeds = None if prompts is None else list(prompts), list(seeds)
         self.x_t, self.cond, self.null = x_t, cond, null
         self.known: tuple[Tensor, Tensor] | None = None
-        self.seen: list[dict[str, Any]] = [{} for _ in self.seeds]
+        self.seen: list[Seen] = [{} for _ in self.seeds]
         self.step_changes: list[StepChange] = []
         self.changed = torch.zeros(len(x_t), dtype=torch.bool)
         self._begun = (x_t, cond, null)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mnemoscope.model.predictor import Predictor
 
 Branch = Literal["cond", "uncond", "guided"]
+Seen = dict[str, Any]  # what was seen of a sample and done to it: each mitigation may add entries of its own
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What the tokenizer makes of prompts: what it cuts off, where it pads, and text encoded with other padding."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.device import working_on
 from mnemoscope.model.inversion import encoded_texts
 from mnemoscope.model.start import Start
+from mnemoscope.run.rows import PromptRow
 
 if TYPE_CHECKING:
     from mnemoscope.model.predictor import Predictor
@@ -30,7 +31,21 @@ def over_limit(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     return [max(0, length - tokenizer.model_max_length) for length in lengths]
 
 
-def cut_off_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+class CutPrompts(TypedDict):
+    """How many prompts are cut off, and by how many tokens at most."""
+
+    prompts: int
+    most_tokens: int
+
+
+class CutOff(TypedDict):
+    """What a summary says of them."""
+
+    cut_off: CutPrompts
+    notes: NotRequired[list[str]]
+
+
+def cut_off_summary(rows: Sequence[PromptRow]) -> CutOff:
     """How many prompts of a run are cut off, by how many tokens at most, and a sentence that says so."""
     cut = [row["cut_off"] for row in rows if row.get("cut_off")]
     if not cut:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, joined, rows
+from mnemoscope.model.dry import Arguments
 from mnemoscope.model.inversion import spelt
 from mnemoscope.model.recording import LENGTHS, NESTED, Recording
 from mnemoscope.model.spans import Token, tokens_of
@@ -121,9 +122,9 @@ class Traced(Recording):
         parts = [self._predict(x_t[g], times[g], self._cut(rows(cond, g))) for g in groups]
         return torch.cat(parts)[torch.cat(groups).argsort()]
 
-    def _cut(self, cond: Cond) -> dict[str, Any]:
+    def _cut(self, cond: Cond) -> Arguments:
         """What the network takes of a batch: padded texts cut to the longest, or to each one's own length."""
-        given: dict[str, Any] = dict(cond)
+        given: Arguments = dict(cond)
         if not self.row.ragged:
             return given
         (name,), lengths = self.row.texts, given.pop(LENGTHS)
@@ -136,7 +137,7 @@ class Traced(Recording):
             given[f"{name}_mask"] = torch.arange(most, device=lengths.device) < lengths[:, None]
         return given
 
-    def _predict(self, x_t: Tensor, t: Tensor, cond: dict[str, Any]) -> Float[Tensor, "B C h w"]:
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Arguments) -> Float[Tensor, "B C h w"]:
         row, network = self.row, self.network
         given = dict(self.shared(x_t.shape))
         if nested := given.get(NESTED):

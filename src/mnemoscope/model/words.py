@@ -8,6 +8,7 @@ from typing import Any
 
 from mnemoscope.model.families import Family
 from mnemoscope.model.spans import Token, is_sign, letters_of
+from mnemoscope.run.rows import Word
 
 # Accents and vowel signs that are characters of their own, as in decomposed text or in Hindi, end no word.
 SIGNS = "".join(filter(is_sign, map(chr, range(0x300, 0x20000))))
@@ -38,7 +39,7 @@ def aligned(prompt: str, pieces: Sequence[str]) -> list[Token] | None:
     return spans
 
 
-def merged(prompt: str, tokens: Sequence[Token], scores: Sequence[int | float]) -> list[dict[str, Any]]:
+def merged(prompt: str, tokens: Sequence[Token], scores: Sequence[int | float]) -> list[Word]:
     """The words of a prompt as it spells them, each with the sum and the maximum of its tokens' scores.
 
     A word is a run of letters, digits and inner apostrophes; other marks stand by themselves; a word that comes twice
@@ -54,7 +55,7 @@ def word_spans(prompt: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
     return [next(((a, b) for a, b in words if a <= t.start < b), (t.start, t.end)) for t in tokens]
 
 
-def joined(pieces: Sequence[str], scores: Sequence[int | float]) -> list[dict[str, Any]]:
+def joined(pieces: Sequence[str], scores: Sequence[int | float]) -> list[Word]:
     """Words of pieces alone, as `merged` gives them: a word ends with "</w>"; without such ends each piece is one."""
     ends = any(piece.endswith(END) for piece in pieces)
 
@@ -66,7 +67,7 @@ def joined(pieces: Sequence[str], scores: Sequence[int | float]) -> list[dict[st
 
 def _grouped(
     count: int, word_of: Callable[[int], Any], text: Callable[[int, int], str], scores: Sequence[int | float]
-) -> list[dict[str, Any]]:
+) -> list[Word]:
     groups = [list(group) for _, group in groupby(range(count), key=word_of)]
     return [
         {

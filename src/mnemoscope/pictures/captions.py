@@ -13,8 +13,10 @@ from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short, storable
 from mnemoscope.pictures.decoding import Unreadable
 from mnemoscope.pictures.names import SUFFIXES, suffix
 from mnemoscope.pictures.parquet import read_whole
-from mnemoscope.pictures.rows import Row, csv_rows, decode, jsonl_rows, parsed
+from mnemoscope.pictures.rows import SourceRow, csv_rows, decode, jsonl_rows, parsed
 from mnemoscope.pictures.shapes import FILE_COLUMNS, KNOWN, rows_of, seen
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import ReadRow
 
 LABELS = "dataset.json"
 FILES = ("captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv", LABELS)
@@ -47,7 +49,7 @@ class Told:
     empty: int = 0
 
 
-def said_of(row: dict[str, Any], column: str | None = None) -> Said:
+def said_of(row: ReadRow, column: str | None = None) -> Said:
     """A picture's captions, address, kind, label and seed from the columns of these names, as far as they hold any."""
     captions = row.get(column or find(row, CAPTION_COLUMNS))
     texts = captions if isinstance(captions, list | tuple) else [captions]
@@ -123,7 +125,7 @@ def told_by(reader: Reader) -> Reader:
     return read
 
 
-def _json_rows(data: bytes, name: str) -> Iterable[Row]:
+def _json_rows(data: bytes, name: str) -> Iterable[SourceRow]:
     document = parsed(decode(data, name), name)
     if isinstance(document, dict) and isinstance(document.get("labels", 0), list | None):
         return [(name, {"file": each, "caption": str(label)}) for each, label in document["labels"] or ()]
@@ -142,7 +144,7 @@ def _is_text(value: object) -> bool:
     return all(isinstance(each, str | None) for each in (value if isinstance(value, list) else [value]))
 
 
-def _table_rows(data: bytes, name: str, column: str | None) -> Iterable[Row]:
+def _table_rows(data: bytes, name: str, column: str | None) -> Iterable[SourceRow]:
     if suffix(name) in (".jsonl", ".ndjson"):
         return list(jsonl_rows(data, name))
     if suffix(name) == ".parquet":
@@ -166,7 +168,7 @@ def _without_header(text: str, delimiters: str) -> str:
     return ""
 
 
-def _require_captions(name: str, rows: list[dict[str, Any]], column: str | None) -> None:
+def _require_captions(name: str, rows: list[Json], column: str | None) -> None:
     """Refuse rows that name no picture, and rows whose text is in a column that is not known to hold any."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     listed = short(", ".join(map(str, columns)))

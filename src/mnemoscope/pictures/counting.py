@@ -27,13 +27,17 @@ class EmptyPrompts(TypedDict):
     first: list[str]
 
 
-def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> dict[str, Any]:
+def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> CaptionCounts:
     """Pictures with a caption and without one, names of captions files that fit none, and rows without any text."""
     has = list(captioned)
     unmatched = source.unmatched if source is not None else []
-    counts: dict[str, Any] = {"with_caption": sum(has), "without_caption": len(has) - sum(has)}
-    counts |= {"unmatched": len(unmatched), "empty": source.empty if source is not None else 0}
-    return counts | {"unmatched_names": unmatched[:NAMED]}
+    return {
+        "with_caption": sum(has),
+        "without_caption": len(has) - sum(has),
+        "unmatched": len(unmatched),
+        "empty": source.empty if source is not None else 0,
+        "unmatched_names": list(unmatched[:NAMED]),
+    }
 
 
 def sentence(counts: Mapping[str, Any], what: str) -> str:

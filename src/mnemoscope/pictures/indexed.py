@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 
 
@@ -23,7 +23,7 @@ def origin(folder: Path) -> Origin | None:
     """What the index in a folder was made of; None for another folder. Raises `UsageError` if it is damaged."""
     if not ((folder / "meta.json").is_file() and (folder / "shards").is_dir()):
         return None
-    meta: dict[str, Any] = read_json(folder / "meta.json")
+    meta: Json = read_json(folder / "meta.json")
     if not {"identity", "source", "content"} <= set(meta):
         return None
     captions, column, limit = (meta.get(key) for key in ("captions", "column", "limit"))

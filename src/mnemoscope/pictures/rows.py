@@ -11,8 +11,9 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.run.reading import Json
 
-Row = tuple[str, dict[str, Any]]  # where it was read ("a.csv, line 3"), its columns
+SourceRow = tuple[str, Json]  # where it was read ("a.csv, line 3"), its columns
 
 
 def unreadable(where: str, problem: str) -> UsageError:
@@ -41,7 +42,7 @@ def lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def text_rows(data: bytes, where: str) -> Iterator[Row]:
+def text_rows(data: bytes, where: str) -> Iterator[SourceRow]:
     """One prompt a line."""
     for number, line in lines(data, where):
         yield f"{where}, line {number}", {"prompt": line}
@@ -49,7 +50,7 @@ def text_rows(data: bytes, where: str) -> Iterator[Row]:
 
 def csv_rows(
     data: bytes, where: str, delimiters: str = ",;\t", wanted: Sequence[Sequence[str]] = (CAPTION_COLUMNS,)
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Rows of a table; its separator is the one by which its header has most of the wanted columns, then most."""
     text = decode(data, where)
     delimiter = max(delimiters, key=lambda mark: _header_quality(text, mark, wanted))
@@ -84,7 +85,7 @@ def distinct(names: list[str], where: str) -> list[str]:
     return names
 
 
-def jsonl_rows(data: bytes, where: str) -> Iterator[Row]:
+def jsonl_rows(data: bytes, where: str) -> Iterator[SourceRow]:
     """One row a line of JSON."""
     for number, line in lines(data, where):
         yield json_row(parsed(line, where, number), f"{where}, line {number}")
@@ -103,7 +104,7 @@ def parsed(text: str, where: str, line: int = 1) -> Any:
     raise unreadable(f"{where}, line {line}", f"malformed JSON ({reason}); correct it")
 
 
-def json_row(item: object, where: str) -> Row:
+def json_row(item: object, where: str) -> SourceRow:
     """An object as a row, a text as one with a prompt; raises `UsageError` for anything else."""
     if isinstance(item, dict):
         return where, item

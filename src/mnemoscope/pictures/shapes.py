@@ -1,19 +1,19 @@
 """Rows of pictures and captions from the JSON that data sets ship: COCO's, Karpathy's splits, paths with captions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
 from mnemoscope.pictures.names import SUFFIXES, suffix
+from mnemoscope.run.reading import Json
 
 FILE_COLUMNS = (
     "file file_name filename file_path filepath image image_name image_path image_file img img_path path".split()
 )
 KNOWN = "a list of objects, {path: [captions]}, or COCO's images and annotations"
-Row = dict[str, Any]
+Columns = Json  # of a row, by name
 
 
-def rows_of(document: object) -> list[Row] | None:
+def rows_of(document: object) -> list[Columns] | None:
     """Rows with `file` and `caption` of a JSON document of a known shape; None for any other."""
     if isinstance(document, list):
         return document if document and all(isinstance(row, dict) for row in document) else None
@@ -42,16 +42,16 @@ def _objects(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
 
 
-def _coco(images: Sequence[Row], annotations: Sequence[Row]) -> list[Row] | None:
+def _coco(images: Sequence[Columns], annotations: Sequence[Columns]) -> list[Columns] | None:
     files = {_key(row.get("id")): row.get(find(row, FILE_COLUMNS)) for row in images}
     if not any("caption" in row for row in annotations):
         return None  # boxes or key points, which say nothing in words
     return [{"file": files.get(_key(row.get("image_id"))), "caption": row.get("caption")} for row in annotations]
 
 
-def _split(images: Sequence[Row]) -> list[Row] | None:
+def _split(images: Sequence[Columns]) -> list[Columns] | None:
     """Karpathy's splits: `filepath` is a folder there, and sentences hold their text as `raw`."""
-    rows: list[Row] = []
+    rows: list[Columns] = []
     for row in images:
         name = row.get("filename") or row.get(find(row, FILE_COLUMNS))
         sentences = row.get("sentences", row.get(find(row, CAPTION_COLUMNS)))
@@ -62,7 +62,7 @@ def _split(images: Sequence[Row]) -> list[Row] | None:
     return rows if any(isinstance(text, str) for row in rows for text in row["caption"] or ()) else None
 
 
-def _of_path(name: str, value: object) -> Row:
+def _of_path(name: str, value: object) -> Columns:
     return {**value, "file": name} if isinstance(value, dict) else {"file": name, "caption": value}
 
 

@@ -16,6 +16,7 @@ from mnemoscope.pictures.files import read_file
 from mnemoscope.pictures.links import problem
 from mnemoscope.pictures.parquet import batches, schema_of
 from mnemoscope.pictures.picture import LARGEST, Picture, missing, unreadable
+from mnemoscope.run.reading import Json
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
 SAID_COLUMNS = ("url", "kind", "class", "label", "seed", "status", "error_message")
@@ -140,9 +141,7 @@ def holds_images(file: Path) -> bool:
         return True
 
 
-def picture(
-    key: str, row: dict[str, Any] | None, image: str, column: str | None, homes: Sequence[Path] = ()
-) -> Picture:
+def picture(key: str, row: Json | None, image: str, column: str | None, homes: Sequence[Path] = ()) -> Picture:
     """The picture of a row; a file that the row names is read only if it lies in one of the data set's own folders."""
     if row is None:
         return Picture(key, unreadable("its part of the parquet file is damaged, or far larger than the file"))
@@ -175,9 +174,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in kinds)
 
 
-def _rows(
-    file: pq.ParquetFile, columns: list[str], wanted: Sequence[int]
-) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def _rows(file: pq.ParquetFile, columns: list[str], wanted: Sequence[int]) -> Iterator[tuple[int, Json | None]]:
     """The rows at these places, which rise; None for those of damaged groups. Groups without any are not read."""
     first, left = 0, set(wanted)
     for group in range(file.num_row_groups):

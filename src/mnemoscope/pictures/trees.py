@@ -18,6 +18,7 @@ from mnemoscope.pictures.names import SUFFIXES, natural, suffix
 from mnemoscope.pictures.picture import Picture, missing, unreadable
 from mnemoscope.pictures.told import Read, beside, captions_files
 from mnemoscope.pictures.zips import Zip
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.run.run import read_json, read_rows
 
 TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".caption")
@@ -178,7 +179,7 @@ def run_of(folder: Path) -> Files | None:
     return Files(Folder(folder), [_drawn(row) for row in rows])
 
 
-def _drawn(row: dict[str, object]) -> Entry:
+def _drawn(row: ReadRow) -> Entry:
     name = row.get("file") or f"images/{row['id']}.png"
     if not isinstance(name, str) or not is_inside(name):
         return Entry(str(row["id"]), said_of(row), refused="its row names a file outside of the run")

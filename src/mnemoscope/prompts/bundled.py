@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mnemoscope.pictures.rows import Row, unreadable
+from mnemoscope.pictures.rows import SourceRow, unreadable
 
 PREFIX = "bundled:"
 LAION_COPIED = (  # captions of LAION-2B; Somepalli et al. (arXiv:2305.20086) tried inference-time mitigations on them
@@ -22,7 +22,7 @@ LAION_COPIED = (  # captions of LAION-2B; Somepalli et al. (arXiv:2305.20086) tr
 LISTS = {"laion-copied": LAION_COPIED}
 
 
-def bundled_rows(name: str) -> Iterator[Row]:
+def bundled_rows(name: str) -> Iterator[SourceRow]:
     """The captions of a list: `bundled:laion-copied`, twelve that Stable Diffusion 1.4 is known to copy images of.
 
     Raises `UsageError` for a list that there is not.

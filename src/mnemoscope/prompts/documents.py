@@ -4,8 +4,9 @@ from numbers import Number
 from typing import Any
 
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find
-from mnemoscope.pictures.rows import Row, json_row, unreadable
+from mnemoscope.pictures.rows import SourceRow, json_row, unreadable
 from mnemoscope.pictures.shapes import rows_of, seen
+from mnemoscope.run.reading import Json
 
 LISTS = ("prompts", "captions", "data", "rows", "annotations")
 KNOWN = (
@@ -13,7 +14,7 @@ KNOWN = (
 )
 
 
-def document_rows(document: Any, where: str) -> list[Row]:
+def document_rows(document: Any, where: str) -> list[SourceRow]:
     """Rows of a JSON document.
 
     A list has a prompt in each item. In an object captions are given by the files of pictures, or by other keys that
@@ -27,7 +28,7 @@ def document_rows(document: Any, where: str) -> list[Row]:
     raise unreadable(where, f"it is {seen(document)}, in which no prompts are found; {KNOWN}")
 
 
-def _listed(document: dict[str, Any]) -> Any:
+def _listed(document: Json) -> Any:
     """The rows of an object; the object itself where it is of no known shape."""
     if (rows := rows_of(document)) is not None:
         return rows
@@ -44,7 +45,7 @@ def _listed(document: dict[str, Any]) -> Any:
     return list(document) if _are_results(document) else document
 
 
-def _columns(document: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _columns(document: Json) -> list[Json] | None:
     """Rows of columns of one length, one of which holds captions."""
     lengths = {len(v) if isinstance(v, list) else -1 for v in document.values()}
     if not find(document, CAPTION_COLUMNS) or len(document) < 2 or len(lengths) > 1 or lengths == {-1}:
@@ -63,7 +64,7 @@ def _is_text(value: Any) -> bool:
     return bool(several) and all(isinstance(each, str) for each in several)
 
 
-def _are_results(document: dict[str, Any]) -> bool:
+def _are_results(document: Json) -> bool:
     """Whether the values are what was measured of prompts: tokens with numbers, numbers, objects of the same keys."""
     values = list(document.values())
     if values and any(values) and all(isinstance(v, list) and all(map(_is_pair, v)) for v in values):

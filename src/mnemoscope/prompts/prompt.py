@@ -14,9 +14,11 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
-from mnemoscope.pictures.rows import Row, unreadable
+from mnemoscope.pictures.counting import EmptyPrompts
+from mnemoscope.pictures.rows import SourceRow, unreadable
 from mnemoscope.prompts.runs import REFERENCE, Only
 from mnemoscope.prompts.sources import random_texts, read_rows
+from mnemoscope.run.reading import Json
 
 LABEL_COLUMNS = ("label", "memorized", "is_memorized")
 KIND_COLUMNS = ("type", "kind")
@@ -42,7 +44,7 @@ class Prompt:
     text: str
     label: bool | None = None
     kind: str | None = None
-    source: dict[str, Any] = field(default_factory=dict, hash=False)
+    source: Json = field(default_factory=dict, hash=False)
     seeds: tuple[int, ...] = ()
 
     @property
@@ -58,7 +60,7 @@ class Prompts(list[Prompt]):
     empty: Sequence[str] = ()
 
 
-def left_out(prompts: Sequence[Prompt]) -> dict[str, Any]:
+def left_out(prompts: Sequence[Prompt]) -> dict[str, EmptyPrompts]:
     """What a summary says of captions without text that were left out; nothing where there were none."""
     empty = prompts.empty if isinstance(prompts, Prompts) else ()
     return {"empty_prompts": {"count": len(empty), "first": list(empty[:NAMED])}} if empty else {}
@@ -127,7 +129,7 @@ def _missing(value: object) -> bool:
     return value is None or value == [] or value != value or (isinstance(value, str) and not value.strip())
 
 
-def _caption_column(rows: list[Row], column: str | None, where: str) -> str:
+def _caption_column(rows: list[SourceRow], column: str | None, where: str) -> str:
     names = dict.fromkeys(name for _, row in rows for name in row)
     listed = short(", ".join(names)) or "unnamed"
     if column is not None and column not in names:
@@ -139,7 +141,7 @@ def _caption_column(rows: list[Row], column: str | None, where: str) -> str:
     return column_name
 
 
-def _row_prompts(where: str, row: dict[str, Any], caption: str, empty: list[str]) -> Iterator[Prompt]:
+def _row_prompts(where: str, row: Json, caption: str, empty: list[str]) -> Iterator[Prompt]:
     """The prompts of a row; where a caption holds no text, its place is noted."""
     others = {name: value for name, value in row.items() if name and name != caption}
     label = _label(others.pop(find(others, LABEL_COLUMNS), None), where)

@@ -3,17 +3,18 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import short
 from mnemoscope.pictures.parquet import read_whole
-from mnemoscope.pictures.rows import Row
+from mnemoscope.pictures.rows import SourceRow
 from mnemoscope.prompts.only import Only
 from mnemoscope.run import several
+from mnemoscope.run.reading import Json
 from mnemoscope.run.records import read_record, read_rows
+from mnemoscope.run.rows import ReadRow
 
 REFERENCE = "reference_caption"  # the caption whose pictures are a prompt's own, where that is not its text
 
@@ -23,7 +24,7 @@ def is_run(path: Path) -> bool:
     return os.path.isfile(several.split(path)[0] / "run.json")
 
 
-def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
+def run_rows(folder: Path, only: Only | None = None) -> Iterator[SourceRow]:
     """Each prompt of a run once, with its label, kind and score: of a rewriting its rewrites, of a training its texts.
 
     A rewrite keeps the caption that it stands for as its `reference_caption`, so that it is compared with the same
@@ -47,9 +48,9 @@ def run_rows(folder: Path, only: Only | None = None) -> Iterator[Row]:
         yield f"{folder}, prompt {number}", row
 
 
-def _listed(folder: Path, command: str, only: Only | None, method: str | None) -> Iterator[dict[str, Any]]:
+def _listed(folder: Path, command: str, only: Only | None, method: str | None) -> Iterator[Json]:
     seen: set[tuple[str, str]] = set()
-    every = read_rows(folder)
+    every: Sequence[ReadRow] = read_rows(folder)
     scored = () if command == several.COMMAND and method is None else ("score", "flagged")  # whose, nobody says
     for row in every if method is None else several.rows_of(every, method):
         if row["status"] != "ok" or row.get("role") == "negative" or not isinstance(row.get("prompt"), str):
@@ -61,19 +62,19 @@ def _listed(folder: Path, command: str, only: Only | None, method: str | None) -
                 yield made
 
 
-def _plain(row: dict[str, Any], scored: Sequence[str]) -> dict[str, Any]:
+def _plain(row: ReadRow, scored: Sequence[str]) -> Json:
     said = {k: row.get(k) for k in ("label", "kind", *scored, REFERENCE)}
     return {"caption": row["prompt"], **said, **{k: v for k, v in row.items() if k in ("seed", "seeds")}}
 
 
-def _rewriting(row: dict[str, Any], only: Only | None) -> Iterator[dict[str, Any]]:
+def _rewriting(row: ReadRow, only: Only | None) -> Iterator[Json]:
     if only in ("original", "both"):
         yield {"caption": row["prompt"]}
     if only != "original" and isinstance(row.get("rewrite"), str):
         yield {"caption": row["rewrite"], REFERENCE: row["prompt"], "level": row.get("level")}
 
 
-def _trained(folder: Path) -> Iterator[dict[str, Any]]:
+def _trained(folder: Path) -> Iterator[Json]:
     try:
         rows = read_whole(folder / "manifest.parquet").to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
@@ -84,7 +85,7 @@ def _trained(folder: Path) -> Iterator[dict[str, Any]]:
             yield {"caption": text, "file": row["file"], **reference}
 
 
-def _flag(folder: Path, row: dict[str, Any]) -> bool:
+def _flag(folder: Path, row: ReadRow) -> bool:
     if not isinstance(row.get("flagged"), bool):
         raise UsageError(f"{folder} flags nothing: it has no threshold; calibrate it, or leave out --only.")
     return bool(row["flagged"])

@@ -17,7 +17,7 @@ from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
 from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.reading import archive, open_source
 from mnemoscope.pictures.rows import (
-    Row,
+    SourceRow,
     csv_rows,
     decode,
     distinct,
@@ -29,11 +29,12 @@ from mnemoscope.pictures.rows import (
 from mnemoscope.prompts.bundled import PREFIX, bundled_rows
 from mnemoscope.prompts.documents import document_rows
 from mnemoscope.prompts.runs import Only, is_run, run_rows
+from mnemoscope.run.reading import Json
 
 RANDOM_PROMPTS, RANDOM_TOKENS = 2000, 76
 
 
-def read_rows(name: str, where: str, column: str | None = None, only: Only | None = None) -> Iterator[Row]:
+def read_rows(name: str, where: str, column: str | None = None, only: Only | None = None) -> Iterator[SourceRow]:
     """Rows of a source; of pictures with their captions in the column, or in `caption`; of a run its prompts."""
     if is_run(Path(name)):
         return run_rows(Path(name), only)
@@ -70,11 +71,11 @@ def _bytes(path: Path, where: str) -> bytes:
         raise unreadable(where, f"the file cannot be read ({short(error)}); give a file that can") from error
 
 
-def _json_rows(data: bytes, where: str) -> Iterator[Row]:
+def _json_rows(data: bytes, where: str) -> Iterator[SourceRow]:
     yield from document_rows(parsed(decode(data, where), where), where)
 
 
-def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
+def _parquet_rows(data: bytes, where: str) -> Iterator[SourceRow]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         kept = None if any("." in name for name in file.schema_arrow.names) else _kept(file.schema_arrow, where)
@@ -84,7 +85,7 @@ def _parquet_rows(data: bytes, where: str) -> Iterator[Row]:
     yield from _table_rows(table, where)
 
 
-def _table_rows(table: Any, where: str) -> Iterator[Row]:
+def _table_rows(table: Any, where: str) -> Iterator[SourceRow]:
     kept = _kept(table.schema, where)
     done = 0
     for batch in table.select(kept).to_batches(max_chunksize=1024):
@@ -110,7 +111,7 @@ def _plain(kind: Any) -> bool:
     return named or pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-READERS: dict[str, Callable[[bytes, str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[bytes, str], Iterator[SourceRow]]] = {
     ".txt": text_rows,
     ".csv": csv_rows,
     ".tsv": partial(csv_rows, delimiters="\t;,"),
@@ -121,7 +122,7 @@ READERS: dict[str, Callable[[bytes, str], Iterator[Row]]] = {
 }
 
 
-def _hub_rows(name: str) -> Iterator[Row]:
+def _hub_rows(name: str) -> Iterator[SourceRow]:
     path, _, split = name.removeprefix("hub:").partition(":")
     if not path:
         raise unreadable(name, "no dataset is named; write hub:owner/name or hub:owner/name:split")
@@ -129,10 +130,10 @@ def _hub_rows(name: str) -> Iterator[Row]:
     return _dataset_rows(lambda: datasets.load_dataset(path, split=split or None), name, ":")
 
 
-def _picture_rows(name: str, column: str | None) -> Iterator[Row]:
+def _picture_rows(name: str, column: str | None) -> Iterator[SourceRow]:
     """The captions of pictures, of which none is opened."""
     for picture in open_source(name, column=column):
-        told: dict[str, Any] = {"file": picture.key, "url": picture.url, "kind": picture.kind, "label": picture.label}
+        told: Json = {"file": picture.key, "url": picture.url, "kind": picture.kind, "label": picture.label}
         told |= {"seed": picture.seed}
         captions = {column or "caption": list(picture.captions) or None}
         yield picture.key, captions | {key: value for key, value in told.items() if value is not None}
@@ -142,7 +143,7 @@ def _is_saved(path: Path) -> bool:
     return any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
 
 
-def _saved_rows(path: Path) -> Iterator[Row]:
+def _saved_rows(path: Path) -> Iterator[SourceRow]:
     datasets = _datasets(str(path))
     return _dataset_rows(lambda: datasets.load_from_disk(str(path)), str(path), "/")
 
@@ -155,7 +156,7 @@ def _datasets(where: str) -> Any:
     return datasets
 
 
-def _dataset_rows(load: Callable[[], Any], where: str, separator: str) -> Iterator[Row]:
+def _dataset_rows(load: Callable[[], Any], where: str, separator: str) -> Iterator[SourceRow]:
     try:
         loaded = load()
     except Exception as error:  # the hub, the cache, the builders and their parsers each raise their own

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mnemoscope.features import Descriptor
-from mnemoscope.generation.run import save_png
+from mnemoscope.generation.run import SamplingSettings, save_png
 from mnemoscope.job.batching import Batch, Pass, prompt_run
 from mnemoscope.job.seeds import content_of, own_seeds, samples
 from mnemoscope.model.autoencoder import encode_images
@@ -19,11 +19,16 @@ from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.text_embeddings import TextEmbeddings
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.recovery.adversarial import adversarial_embedding
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import MemorizedAt, RecoverRow, Stage
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.stats import mean_interval, wilson_interval
 
-STAGES = ("before", "after", "attacked")
+STAGES: dict[Stage, MemorizedAt] = {
+    "before": "memorized_before",
+    "after": "memorized_after",
+    "attacked": "memorized_attacked",
+}
 Edit = Callable[[], AbstractContextManager[Any]]
 
 
@@ -45,12 +50,8 @@ class Recovery:
     threshold: int | float = 0.7
 
     @property
-    def sampling(self) -> dict[str, Any]:
+    def sampling(self) -> SamplingSettings:
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
-
-    @property
-    def attack(self) -> dict[str, Any]:
-        return {"steps": self.attack_steps, "lr": self.lr, "batch": self.attack_batch, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_recovery(
     batch: int | str = "auto",
     overwrite: bool = False,
     told: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Draw every target's prompt before and after an edit and from adversarial embeddings after it; rows and a summary.
 
     The edit is a context on the model, or another model in its place; `told` goes into the summary. An image is
@@ -84,23 +85,25 @@ def run_recovery(
     recovery = replace(recovery, guidance_scale=model.family.guidance(recovery.guidance_scale))
     settings = {**asdict(recovery), "content": content_of(t.prompt for t in targets)}
     samples([t.prompt for t in targets], recovery.seed, recovery.images)  # what is no seed is refused before the work
-    record: dict[str, Any] = {"features": asdict(descriptor.identity)}
+    record: Json = {"features": asdict(descriptor.identity)}
     if edited is not None:
         record["edited"] = edited.describe()
 
-    def plan(run: Run) -> list[Pass]:
-        def work(prompts: list[Prompt]) -> list[Row]:
+    def plan(run: Run) -> list[Pass[RecoverRow]]:
+        def work(prompts: list[Prompt]) -> list[RecoverRow]:
             part = [known[p.id] for p in prompts]
             return target_rows(model, edited or model, part, recovery, descriptor, edit, run.folder)
 
         return [Pass("recover", work)]
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+    def finish(run: Run, rows: list[RecoverRow]) -> tuple[list[RecoverRow], Json]:
         return rows, {**summary([r for r in rows if r["status"] == "ok"], recovery.threshold), **(told or {})}
 
     models, prompts = [model, *([edited] if edited else [])], [t.prompt for t in targets]
     size = Batch.of(model, batch, max(recovery.attack_batch, recovery.images), graph=True)
-    return prompt_run(out, "recover", settings, models, prompts, size, plan, finish, overwrite=overwrite, **record)
+    return prompt_run(
+        out, "recover", RecoverRow, settings, models, prompts, size, plan, finish, overwrite=overwrite, **record
+    )
 
 
 def target_rows(
@@ -111,7 +114,7 @@ def target_rows(
     descriptor: Descriptor,
     edit: Edit,
     folder: Path,
-) -> list[Row]:
+) -> list[RecoverRow]:
     """One row for each target of a batch, its images saved."""
     counted = edited.network_evaluations
     pairs = samples([t.prompt for t in targets], recovery.seed, recovery.images)
@@ -135,7 +138,15 @@ def attack(edited: Denoiser, targets: Sequence[Target], recovery: Recovery) -> t
     _, start, _ = sampler.begin(prompts, [recovery.seed] * len(targets))
     cond = {**start.cond, **begun(edited, prompts, recovery)}  # under the edit's steering, embeddings of ours
     x0 = encode_images(edited.pipe, [t.image for t in targets], edited.latent_shape)
-    return adversarial_embedding(edited, x0, cond, **recovery.attack)
+    return adversarial_embedding(
+        edited,
+        x0,
+        cond,
+        steps=recovery.attack_steps,
+        lr=recovery.lr,
+        batch=recovery.attack_batch,
+        seed=recovery.seed,
+    )
 
 
 def begun(edited: Denoiser, prompts: Sequence[str], recovery: Recovery) -> dict[str, Any]:
@@ -158,27 +169,46 @@ def _row(
     recovery: Recovery,
     descriptor: Descriptor,
     folder: Path,
-) -> Row:
+) -> RecoverRow:
     prompt = target.prompt
     seeds = own_seeds(prompt, recovery.seed, recovery.images)
     reference = f"references/{prompt.id}.png"
     save_png(target.image, folder / reference, {"caption": prompt.text})
     vector = descriptor([target.image])[0]
-    row: Row = {"id": prompt.id, "prompt": prompt.text, "seeds": seeds, "reference": reference}
-    row |= {"control": target.is_control, "kind": prompt.kind, "label": prompt.label, "status": "ok"}
+    values: dict[str, list[float]] = {}
+    files: dict[str, list[str]] = {}
     for stage, drawn in images.items():
         part = drawn[place * len(seeds) : (place + 1) * len(seeds)]
-        values = (descriptor(part) @ vector).tolist()
-        files = [f"images/{prompt.id}-{stage}-{seed}.png" for seed in seeds]
-        for file, image in zip(files, part, strict=True):
+        values[stage] = (descriptor(part) @ vector).tolist()
+        files[stage] = [f"images/{prompt.id}-{stage}-{seed}.png" for seed in seeds]
+        for file, image in zip(files[stage], part, strict=True):
             save_png(image, folder / file, {"prompt": prompt.text, "stage": stage})
-        row |= {f"{stage}": values, f"{stage}_files": files, f"memorized_{stage}": max(values) > recovery.threshold}
-    return row | {"loss": [losses[0], losses[-1]]}
+    is_back = {stage: max(each) > recovery.threshold for stage, each in values.items()}
+    return {
+        "id": prompt.id,
+        "prompt": prompt.text,
+        "seeds": list(seeds),
+        "reference": reference,
+        "control": target.is_control,
+        "kind": prompt.kind,
+        "label": prompt.label,
+        "status": "ok",
+        "before": values["before"],
+        "before_files": files["before"],
+        "memorized_before": is_back["before"],
+        "after": values["after"],
+        "after_files": files["after"],
+        "memorized_after": is_back["after"],
+        "attacked": values["attacked"],
+        "attacked_files": files["attacked"],
+        "memorized_attacked": is_back["attacked"],
+        "loss": [losses[0], losses[-1]],
+    }
 
 
-def summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
+def summary(rows: Sequence[RecoverRow], threshold: float) -> Json:
     """Similarity and memorization rate at each stage, of the targets and of the controls."""
-    counts: dict[str, Any] = {"threshold": threshold, "targets": 0, "controls": 0}
+    counts: Json = {"threshold": threshold, "targets": 0, "controls": 0}
     for name, is_control in (("targets", False), ("controls", True)):
         part = [row for row in rows if row["control"] is is_control]
         counts[name] = len(part)
@@ -188,9 +218,9 @@ def summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     return counts
 
 
-def _stage(rows: Sequence[Row], stage: str, key: str) -> Iterator[tuple[str, Any]]:
+def _stage(rows: Sequence[RecoverRow], stage: Stage, key: str) -> Iterator[tuple[str, Any]]:
     best = np.array([max(row[stage]) for row in rows])
-    kept = sum(row[f"memorized_{stage}"] for row in rows)
+    kept = sum(row[STAGES[stage]] for row in rows)
     yield f"similarity_{key}", float(best.mean())
     yield f"similarity_{key}_interval", list(mean_interval(best)) if len(best) > 1 else None
     yield f"memorization_rate_{key}", kept / len(rows)

@@ -3,19 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Picture, open_source, required
 from mnemoscope.pictures.columns import folded
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 from mnemoscope.recovery.run import Target
 
 
 def targets_of(
     prompts: Sequence[Prompt], references: str, controls: str | None = None, captions: Path | None = None
-) -> tuple[list[Target], dict[str, Any]]:
+) -> tuple[list[Target], dict[str, CaptionCounts]]:
     """Every reference with a prompt as its caption, captioned images that were never memorized, and what their sources
     say for a summary.
 

@@ -3,12 +3,25 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 OWNER = "__mnemoscope__"
 Score = str | Callable[..., Any]  # a score by name, or any function of a step
 Gives = Literal["tokens", "regions"]
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+Parameters = dict[str, Any]  # of a method, by name: what it may be given, its signature says
+
+
+class MethodFacts(TypedDict):
+    """What a run says of the method that made it."""
+
+    name: str
+    summary: str
+    paper: str
+    cost: str
+    origin: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -30,10 +43,10 @@ class Method:
     origin: Mapping[str, str] = field(default_factory=dict)  # where it came from, if not from this package
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> MethodFacts:
         """What a run says of the method that made it."""
-        facts = {"name": self.name, "summary": self.summary, "paper": self.paper, "cost": self.cost}
-        return facts | ({"origin": dict(self.origin)} if self.origin else {})
+        facts: MethodFacts = {"name": self.name, "summary": self.summary, "paper": self.paper, "cost": self.cost}
+        return {**facts, "origin": dict(self.origin)} if self.origin else facts
 
     @property
     def summary(self) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from mnemoscope.errors import UsageError
 from mnemoscope.registry.lookup import get
-from mnemoscope.registry.method import Method, Score
+from mnemoscope.registry.method import Method, Parameters, Score
 
 
-def with_score(method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
+def with_score(method: Method, parameters: Parameters) -> Parameters:
     """Parameters of a method in which `score.name=value` has become part of its score itself."""
     of_score = {k.partition(".")[2]: v for k, v in parameters.items() if k.startswith("score.")}
     rest = {k: v for k, v in parameters.items() if not k.startswith("score.")}
@@ -24,7 +24,7 @@ def with_score(method: Method, parameters: dict[str, Any]) -> dict[str, Any]:
     return rest | {"score": partial(get("score", name).function, **checked(get("score", name), of_score))}
 
 
-def parted(methods: Sequence[Method], parameters: Mapping[str, Any], said: str = "") -> list[dict[str, Any]]:
+def parted(methods: Sequence[Method], parameters: Mapping[str, Any], said: str = "") -> list[Parameters]:
     """Each method's own of all parameters, which are given as `name=value` or as `method.name=value`.
 
     Raises `UsageError` for a parameter that none of them takes, or that several take and that names none of them, and
@@ -33,7 +33,7 @@ def parted(methods: Sequence[Method], parameters: Mapping[str, Any], said: str =
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise UsageError(f"A {_kind(methods)} was given twice ({', '.join(names)}); give each once.")
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    own: dict[str, Parameters] = {name: {} for name in names}
     for key, value in parameters.items():
         owner, _, rest = key.partition(".")
         if owner in own and rest:
@@ -56,7 +56,7 @@ def _kind(methods: Sequence[Method]) -> str:
     return "method" if any(method.kind in ("score", "detect") for method in methods) else "mitigation"
 
 
-def checked(method: Method, given: dict[str, Any], extra: tuple[str, ...] = ()) -> dict[str, Any]:
+def checked(method: Method, given: Parameters, extra: tuple[str, ...] = ()) -> Parameters:
     """The given parameters, if the method takes them all and needs no other; raises `UsageError` if not."""
     known = [*method.parameters, *extra]
     if lacking := missing(method, given):

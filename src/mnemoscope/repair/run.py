@@ -15,8 +15,9 @@ from mnemoscope.model.weights.lora import placed
 from mnemoscope.model.weights.lora_file import FILES, LoraFile, Update, lora_files
 from mnemoscope.model.weights.marks import read_header, save_with_header
 from mnemoscope.repair.channels import alignments, channels_of, damped, principal_subspace
+from mnemoscope.run.image_rows import RepairRow
 from mnemoscope.run.progress import Progress
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import whole
 
@@ -41,9 +42,7 @@ class Repair:
                 raise UsageError(f"--{name} is {value:g}; give a number from 0 to 1.")
 
 
-def run_repair(
-    model: Denoiser, lora: Path, out: Path | str, repair: Repair, *, overwrite: bool = False
-) -> dict[str, Any]:
+def run_repair(model: Denoiser, lora: Path, out: Path | str, repair: Repair, *, overwrite: bool = False) -> Json:
     """Write the repaired LoRA as `lora/` of a run, with a row for each layer; returns the summary.
 
     The file has the keys, dtypes, alphas and header of the one that was given: what reads that reads this. `model` is
@@ -63,7 +62,7 @@ def run_repair(
 
 
 @torch.no_grad()
-def repaired(model: Denoiser, file: LoraFile, repair: Repair) -> list[tuple[Row, dict[str, Tensor]]]:
+def repaired(model: Denoiser, file: LoraFile, repair: Repair) -> list[tuple[RepairRow, dict[str, Tensor]]]:
     """Of each layer its row, and its tensors that change by their keys in the file."""
     places = list(placed(Layers(model.pipe), file))
     if other := next((update for update, *_ in places if update.kind != "lora"), None):
@@ -74,16 +73,24 @@ def repaired(model: Denoiser, file: LoraFile, repair: Repair) -> list[tuple[Row,
         return [_repaired(update, f"{c}.{layer}", module, repair) for update, c, layer, module in bar.track(places)]
 
 
-def _repaired(update: Update, name: str, module: Any, repair: Repair) -> tuple[Row, dict[str, Tensor]]:
+def _repaired(update: Update, name: str, module: Any, repair: Repair) -> tuple[RepairRow, dict[str, Tensor]]:
     up, right = update.tensors["up"], _right(update)
     weight = module.weight.detach().cpu().flatten(1)
     base, channels = principal_subspace(weight, repair.energy), channels_of(up.flatten(1), right)
     aligned = alignments(channels, base)
     outside = aligned < repair.least_alignment
     scale = torch.where(outside, repair.factor, 1.0)
-    row: Row = {"id": name, "rank": len(aligned), "damped": int(outside.sum()), "subspace": base.left.shape[1]}
-    row |= {"alignments": aligned.tolist(), "values": channels.values.tolist(), "status": "ok"}
-    row |= {"norm_before": float(channels.values.norm()), "norm_after": float((channels.values * scale).norm())}
+    row: RepairRow = {
+        "id": name,
+        "rank": len(aligned),
+        "damped": int(outside.sum()),
+        "subspace": base.left.shape[1],
+        "alignments": aligned.tolist(),
+        "values": channels.values.tolist(),
+        "status": "ok",
+        "norm_before": float(channels.values.norm()),
+        "norm_after": float((channels.values * scale).norm()),
+    }
     made = damped(up.flatten(1), channels.left[:, outside], repair.factor)
     return row, {update.key("up"): made.reshape(up.shape)} if outside.any() else {}
 
@@ -96,9 +103,10 @@ def _right(update: Update) -> Tensor:
     return torch.einsum("rshw,si->rihw", update.tensors["mid"].float(), down.flatten(1)).flatten(1)
 
 
-def summary(rows: list[Row]) -> dict[str, Any]:
+def summary(rows: list[RepairRow]) -> Json:
     """Layers and channels, how many were damped, and which share of the update's norm is left."""
-    before, after = (sum(row[f"norm_{side}"] ** 2 for row in rows) ** 0.5 for side in ("before", "after"))
+    before = sum(row["norm_before"] ** 2 for row in rows) ** 0.5
+    after = sum(row["norm_after"] ** 2 for row in rows) ** 0.5
     counts = {"layers": len(rows), "channels": sum(r["rank"] for r in rows), "damped": sum(r["damped"] for r in rows)}
     found = {**counts, "norm_before": before, "norm_after": after, "norm_kept": after / before if before else None}
     nothing = bool(rows) and counts["damped"] == counts["channels"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnemoscope.report.record import Row
 from mnemoscope.report.text import number
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import mean_interval
 
 Ends = tuple[float, float]
@@ -38,7 +38,7 @@ class Alignment:
         return f"{self.chance:.2f}" if self.shown is None else f"{self.chance * self.images:.1f} of {self.images:,}"
 
 
-def alignment(rows: Sequence[Row]) -> Alignment | None:
+def alignment(rows: Sequence[Json]) -> Alignment | None:
     """The alignment of the images that have one; None where none has."""
     known = [row for row in rows if number(row.get("alignment")) is not None]
     if not known:
@@ -59,7 +59,7 @@ def is_destroyed(before: Ends | None, after: Ends | None) -> bool:
     return before is not None and after is not None and before[0] > 0 >= after[0]
 
 
-def _above(rows: Sequence[Row]) -> Ends | None:
+def _above(rows: Sequence[Json]) -> Ends | None:
     by_prompt: dict[str, list[float]] = {}
     for row in rows:
         by_prompt.setdefault(row["prompt_id"], []).append(row["alignment"] - row["alignment_chance"])

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.report.record import Record, Row, listed, part
+from mnemoscope.report.record import Record, listed, part
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 
 
@@ -16,7 +17,7 @@ def command_lines(run: Path, records: Sequence[Record]) -> list[str]:
     return [line for line in dict.fromkeys(map(command_line, infos)) if line]
 
 
-def command_line(info: Row) -> str:
+def command_line(info: Json) -> str:
     """The command that made a run, into another folder; empty for a run that was made from Python."""
     words = [str(word) for word in listed(part(info, "asked").get("words"))]
     return shlex.join(["mnemoscope", *words, "--out", "DIR"]) if words else ""

@@ -7,8 +7,9 @@ import numpy as np
 
 from mnemoscope.report.alignment import Alignment, alignment, is_destroyed
 from mnemoscope.report.groups import is_copy
-from mnemoscope.report.record import Record, Row, Section
+from mnemoscope.report.record import Record, Section
 from mnemoscope.run.parts import MITIGATED
+from mnemoscope.run.reading import Json
 
 UNMEASURED = "Whether these images still show what was asked for was not measured; give --alignment."
 
@@ -82,7 +83,7 @@ def section(found: Cost) -> Section:
     return Section("cost.html", {"sides": sides, "sentence": found.sentence, "has_alignment": has_alignment})
 
 
-def _side(name: str, record: Record, rows: list[Row]) -> Side:
+def _side(name: str, record: Record, rows: list[Json]) -> Side:
     own = [row["own_score"] for row in rows if row["own_score"] is not None]
     return Side(
         name,

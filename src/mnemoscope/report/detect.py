@@ -9,10 +9,11 @@ from rich.console import Console, RenderableType
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import data_uri
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed
 from mnemoscope.report.tables import flag
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 TABLE_ROWS = 1000
 CAVEATS = [
@@ -28,7 +29,7 @@ UNITS = {
 }
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its series; without a score it has failed."""
     row = checked(raw) | {key: listed(raw.get(key)) for key in ("seeds", "series", "timesteps")}
     return row if row["score"] is not None else failed(row, f"the score is {raw.get('score')!r}, not a finite number")
@@ -119,7 +120,7 @@ def sections(record: Record) -> list[Section]:
     return [Section("scores.html", content) for content in contents]
 
 
-def scale(record: Record) -> Row:
+def scale(record: Record) -> Json:
     """Where the bars of the scores begin, how far they reach, and in percent where the threshold lies between."""
     threshold, scores = number(record.summary.get("threshold")), [0.0, *(row["score"] for row in record.done)]
     low, span = min(scores), (max(scores) - min(scores)) or 1.0

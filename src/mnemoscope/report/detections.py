@@ -8,15 +8,16 @@ from rich.console import Console, RenderableType
 
 from mnemoscope import plots
 from mnemoscope.report import detect
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section
+from mnemoscope.report.record import Card, Drawings, Record, Section
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, ends, interval, number, percent, shown
 from mnemoscope.run import several
+from mnemoscope.run.reading import Json
 
 TABLE_ROWS = detect.TABLE_ROWS
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one of the methods, with its series; without a score it has failed."""
     return detect.check(raw) | {"method": str(raw.get("method") or "")}
 
@@ -131,15 +132,15 @@ def _calibrated(methods: Mapping[str, Record]) -> list[str]:
     return [name for name, one in methods.items() if number(one.summary.get("threshold")) is not None]
 
 
-def _scale(name: str, one: Record) -> Row:
+def _scale(name: str, one: Record) -> Json:
     """Where a method's bars begin and end, and where its threshold lies between."""
     return detect.scale(one) | {"method": name}
 
 
-def _prompts(record: Record, *, negatives: bool) -> list[Row]:
+def _prompts(record: Record, *, negatives: bool) -> list[Json]:
     """One row a prompt with a score of each method or none: those that more methods flag first, then by mean rank."""
     names = list(record.part("methods"))
-    rows: dict[str, Row] = {}
+    rows: dict[str, Json] = {}
     for row in record.done:
         if (row.get("role") == "negative") == negatives:
             shared = {key: row.get(key) for key in ("prompt", "kind", "label")}

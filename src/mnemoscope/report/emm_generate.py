@@ -6,16 +6,17 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
+from mnemoscope.run.reading import Json
 
 CAVEAT = "Nothing was compared with training images here; emm ratio says how many are copies."
 SHOWN = 200  # images of a page
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one image; one without a file is a failure."""
     row = checked(raw) | {"file": str(raw.get("file") or ""), "class": number(raw.get("label"))}
     return row if row["file"] else failed(row, "it names no file")

@@ -7,8 +7,9 @@ from rich.console import Console, RenderableType
 
 from mnemoscope.plots.ratio import quotient_histogram
 from mnemoscope.report import emm_ratio
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section
+from mnemoscope.report.record import Card, Drawings, Record, Section
 from mnemoscope.report.text import counted, interval, number, percent
+from mnemoscope.run.reading import Json
 
 CAVEATS = [
     "The optimum is what the loss asks for, not what a network learns: one that falls short of it copies less.",
@@ -16,7 +17,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one image; its distances come when all are drawn."""
     row = emm_ratio.check(raw)
     return row | {"status": "ok"} if raw.get("status") == "ok" else row

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from mnemoscope.plots.ratio import quotient_histogram, ratio_curve_plot, snapshots_plot
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed, part
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, ends, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")
 RATIOS = ("memorization_ratio", "memorization_ratio_apart", "near_ratio")
@@ -22,7 +23,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one image with its distances."""
     texts = {key: str(raw.get(key) or "") for key in ("snapshot", "file", "match")}
     row = checked(raw) | texts | {key: number(raw.get(key)) for key in NUMBERS}
@@ -129,12 +130,12 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def _floor(summary: Row) -> str:
+def _floor(summary: Json) -> str:
     floor = number(summary.get("false_positive_floor"))
     return "" if floor is None else f" Of images that the model never saw, {100 * floor:.1f} % count as such."
 
 
-def _usual(summary: Row) -> str:
+def _usual(summary: Json) -> str:
     told = {"pool": "the pool", "held-out": "the control", "references": "the training images"}
     pool = told.get(str(summary.get("pool")), "the pool")
     return f"the usual distance between neighbours in {pool}, {shown(summary.get('usual_distance'), '{:.3g}')}"
@@ -145,7 +146,7 @@ def _curve(value: object, column: str) -> list[tuple[float, float]]:
     return [(at, share) for at, share in points if at is not None and share is not None]
 
 
-def _snapshots(record: Record) -> list[Row]:
+def _snapshots(record: Record) -> list[Json]:
     """The snapshots of which all that is drawn was recorded."""
     rows = [row for row in listed(record.summary.get("snapshots")) if isinstance(row, dict)]
     return [
@@ -153,7 +154,7 @@ def _snapshots(record: Record) -> list[Row]:
     ]
 
 
-def _ended(row: Row, chosen: object) -> Row:
+def _ended(row: Json, chosen: object) -> Json:
     known = {key: number(row.get(key)) for key in (*RATIOS, "images", "mean_distance", "coverage")}
     return (
         known
@@ -165,7 +166,7 @@ def _ended(row: Row, chosen: object) -> Row:
     )
 
 
-def _pair(record: Record, pair: Row) -> Row:
+def _pair(record: Record, pair: Json) -> Json:
     files = part(pair, "files")
     uris = {key: picture(record.path, files.get(key)) for key in ("picture", "match", "other")}
     texts = {key: str(pair.get(key) or "") for key in ("file", "match", "other")}

@@ -6,9 +6,10 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope import plots
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, grouped, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, grouped, listed, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, ends, number, shown
+from mnemoscope.run.reading import Json
 
 NUMBERS = ("n", "x", "step", "ratio", "mean_distance")
 EMPTY = ("x", "n", "ratio", "interval", "difference", "difference_interval", "seeds", "mean_distance", "coverage")
@@ -23,7 +24,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its level and numbers."""
     row = checked(raw) | {key: number(raw.get(key)) for key in NUMBERS}
     return row | {"level": str(raw.get("level") or "")}
@@ -40,7 +41,7 @@ def headline(record: Record) -> str:
     return f"{question} {_base_told(record)}{met}".strip()
 
 
-def emm_told(found: Row) -> str:
+def emm_told(found: Json) -> str:
     """EMM in words, or what is known of it where the line is crossed outside of the sizes."""
     low, high = [*listed(found.get("bracket")), None, None][:2]
     if (value := number(found.get("value"))) is not None:
@@ -133,24 +134,24 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows, wrap=True) if rows else None
 
 
-def _table(record: Record) -> list[Row]:
+def _table(record: Record) -> list[Json]:
     found = [each for each in listed(record.summary.get("table")) if isinstance(each, dict) and "level" in each]
     kept = [dict.fromkeys(EMPTY) | each | {key: number(each.get(key)) for key in ("n", "x", "ratio")} for each in found]
     return [each for each in kept if each["n"] is not None and each["ratio"] is not None]
 
 
-def _emm(record: Record) -> dict[str, Row]:
+def _emm(record: Record) -> dict[str, Json]:
     """EMM of the levels that were tried at two sizes or more."""
     found = {name: own for name, own in part(record.summary, "emm").items() if isinstance(own, dict)}
     return {name: own for name, own in found.items() if len(listed(own.get("fitted"))) > 1}
 
 
-def _expected(record: Record) -> list[Row]:
+def _expected(record: Record) -> list[Json]:
     found = [each for each in listed(record.summary.get("expected")) if isinstance(each, dict)]
     return [dict.fromkeys(WANTED) | each | {"wanted": _wanted(each)} for each in found]
 
 
-def _wanted(each: Row) -> str:
+def _wanted(each: Json) -> str:
     if (within := ends(each.get("within"))) is not None:
         return f"{within[0]:g} to {within[1]:g}"
     return f"within {shown(each.get('margin'))}" if each.get("sign") == "=" else str(each.get("sign"))

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.errors import UsageError
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_table
 
 NUMBERS = (
@@ -27,7 +28,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one scored snapshot."""
     texts = {key: str(raw.get(key) or "") for key in ("ema", "part")}
     row = checked(raw) | texts | {key: number(raw.get(key)) for key in NUMBERS}
@@ -132,9 +133,9 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows[:limit]) if rows else None
 
 
-def _curves(record: Record) -> dict[str, list[Row]]:
+def _curves(record: Record) -> dict[str, list[Json]]:
     """Rows that chose a snapshot, by their average, in order of the training."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[Json]] = {}
     for row in sorted(record.done, key=lambda row: row["step"]):
         if row["part"] == "selection":
             found.setdefault(row["ema"], []).append(row)
@@ -142,12 +143,12 @@ def _curves(record: Record) -> dict[str, list[Row]]:
     return {name: found[name] for name in [*(n for n in named if n in found), *(n for n in found if n not in named)]}
 
 
-def _point(row: Row) -> tuple[int, float, float, float]:
+def _point(row: Json) -> tuple[int, float, float, float]:
     low, high = (row[key] if row[key] is not None else row["ratio"] for key in ("ratio_low", "ratio_high"))
     return int(row["step"]), row["ratio"], low, high
 
 
-def _numbers(own: Mapping[str, Any]) -> Row:
+def _numbers(own: Mapping[str, Any]) -> Json:
     return {key: {"value": number(own.get(key)), "ends": percent(own.get(f"{key}_interval"))} for key in RATIOS} | {
         "step_max": number(own.get("step_max")),
         "distance": number(own.get("mean_distance_last")),

@@ -7,9 +7,10 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, grouped, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, grouped, listed, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, ends, number, shown
+from mnemoscope.run.reading import Json
 
 TITLES = {
     "own_similarity": "Similarity to the own picture",
@@ -30,7 +31,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its arm, group, picture and numbers."""
     row = checked(raw) | {key: str(raw.get(key) or "") for key in ("arm", "group", "picture", "file")}
     return row | {"seed": number(raw.get("seed"))}
@@ -115,14 +116,14 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows, wrap=True) if rows else None
 
 
-def _table(record: Record, measure: str | None = None) -> list[Row]:
+def _table(record: Record, measure: str | None = None) -> list[Json]:
     found = [each for each in listed(record.summary.get("table")) if isinstance(each, dict) and "arm" in each]
     keys = ("value", "interval", "difference", "difference_interval", "images", "pictures", "p", "family")
     filled = [dict.fromkeys(keys) | each for each in found if "group" in each and "measure" in each]
     return [each for each in filled if measure in (None, each["measure"])]
 
 
-def _expected(record: Record) -> list[Row]:
+def _expected(record: Record) -> list[Json]:
     found = [each for each in listed(record.summary.get("expected")) if isinstance(each, dict)]
     return [dict.fromkeys(("arm", "against", "measure", "group", "sign", "difference", "interval")) | e for e in found]
 
@@ -131,13 +132,13 @@ def _arms(record: Record) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in record.done))
 
 
-def _families(record: Record) -> dict[str, list[tuple[float, Row]]]:
+def _families(record: Record) -> dict[str, list[tuple[float, Json]]]:
     """Points of each family of arms with doses, of all groups together or of the only one."""
     arms = part(part(record.part("settings"), "content"), "arms")
     judged = _table(record, JUDGE)
     first = {entry["arm"]: entry for entry in reversed(judged)}  # the row of all groups is the first of its arm
     base = first.get(record.summary.get("baseline"))
-    found: dict[str, list[tuple[float, Row]]] = {}
+    found: dict[str, list[tuple[float, Json]]] = {}
     for name in arms:
         own, entry = part(arms, name), first.get(name)
         if entry is not None and own.get("family") and (dose := number(own.get("dose"))) is not None:
@@ -145,7 +146,7 @@ def _families(record: Record) -> dict[str, list[tuple[float, Row]]]:
     return {name: sorted(points, key=lambda point: point[0]) for name, points in found.items()}
 
 
-def _sheets(record: Record) -> list[Row]:
+def _sheets(record: Record) -> list[Json]:
     """Of some pictures of the first seed an image of each arm."""
     own = [row for row in record.done if row["file"] and row["seed"] == 0]
     by_picture = list(grouped(own, lambda row: row["picture"]).items())

@@ -9,10 +9,11 @@ from rich.console import Console, RenderableType
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import data_uri
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, part
 from mnemoscope.report.shares import coloured, read_words, shares, spaced, spoken, strength
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import mean_interval
 
 SHOWN, CHARTS = 300, 12  # prompts with coloured words, and with a bar chart, on a page
@@ -30,7 +31,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its words; without them it has failed."""
     row = checked(raw) | {"special": {key: number(part(raw, "special").get(key)) for key in SPECIAL}}
     words = read_words(raw.get("words"))
@@ -118,7 +119,7 @@ def compare(folder: Path, found: Sequence[tuple[str, Record]], names: Sequence[s
     Shares of a method add up to 1 in each prompt. Prompts that only one run has, or that runs cut into other words,
     are left out and counted.
     """
-    by_prompt: dict[str, dict[str, list[Row]]] = {}
+    by_prompt: dict[str, dict[str, list[Json]]] = {}
     for name, (_, record) in zip(names, found, strict=True):
         for row in record.done:
             if row["words"]:
@@ -136,22 +137,22 @@ def compare(folder: Path, found: Sequence[tuple[str, Record]], names: Sequence[s
     return Section("words_compared.html", content)
 
 
-def legend(rows: Sequence[Row]) -> Row:
+def legend(rows: Sequence[Json]) -> Json:
     """What the colours mean: shares with their strengths, and whether any word lowers a score."""
     has_negative = any(word["sum"] < 0 for row in rows for word in row["words"])
     return {"legend": [(f"{100 * share:g} %", strength(share)) for share in STEPS], "has_negative": has_negative}
 
 
-def _chart(path: Path, words: Sequence[Row], values: Mapping[str, Sequence[int | float]], label: str) -> str:
+def _chart(path: Path, words: Sequence[Json], values: Mapping[str, Sequence[int | float]], label: str) -> str:
     figure = plots.word_plot([word["word"] for word in words], values, label=label)
     return data_uri(plots.kept(figure, path), "png")
 
 
-def _top(words: Sequence[Row]) -> float:
+def _top(words: Sequence[Json]) -> float:
     return max(map(abs, shares([word["sum"] for word in words])))
 
 
-def _heaviest(words: Sequence[Row]) -> str:
+def _heaviest(words: Sequence[Json]) -> str:
     if not words:
         return "-"
     own = shares([word["sum"] for word in words])
@@ -159,10 +160,10 @@ def _heaviest(words: Sequence[Row]) -> str:
     return f"{words[k]['word'][:20]} {100 * own[k]:.0f} %"
 
 
-def _cut(row: Row) -> bool:
+def _cut(row: Json) -> bool:
     """Whether the prompt goes on after its last word, as it does past a text encoder's limit."""
     return sum(len("".join(word["word"].split())) for word in row["words"]) < len("".join(row["prompt"].split()))
 
 
-def _spelt(words: Sequence[Row]) -> tuple[str, ...]:
+def _spelt(words: Sequence[Json]) -> tuple[str, ...]:
     return tuple(word["word"] for word in words)

@@ -7,9 +7,10 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 MODELS = {"base": "base", "tuned": "fine-tune", "repaired": "repaired", "extrapolated": "beyond the fine-tune"}
 COLUMNS = ("scores", "flags", "similarities", "best", "copied", "best_files", "like_base")
@@ -22,7 +23,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with what each model gives of it."""
     row = checked(raw) | {name: part(raw, name) for name in COLUMNS}
     return (
@@ -77,7 +78,7 @@ def cards(record: Record) -> list[Card]:
 def drawings(record: Record) -> Drawings:
     """Each picture's likeness from model to model."""
     stages = {name: said for name, said in MODELS.items() if any(name in row["similarities"] for row in record.done)}
-    groups: dict[str, list[Row]] = {"pictures": [], "controls": []}
+    groups: dict[str, list[Json]] = {"pictures": [], "controls": []}
     for row in record.done:
         values = row["similarities"] if row["control"] else row["best"]
         if set(stages) - {"extrapolated"} <= set(values) and (not row["control"] or "extrapolated" not in stages):
@@ -131,24 +132,24 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def _ranked(record: Record) -> list[Row]:
+def _ranked(record: Record) -> list[Json]:
     return sorted(record.done, key=lambda row: (row["added"] is None, -(row["added"] or 0.0), row["id"]))
 
 
-def _named(summary: Row) -> list[tuple[str, str]]:
+def _named(summary: Json) -> list[tuple[str, str]]:
     said = {"base": "with its base", "repaired": "with the repaired one", "extrapolated": "when drawn beyond it"}
     return [(name, said[name]) for name in said if number(summary.get(f"copied_{name}")) is not None]
 
 
-def _back(summary: Row, name: str, drawn: float) -> str:
+def _back(summary: Json, name: str, drawn: float) -> str:
     return f"{round((number(summary.get(f'copied_{name}')) or 0.0) * drawn):,}"
 
 
-def _amount(summary: Row, key: str) -> str:
+def _amount(summary: Json, key: str) -> str:
     return f"{shown(summary.get(key), '{:.2f}')} ({interval(summary.get(f'{key}_interval'))})"
 
 
-def _tiles(record: Record, row: Row) -> Row:
+def _tiles(record: Record, row: Json) -> Json:
     audit = record.path.parent
     tiles = {name: picture(audit, file) for name, file in row["best_files"].items()}
     return row | {"picture": picture(record.path, row["reference"]), "tiles": tiles}

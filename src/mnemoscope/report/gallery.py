@@ -1,20 +1,20 @@
 """Generated images beside their nearest reference and their unmitigated twin, as blocks of a page."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Record, Row, grouped
+from mnemoscope.report.record import Record, grouped
 from mnemoscope.report.text import counted, number
+from mnemoscope.run.reading import Json
 
 GALLERY_PROMPTS, GALLERY_IMAGES = 100, 12
 PICTURES = (("picture", "file"), ("reference", "match"), ("plain", "baseline"))
 GATE = {"score", "threshold", "flagged", "mitigation", "used_prompt"}  # the rest of what was seen is a mitigation's
 
 
-def gallery(record: Record) -> tuple[list[Row], list[str]]:
+def gallery(record: Record) -> tuple[list[Json], list[str]]:
     """One block per prompt with its images, flagged and high scores first; and notes on what is not shown."""
     order = sorted(grouped(record.done, lambda row: row["prompt_id"]).values(), key=_rank, reverse=True)
     blocks = [_block(record.path, members) for members in order[:GALLERY_PROMPTS]]
@@ -27,7 +27,7 @@ def gallery(record: Record) -> tuple[list[Row], list[str]]:
     return blocks, notes
 
 
-def said_of(seen: Row) -> list[str]:
+def said_of(seen: Json) -> list[str]:
     """What each mitigation says it did: a history as where it began and ended, a number as it is."""
     said = []
     for name, own in seen.items():
@@ -41,16 +41,16 @@ def said_of(seen: Row) -> list[str]:
     return said
 
 
-def _rank(block: list[Row]) -> tuple[bool, float, float]:
+def _rank(block: list[Json]) -> tuple[bool, float, float]:
     score, similarity = (-np.inf if block[0][key] is None else block[0][key] for key in ("score", "similarity"))
     return any(row["flagged"] is True for row in block), score, similarity
 
 
-def _block(folder: Path, members: list[Row]) -> Row:
+def _block(folder: Path, members: list[Json]) -> Json:
     """A prompt with its first images, those with one reference side by side."""
     tiles = [_tile(folder, row) for row in members[:GALLERY_IMAGES]]
     flags = [row["flagged"] for row in members]
-    own: dict[str, Any] = {
+    own: Json = {
         "flagged": next((told for told in (True, False) if told in flags), None),
         "total": len(members),
         "tiles": tiles,
@@ -62,7 +62,7 @@ def _block(folder: Path, members: list[Row]) -> Row:
     return members[0] | own
 
 
-def _tile(folder: Path, row: Row) -> Row:
+def _tile(folder: Path, row: Json) -> Json:
     used = row["seen"].get("used_prompt")
     known = {"done": said_of(row["seen"]), "used": used if isinstance(used, str) and used != row["prompt"] else None}
     return row | {key: picture(folder, row[name]) if row[name] else None for key, name in PICTURES} | known

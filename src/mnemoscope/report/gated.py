@@ -13,6 +13,7 @@ from mnemoscope.report.text import counted, ends, interval
 from mnemoscope.report.verdict import told
 from mnemoscope.report.view import LIMITS, lead, under
 from mnemoscope.run import several
+from mnemoscope.run.reading import Json
 
 PAGE = "verdict.html"
 CHANGES = {"newly_flagged": "Newly flagged", "cleared": "Cleared", "still_flagged": "Still flagged"}
@@ -39,7 +40,7 @@ def write_verdict(verdict: Mapping[str, Any], runs: Sequence[Path], folder: Path
     return folder / PAGE
 
 
-def _view(verdict: Mapping[str, Any], records: Sequence[Record], folder: Path) -> dict[str, Any]:
+def _view(verdict: Mapping[str, Any], records: Sequence[Record], folder: Path) -> Json:
     measured = [record for record in records if record.title == "measure"]
     change = verdict["baseline"]
     above = [lead([change["headline"] + "."] if change else [], verdict=told(verdict), under=under(records))]

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.gallery import gallery
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, listed, part
 from mnemoscope.report.tables import cell, flag
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import mean_interval
 
 NAMES = {True: "flagged prompts", False: "other prompts", None: "all prompts"}
@@ -22,7 +23,7 @@ CAVEATS = [
 IDENTICAL = 0.9999  # similarity to the unmitigated image from which on an image counts as the same
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its files, and what a mitigation saw and did."""
     row = checked(raw) | {key: str(raw.get(key) or "") for key in ("file", "match", "match_caption", "baseline")}
     seen, given = part(raw, "seen"), listed(raw.get("mitigation"))
@@ -91,7 +92,7 @@ def drawings(record: Record) -> Drawings:
     values, none = similarities(record), np.empty(0)
     if values:
         names = {"memorized": NAMES[True], "ordinary": NAMES[False], "unlabelled": "images"}
-        given: dict[str, Any] = {"label": "similarity to the nearest reference (cosine)", "of": "images", "log": False}
+        given: Json = {"label": "similarity to the nearest reference (cosine)", "of": "images", "log": False}
         by_flag = (values.get(NAMES[True], none), values.get(NAMES[False], none))
         figure = plots.density_plot(*by_flag, unlabelled=values.get(NAMES[None]), names=names, **given)
         yield "similarity", f"Similarity of images to references{_suffix(record)}", "Near 1 an image is a copy.", figure

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnemoscope.gate.estimates import Estimate, estimate
-from mnemoscope.report.record import Record, Row
+from mnemoscope.report.record import Record
 from mnemoscope.report.text import number
+from mnemoscope.run.reading import Json
 
 DETECTED = ("score", "flagged", "label", "kind")
 DRAWN = ("generate", "measure")
@@ -32,7 +33,7 @@ class Group:
 
     name: str
     flag: bool | None
-    rows: list[Row]
+    rows: list[Json]
 
     def share(self, hits: Sequence[bool]) -> Estimate:
         """The share of images that hit, with an interval to which images of one prompt do not count as independent."""
@@ -49,7 +50,7 @@ class Group:
         return f"{self.prompts:,} {one if self.prompts == 1 else self.name}"
 
 
-def groups(rows: Sequence[Row]) -> list[Group]:
+def groups(rows: Sequence[Json]) -> list[Group]:
     """Images by whether their prompts are flagged, else by their labels, else all as one; never a group without any."""
     for key, names in NAMES.items():
         found = {flag: [row for row in rows if row.get(key) is flag] for flag in names}
@@ -73,7 +74,7 @@ class Copies:
         return f"{self.copies:,} of {len(self.group.rows):,}"
 
 
-def is_copy(record: Record, row: Row) -> bool:
+def is_copy(record: Record, row: Json) -> bool:
     """Whether an image is more similar to a training picture than the measurement's threshold."""
     limit = number(record.summary.get("threshold"))
     return limit is not None and row["score"] is not None and row["score"] > limit

@@ -11,6 +11,7 @@ from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.command import command_line
 from mnemoscope.report.tables import table
 from mnemoscope.report.text import counted
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.search.shards import Damaged, Index
 
@@ -47,7 +48,7 @@ def print_index(folder: Path, console: Console) -> int:
     return len(damaged)
 
 
-def print_duplicates(summary: dict[str, Any], out: Path, console: Console) -> None:
+def print_duplicates(summary: Json, out: Path, console: Console) -> None:
     """Print how many images are there more than once, and the largest groups."""
     share = f"{summary['share']:.2%} of {counted(summary['pictures'], 'image')}"
     groups = counted(summary["groups"], "group")

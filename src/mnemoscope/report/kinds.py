@@ -27,13 +27,14 @@ from mnemoscope.report import (
     train,
     watch,
 )
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section
+from mnemoscope.report.record import Card, Drawings, Record, Section
+from mnemoscope.run.reading import Json
 
 
 class Kind(Protocol):
     """What a command's module says of its runs."""
 
-    def check(self, raw: Row) -> Row:
+    def check(self, raw: Json) -> Json:
         """A row with all fields that a page needs, in the type it needs, or marked as a failure."""
 
     def headline(self, record: Record) -> str:

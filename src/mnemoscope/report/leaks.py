@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from mnemoscope.report.groups import is_copy
 from mnemoscope.report.pictures import SMALL, picture
-from mnemoscope.report.record import Record, Row, Section, by_score
+from mnemoscope.report.record import Record, Section, by_score
 from mnemoscope.report.text import number
 from mnemoscope.run.asked import parameters
 from mnemoscope.run.parts import MITIGATED
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 
 LISTED, LARGE = 200, 3  # copies in a list, pairs on top of a page
@@ -48,7 +49,7 @@ def exhibits(records: Iterable[Record], page: Path) -> Section | None:
     return Section("exhibits.html", {"rows": rows, "is_measured": found[0][0].command == "measure", **known})
 
 
-def original(record: Record, row: Row) -> Path | None:
+def original(record: Record, row: Json) -> Path | None:
     """The image that a row of a generation or measurement is of, where it still is; never one outside its source."""
     places = [(folder, row["file"]) for folder in _sources(record)] + [(record.path, row.get("picture") or "")]
     return next((folder / name for folder, name in places if name and _is_inside(folder / name, folder)), None)
@@ -78,7 +79,7 @@ def _is_inside(file: Path, folder: Path) -> bool:
         return False
 
 
-def _candidates(records: list[Record]) -> list[tuple[Record, Row]]:
+def _candidates(records: list[Record]) -> list[tuple[Record, Json]]:
     """The images to choose pairs from, those most like a training picture first."""
     measured = [(r, row) for r in records if r.command == "measure" for row in r.done if row["score"] is not None]
     if measured:
@@ -91,9 +92,9 @@ def _candidates(records: list[Record]) -> list[tuple[Record, Row]]:
     return sorted(drawn, key=lambda pair: order[id(pair[1])])
 
 
-def _varied(found: list[tuple[Record, Row]]) -> list[tuple[Record, Row]]:
+def _varied(found: list[tuple[Record, Json]]) -> list[tuple[Record, Json]]:
     """The first pairs that differ in training picture and prompt, then whichever come first."""
-    chosen: list[tuple[Record, Row]] = []
+    chosen: list[tuple[Record, Json]] = []
     for record, row in found:
         others = [row["match"] for _, row in chosen if row["match"]]
         if row["match"] not in others and row["prompt_id"] not in [row["prompt_id"] for _, row in chosen]:
@@ -104,7 +105,7 @@ def _varied(found: list[tuple[Record, Row]]) -> list[tuple[Record, Row]]:
     return (chosen + rest)[:LARGE]
 
 
-def _pair(record: Record, row: Row, page: Path) -> Row:
+def _pair(record: Record, row: Json, page: Path) -> Json:
     file, similarity = original(record, row), row["score"] if record.command == "measure" else row["similarity"]
     training = _reference(record, row)
     return {
@@ -120,14 +121,14 @@ def _pair(record: Record, row: Row, page: Path) -> Row:
     }
 
 
-def _reference(record: Record, row: Row) -> str | None:
+def _reference(record: Record, row: Json) -> str | None:
     """The copy of the nearest training picture that a run keeps, as a name in its folder."""
     if record.command == "generate":
         return row["match"] or None
     return next((str(each["picture"]) for each in row["neighbours"][:1] if each.get("picture")), None)
 
 
-def _row(record: Record, row: Row, page: Path, names: dict[str, int], pictures: dict[str, str]) -> Row:
+def _row(record: Record, row: Json, page: Path, names: dict[str, int], pictures: dict[str, str]) -> Json:
     file, training = original(record, row), _reference(record, row)
     shown = f"leak-{names[row['match']]}"
     if training and shown not in pictures and (uri := picture(record.path, training, SMALL)):

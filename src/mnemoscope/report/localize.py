@@ -9,10 +9,11 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope import plots
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed, part
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
+from mnemoscope.run.reading import Json
 
 SHOWN, INDICES = 300, 12  # prompts on a page, neurons of a layer in words
 CAVEATS = [
@@ -21,7 +22,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its neurons by layer; without them it has failed."""
     row = checked(raw) | {key: number(raw.get(key)) for key in ("before", "after", "initial_ssim", "evaluations")}
     sets = {key: _neurons(raw.get(key)) for key in ("neurons", "initial_neurons")}
@@ -116,7 +117,7 @@ def short(name: str) -> str:
     return "mid" + inner if block is None else f"{part_} {block}.{attention}{inner}"
 
 
-def _located(record: Record) -> list[Row]:
+def _located(record: Record) -> list[Json]:
     return [row for row in record.done if row["sizes"][0]]
 
 
@@ -126,17 +127,17 @@ def _layers(record: Record) -> list[str]:
     return list(dict.fromkeys([*known, *seen]))
 
 
-def _size(neurons: Row) -> int:
+def _size(neurons: Json) -> int:
     return sum(map(len, neurons.values()))
 
 
-def _neurons(value: object) -> Row | None:
+def _neurons(value: object) -> Json | None:
     if not isinstance(value, dict) or not all(isinstance(own, list) for own in value.values()):
         return None
     return part({"neurons": value}, "neurons")
 
 
-def _places(neurons: Row) -> list[tuple[str, int, str, str]]:
+def _places(neurons: Json) -> list[tuple[str, int, str, str]]:
     """For each layer its name, how many neurons, the first of them, and the others."""
     texts = {name: [str(i) for i in own] for name, own in neurons.items() if own}
     return [(short(n), len(t), ", ".join(t[:INDICES]), ", ".join(t[INDICES:])) for n, t in texts.items()]

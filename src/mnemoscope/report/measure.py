@@ -9,11 +9,12 @@ from rich.text import Text
 from mnemoscope import registry
 from mnemoscope.report.groups import Copies, copies, groups
 from mnemoscope.report.neighbours import section as neighbours
-from mnemoscope.report.record import Card, Record, Row, Section, checked, listed, part
+from mnemoscope.report.record import Card, Record, Section, checked, listed, part
 from mnemoscope.report.similarities import drawings
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 __all__ = ["about", "cards", "caveats", "check", "drawings", "headline", "sections", "table"]
 CAVEATS = [
@@ -33,7 +34,7 @@ SIMILARITIES = (
 MIXED = "These are over all images together, of {}: of how often the model copies they say nothing."
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its neighbours and numbers."""
     row = checked(raw) | {key: str(raw.get(key) or "") for key in ("file", "match", "match_caption", "picture")}
     near = [each for each in listed(raw.get("neighbours")) if isinstance(each, dict)]
@@ -117,7 +118,7 @@ def _of_group(found: Copies) -> list[Card]:
     ]
 
 
-def _measure(name: str, summary: Row) -> Row:
+def _measure(name: str, summary: Json) -> Json:
     """A measure with its numbers, each with its interval, as the table shows them."""
     found = registry.get("measure", name) if name in registry.names("measure") else None  # one from outside may be gone
     numbers = [

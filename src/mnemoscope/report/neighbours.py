@@ -1,10 +1,9 @@
 """Images beside the references that are nearest to them, to be searched, sorted and thinned on the page."""
 
-from typing import Any
-
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Record, Row, Section, by_score
+from mnemoscope.report.record import Record, Section, by_score
 from mnemoscope.report.text import counted, number, shown
+from mnemoscope.run.reading import Json
 
 SHOWN = 10  # references beside an image
 KNOWN = {"score", "own_score", "threshold", "similarity", "own_similarity", "seed", "flagged", "label"}
@@ -33,7 +32,7 @@ def section(record: Record, title: str = "Images beside their nearest references
     return Section("neighbours.html", content, notes)
 
 
-def _row(record: Record, row: Row, limit: float | None, extra: list[str], pictures: dict[str, str]) -> Row:
+def _row(record: Record, row: Json, limit: float | None, extra: list[str], pictures: dict[str, str]) -> Json:
     near = [_neighbour(record, each, pictures) for each in row["neighbours"][:SHOWN]]
     orders = {"score": row["score"], "own": row["own_score"], **{_slug(name): number(row.get(name)) for name in extra}}
     said = [("to own", shown(row["own_score"], "{:.2f}"))] if row["own_score"] is not None else []
@@ -48,7 +47,7 @@ def _row(record: Record, row: Row, limit: float | None, extra: list[str], pictur
     }
 
 
-def _neighbour(record: Record, near: Row, pictures: dict[str, str]) -> Row:
+def _neighbour(record: Record, near: Json, pictures: dict[str, str]) -> Json:
     """A reference, whose picture goes into the page once, however many images it is near to."""
     name = str(near.get("picture") or "")
     if name and name not in pictures and (uri := picture(record.path, name)):
@@ -63,9 +62,9 @@ def _class(name: str) -> str:
     return "p" + "".join(c for c in name if c.isalnum())
 
 
-def _numeric(rows: list[Row]) -> list[str]:
+def _numeric(rows: list[Json]) -> list[str]:
     """Names of the columns that hold numbers, beside those that every row has."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for row in rows:
         found |= {k: v for k, v in row.items() if k not in KNOWN and number(v) is not None and not isinstance(v, bool)}
     return list(found)

@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnemoscope.errors import UsageError
 from mnemoscope.report.reading import headline, notes, parts, read
 from mnemoscope.report.record import Record
+from mnemoscope.run.reading import Json
 
 if TYPE_CHECKING:
     import pandas
@@ -45,7 +46,7 @@ class OpenRun:
         return pandas.DataFrame(self.record.rows)
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         """The figures of the whole run, or those of an audit's parts by name; empty while it is running."""
         return {name: p.summary for name, p in self.parts.items()} if self.parts else dict(self.record.summary)
 

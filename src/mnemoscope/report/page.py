@@ -6,16 +6,16 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from mnemoscope.errors import UsageError
 from mnemoscope.report import detect, detections, explain
 from mnemoscope.report.reading import read_all
-from mnemoscope.report.record import Record, Row, Section
+from mnemoscope.report.record import Record, Section
 from mnemoscope.report.text import counted, interval, number, percent, shown
 from mnemoscope.report.view import view
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import clean_beside, write_whole
 
 COMPARED = {"detect": detect.compare, "explain": explain.compare}
@@ -52,12 +52,12 @@ def templates() -> Environment:
     return pages
 
 
-def save(target: Path, views: Sequence[Row], comparisons: Sequence[Section] = (), title: str = "report") -> None:
+def save(target: Path, views: Sequence[Json], comparisons: Sequence[Section] = (), title: str = "report") -> None:
     """Write views as one page."""
     pages = templates()
     script = pages.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    content: dict[str, Any] = {"groups": views, "comparisons": comparisons, "title": title}
+    content: Json = {"groups": views, "comparisons": comparisons, "title": title}
     page = pages.get_template("report.html").render(script=script, digest=digest, **content)
     clean_beside(target)
     write_whole(target, page.encode("utf-8", "replace"))

@@ -6,10 +6,10 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures.counting import sentences
 from mnemoscope.report.groups import joined
 from mnemoscope.report.kinds import KINDS
-from mnemoscope.report.record import Record, Row
+from mnemoscope.report.record import Record
 from mnemoscope.report.text import counted
 from mnemoscope.run.parts import PARTS
-from mnemoscope.run.reading import is_torn
+from mnemoscope.run.reading import Json, is_torn
 from mnemoscope.run.run import read_json, read_record, read_rows
 
 
@@ -43,13 +43,13 @@ def read(run: Path) -> Record:
         notes.append("The last line of rows.jsonl was cut short, as by a crash: 1 row was left out.")
     if not (rows := read_rows(run)):
         raise UsageError(f"{file} holds no rows; run the command to its end, or give another run.")
-    summary: Row = {}
+    summary: Json = {}
     if (run / "summary.json").is_file():
         summary = read_json(run / "summary.json")
     else:
         notes.append(f"The {info['command']} run has no summary.json: it was interrupted or is still going.")
     check = KINDS[info["command"]].check
-    return Record(run, info, summary, [check(row) for row in rows], notes)
+    return Record(run, info, summary, [check(dict(row)) for row in rows], notes)
 
 
 def read_all(run: Path) -> list[Record]:

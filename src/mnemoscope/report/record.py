@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mnemoscope.report.text import number
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
 
 Card = tuple[str, str, str]  # label, value, detail
 Drawing = tuple[str, str, str, Figure]  # file stem, title, what to look for, figure
@@ -21,7 +21,7 @@ class Section:
     """A part of a page: the template that shows it, what that template is given, and notes for the end of the page."""
 
     template: str
-    content: Row
+    content: Json
     notes: list[str] = field(default_factory=list)
 
 
@@ -38,9 +38,9 @@ class Record:
     """One run as read from its folder; `notes` says what was wrong with the files."""
 
     path: Path
-    info: Row
-    summary: Row
-    rows: list[Row]
+    info: Json
+    summary: Json
+    rows: list[Json]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -60,12 +60,12 @@ class Record:
         """The name of the method, for a detect or explain run."""
         return str(self.part("method").get("name") or self.part("settings").get("method") or "score")
 
-    def part(self, key: str) -> Row:
+    def part(self, key: str) -> Json:
         """What run.json, or else summary.json, holds under a key; empty if it is not an object."""
         return part(self.info, key) or part(self.summary, key)
 
     @property
-    def conditions(self) -> dict[str, Row]:
+    def conditions(self) -> dict[str, Json]:
         """What the threshold holds for, that of each method where there are several, under a title."""
         title, whole = "Conditions of the threshold", {"conditions": self.part("conditions")}
         own = {"": whole, **part(self.summary, "methods")}
@@ -73,7 +73,7 @@ class Record:
         return {said: part(each, "conditions") for said, each in named.items() if isinstance(each, dict)}
 
     @property
-    def remaining(self) -> Row:
+    def remaining(self) -> Json:
         """What run.json says outside its objects, such as the device."""
         return {key: value for key, value in self.info.items() if not isinstance(value, dict)}
 
@@ -83,48 +83,48 @@ class Record:
         return any(row["label"] is True for row in self.done)
 
     @property
-    def done(self) -> list[Row]:
+    def done(self) -> list[Json]:
         """The rows that did not fail."""
         return [row for row in self.rows if row["status"] == "ok"]
 
     @property
-    def failures(self) -> list[Row]:
+    def failures(self) -> list[Json]:
         """The rows that failed."""
         return [row for row in self.rows if row["status"] != "ok"]
 
     @property
-    def ranked(self) -> list[Row]:
+    def ranked(self) -> list[Json]:
         """The prompts under test, most suspicious first."""
         return by_score(row for row in self.done if row.get("role") != "negative")
 
     @property
-    def negatives(self) -> list[Row]:
+    def negatives(self) -> list[Json]:
         """The ordinary prompts that only set the threshold, highest score first."""
         return by_score(row for row in self.done if row.get("role") == "negative")
 
 
-def by_score(rows: Any) -> list[Row]:
+def by_score(rows: Any) -> list[Json]:
     """Rows from the highest score to the lowest, those without a score last."""
     return sorted(rows, key=lambda row: -math.inf if row.get("score") is None else row["score"], reverse=True)
 
 
-def grouped(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+def grouped(rows: list[Json], key: Callable[[Json], Any]) -> dict[Any, list[Json]]:
     """Rows by what a key says of them, in the order of first appearance."""
-    found: dict[Any, list[Row]] = {}
+    found: dict[Any, list[Json]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)
     return found
 
 
-def part(info: Row, key: str) -> Row:
+def part(info: Json, key: str) -> Json:
     """What a JSON object holds under a key, if that is an object; empty otherwise."""
     value = info.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def checked(row: Row) -> Row:
+def checked(row: Json) -> Json:
     """A row with every field that all pages need, in the type they need."""
-    found: Row = dict.fromkeys(("role", "seed", "label", "flagged")) | row
+    found: Json = dict.fromkeys(("role", "seed", "label", "flagged")) | row
     found |= {key: number(row.get(key)) for key in ("score", "threshold", "similarity", "own_similarity")}
     found |= {key: str(row.get(key, "")) for key in ("id", "prompt")}
     found["prompt_id"] = str(row.get("prompt_id", row.get("id", "")))
@@ -132,7 +132,7 @@ def checked(row: Row) -> Row:
     return found | {"status": str(row.get("status", "ok")), "error": str(row.get("error") or "no reason was recorded")}
 
 
-def failed(row: Row, reason: str) -> Row:
+def failed(row: Json, reason: str) -> Json:
     """The row as a failure, unless it is one already."""
     return row if row["status"] != "ok" else row | {"status": "failed", "error": reason}
 

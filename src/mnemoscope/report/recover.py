@@ -7,9 +7,10 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 STAGES = {"before": "before the edit", "after": "after it", "attacked": "under attack"}
 SHOWN, IMAGES = 60, 4  # prompts on a page, images of each stage
@@ -21,7 +22,7 @@ PAPER = {"name": "adversarial_embedding", "paper": "arXiv:2507.16880"}
 PAPER |= {"summary": "Adam on the text embedding, down the training loss of the image to bring back."}
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with the similarities of each stage and their best."""
     row = checked(raw) | {"control": raw.get("control") is True, "reference": str(raw.get("reference") or "")}
     for stage in STAGES:
@@ -66,7 +67,7 @@ def cards(record: Record) -> list[Card]:
 
 def drawings(record: Record) -> Drawings:
     """Each image's similarity from stage to stage."""
-    groups: dict[str, list[Row]] = {"memorized": [], "controls": []}
+    groups: dict[str, list[Json]] = {"memorized": [], "controls": []}
     for row in record.done:
         groups["controls" if row["control"] else "memorized"].append({s: row[f"{s}_best"] for s in STAGES})
     limit = number(record.summary.get("threshold"))
@@ -101,7 +102,7 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def _shown(record: Record, row: Row) -> Row:
+def _shown(record: Record, row: Json) -> Json:
     tiles = {}
     for stage in STAGES:
         files = list(zip(row[f"{stage}_files"], row[stage], strict=False))[:IMAGES]

@@ -7,9 +7,10 @@ from rich.console import Console, RenderableType
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, grouped, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, grouped, listed, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 SHOWN, IMAGES = 100, 4  # prompts on a page, and images of each
 PICTURES = {"file": "image", "overlay": "map", "region": "stands out", "truth": "true region"}
@@ -23,7 +24,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its numbers and files; without its map's greatest value it has failed."""
     row = checked(raw) | {key: number(raw.get(key)) for key in NUMBERS}
     row |= {key: str(raw.get(key) or "") for key in PICTURES}
@@ -104,9 +105,9 @@ def _overlap(record: Record, rule: str, measure: str) -> float | None:
     return number(part(part(part(record.summary, "overlap"), rule), measure).get("value"))
 
 
-def _rank(members: list[Row]) -> float:
+def _rank(members: list[Json]) -> float:
     return max(-np.inf if row["mean"] is None else row["mean"] for row in members)
 
 
-def _shown(record: Record, row: Row) -> Row:
+def _shown(record: Record, row: Json) -> Json:
     return row | {"pictures": [(n, picture(record.path, row[k])) for k, n in PICTURES.items() if row[k]]}

@@ -5,9 +5,10 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, listed
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, listed
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
+from mnemoscope.run.reading import Json
 
 NUMBERS = ("rank", "damped", "subspace", "norm_before", "norm_after")
 CAVEATS = [
@@ -19,7 +20,7 @@ PAPER = {"name": "damping outside the principal subspace", "paper": "arXiv:2605.
 PAPER |= {"summary": "A channel of an update is kept where it reads and writes what the base weight reads and writes."}
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its counts, norms and alignments."""
     row = checked(raw) | {name: number(raw.get(name)) for name in NUMBERS}
     row |= {"alignments": [v for each in listed(raw.get("alignments")) if (v := number(each)) is not None]}
@@ -77,11 +78,11 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def _ranked(record: Record) -> list[Row]:
+def _ranked(record: Record) -> list[Json]:
     rows = sorted(record.done, key=lambda row: (1.0 if row["kept"] is None else row["kept"], row["id"]))
     return [row | {"range": _range(row)} for row in rows]
 
 
-def _range(row: Row) -> str:
+def _range(row: Json) -> str:
     values = row["alignments"]
     return f"{min(values):.2f} to {max(values):.2f}" if values else "–"

@@ -8,10 +8,11 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mnemoscope.errors import plain
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, grouped, listed
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, grouped, listed
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, shown
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import mean_interval, wilson_interval
 
 TABLE_ROWS = 1000
@@ -22,7 +23,7 @@ CAVEATS = [
 Piece = tuple[str, bool]  # a stretch of a prompt, and whether it was chosen to be rewritten
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its texts and scores; without a rewrite it has failed."""
     row = checked(raw) | {key: number(raw.get(key)) for key in ("score_before", "score_after", "level", "k")}
     chosen = [each for each in listed(raw.get("chosen")) if isinstance(each, dict)]
@@ -128,12 +129,12 @@ def threshold(record: Record) -> float | None:
     return next((found for place in places if (found := number(place.get("threshold"))) is not None), None)
 
 
-def fell(row: Row, limit: float | None) -> bool | None:
+def fell(row: Json, limit: float | None) -> bool | None:
     """Whether the rewritten prompt scores below the threshold; None where that is not known."""
     return None if limit is None or row["score_after"] is None else row["score_after"] < limit
 
 
-def pieces(prompt: str, chosen: list[Row]) -> list[Piece]:
+def pieces(prompt: str, chosen: list[Json]) -> list[Piece]:
     """The prompt in stretches, those marked that were chosen; a word that is not found in it is not marked.
 
     Of a repeated word, the last one is meant that has no more words before it than its first token has tokens.
@@ -153,13 +154,13 @@ def pieces(prompt: str, chosen: list[Row]) -> list[Piece]:
     return [piece for piece in [*found, (prompt[at:], False)] if piece[0]]
 
 
-def by_prompt(rows: list[Row], limit: float) -> dict[str, float]:
+def by_prompt(rows: list[Json], limit: float) -> dict[str, float]:
     """The share of each prompt's rewrites that fell below the threshold."""
     groups = grouped(rows, lambda row: row["prompt_id"])
     return {name: _fell_share(own, limit) for name, own in groups.items()}
 
 
-def _fell_share(rows: list[Row], limit: float) -> float:
+def _fell_share(rows: list[Json], limit: float) -> float:
     return float(np.mean([row["score_after"] < limit for row in rows]))
 
 
@@ -171,15 +172,15 @@ def _within(shares: dict[str, float], rewrites: int) -> list[float] | None:
     return [100 * end for end in mean_interval(values)] if len(values) > 1 else None
 
 
-def _prompts(rows: list[Row]) -> set[str]:
+def _prompts(rows: list[Json]) -> set[str]:
     return {row["prompt_id"] for row in rows}
 
 
-def _pairs(record: Record) -> list[Row]:
+def _pairs(record: Record) -> list[Json]:
     return [row for row in record.done if row["score_before"] is not None and row["score_after"] is not None]
 
 
-def _below(record: Record, pairs: list[Row]) -> str:
+def _below(record: Record, pairs: list[Json]) -> str:
     """What became of the prompts above the threshold, as the end of a sentence."""
     if (limit := threshold(record)) is None:
         return ""

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.neighbours import section as neighbours
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, failed, grouped, listed, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, failed, grouped, listed, part
 from mnemoscope.report.tables import cell
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, percent, shown
+from mnemoscope.run.reading import Json
 
 LEAD = (
     "Each query with the images of the index nearest to it; the bold number is the similarity, 1 for the same picture."
@@ -24,7 +25,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row of one query and one rank, with its names and score."""
     texts = ("file", "match", "caption", "url", "shard", "picture", "match_picture")
     row = checked(raw) | {key: str(raw.get(key) or "") for key in texts}
@@ -110,7 +111,7 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def nearest(record: Record) -> list[Row]:
+def nearest(record: Record) -> list[Json]:
     """The rows of the first rank."""
     return [row for row in record.done if row["rank"] == 1]
 
@@ -119,7 +120,7 @@ def _queries(count: int) -> str:
     return f"{count:,} {'query' if count == 1 else 'queries'}"
 
 
-def _joined(rows: list[Row]) -> Row:
+def _joined(rows: list[Json]) -> Json:
     """A query as one row, with its matches as neighbours."""
     near = [
         {

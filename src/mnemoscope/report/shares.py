@@ -1,20 +1,19 @@
 """How much of a prompt's attribution each word carries, and how strongly a page or a terminal colours it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from mnemoscope.errors import plain
-from mnemoscope.report.record import Row
 from mnemoscope.report.text import number
+from mnemoscope.run.reading import Json
 
 HOT, COLD = (213, 94, 0), (0, 114, 178)  # raises the score, lowers it
 PALEST = 0.12  # a terminal colours no word paler than this
 
 
-def read_words(value: object) -> list[Row] | None:
+def read_words(value: object) -> list[Json] | None:
     """The words of a row in their order, each with its numbers; None if one of them is not a word with a sum."""
     if not isinstance(value, list):
         return None
@@ -35,9 +34,9 @@ def read_words(value: object) -> list[Row] | None:
     return words
 
 
-def spaced(words: Sequence[Row], prompt: str) -> list[Row]:
+def spaced(words: Sequence[Json], prompt: str) -> list[Json]:
     """Words with whether the prompt has a space before each; taken to have one where a word is not found in it."""
-    found: list[Row] = []
+    found: list[Json] = []
     end = 0
     for word in words:
         start = prompt.find(word["word"], end)
@@ -57,7 +56,7 @@ def strength(share: int | float) -> float:
     return min(abs(share), 1.0) ** 0.5
 
 
-def spoken(words: Sequence[Row]) -> list[Row]:
+def spoken(words: Sequence[Json]) -> list[Json]:
     """Words as a page shows them: how strongly, on which side of zero, and exactly what."""
     by_sum, by_max = (shares([word[key] for word in words]) for key in ("sum", "max"))
     return [
@@ -68,7 +67,7 @@ def spoken(words: Sequence[Row]) -> list[Row]:
     ]
 
 
-def coloured(words: Sequence[Row], console: Console) -> Text:
+def coloured(words: Sequence[Json], console: Console) -> Text:
     """The words of a prompt in a terminal, the background as strong as the share; without colour, bold with a number.
 
     Without colour a word gets a number if it carries more than an even share.
@@ -93,7 +92,7 @@ def _style(share: float) -> str:
     return f"#000000 on #{red:02x}{green:02x}{blue:02x}"
 
 
-def _tokens(word: dict[str, Any]) -> str:
+def _tokens(word: Json) -> str:
     first, last = word["first"], word["last"]
     if not isinstance(first, int) or not isinstance(last, int):
         return ""

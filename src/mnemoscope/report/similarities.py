@@ -1,19 +1,19 @@
 """The figures of a measure run, from its rows and from the arrays that its measures kept."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from mnemoscope import plots
+from mnemoscope.measuring.replication import ThresholdShare
 from mnemoscope.measuring.replication import threshold_curve as curve_of
 from mnemoscope.plots.complexity import AXES
 from mnemoscope.plots.similarity import AXIS
 from mnemoscope.report.groups import groups
 from mnemoscope.report.record import Drawings, Record, part
 from mnemoscope.report.text import number
+from mnemoscope.run.reading import Json
 
 
 def drawings(record: Record) -> Drawings:
@@ -53,13 +53,13 @@ def _histogram(record: Record, background: np.ndarray | None, limit: float | Non
     named = {each.flag: each.name for each in groups(record.done)}
     names = {"memorized": named.get(True, ""), "ordinary": named.get(False, ""), "unlabelled": "references themselves"}
     none: np.ndarray = np.empty(0)
-    about: dict[str, Any] = {"names": names, "label": AXIS, "of": "pictures"}
+    about: Json = {"names": names, "label": AXIS, "of": "pictures"}
     return plots.density_plot(
         found.get(True, none), found.get(False, none), limit, unlabelled=background, log=False, **about
     )
 
 
-def _curves(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
+def _curves(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, list[ThresholdShare]]:
     """The threshold curve of all images, or of each group of prompts."""
     whole = threshold_curve(arrays)
     found = groups([row for row in record.done if row["score"] is not None])
@@ -74,7 +74,7 @@ def _curves(record: Record, arrays: dict[str, np.ndarray]) -> dict[str, list[dic
     }
 
 
-def complexities(arrays: dict[str, np.ndarray], summary: dict[str, Any]) -> Drawings:
+def complexities(arrays: dict[str, np.ndarray], summary: Json) -> Drawings:
     """Similarity against each measure of the matched images' complexity."""
     known = {name: arrays[f"complexity.{name}"] for name in AXES if f"complexity.{name}" in arrays}
     if known:
@@ -95,7 +95,7 @@ def arrays_of(record: Record) -> dict[str, np.ndarray]:
         return {}
 
 
-def threshold_curve(arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def threshold_curve(arrays: dict[str, np.ndarray]) -> list[ThresholdShare]:
     """The points of the threshold curve, as they are plotted."""
     values = [arrays.get(f"replication.{key}") for key in ("thresholds", "share", "low", "high")]
     if any(value is None for value in values):

@@ -8,9 +8,10 @@ from rich.text import Text
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
 from mnemoscope.report.points import BASELINE, GOAL, aligned, chance, curves, doubt, kept, named, replicated, said
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, grouped
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, grouped
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, interval, number, percent, shown
+from mnemoscope.run.reading import Json
 
 SHEETS = 6  # prompts with images on a page
 CAVEATS = [
@@ -20,7 +21,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its method, strength, file and numbers."""
     row = checked(raw) | {key: str(raw.get(key) or "") for key in ("file", "parameter")}
     row |= {key: number(raw.get(key)) for key in ("baseline_similarity", "alignment", "seconds", "evaluations")}
@@ -141,7 +142,7 @@ def _destroyed(count: int) -> str:
     return f" {counted(count, 'strength')} {verb} the images, which show their prompt no more than chance."
 
 
-def _sheet(record: Record, rows: list[Row]) -> Row:
+def _sheet(record: Record, rows: list[Json]) -> Json:
     tiles = [row | {"picture": picture(record.path, row["file"])} for row in rows]
     return rows[0] | {"methods": grouped(tiles, lambda tile: tile["mitigation"])}
 

@@ -9,10 +9,11 @@ from rich.text import Text
 from mnemoscope import plots
 from mnemoscope.errors import UsageError
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked, part
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, part
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, percent, shown
 from mnemoscope.run.probe_rows import OWN, probed, read_probes
+from mnemoscope.run.reading import Json
 
 SHOWN = 8  # previews on a page
 NUMBERS = ("step", "loss", "lr", "gradient_norm", "seconds")
@@ -22,7 +23,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its numbers."""
     row = checked(raw) | {key: number(raw.get(key)) for key in NUMBERS}
     return row | {f"excluded_{group}": number(raw.get(f"excluded_{group}")) for group in GROUPS}
@@ -115,14 +116,14 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, rows) if rows else None
 
 
-def _probes(record: Record) -> list[Row]:
+def _probes(record: Record) -> list[Json]:
     try:
-        return [row for row in read_probes(record.path) if number(row.get("step")) is not None]
+        return [dict(row) for row in read_probes(record.path) if number(row.get("step")) is not None]
     except (ValueError, OSError) as error:
         raise UsageError(f"The probes of {record.path} cannot be read: {error}") from None
 
 
-def _probe_drawings(rows: list[Row], limits: dict[str, float]) -> Drawings:
+def _probe_drawings(rows: list[Json], limits: dict[str, float]) -> Drawings:
     """A figure for each detector and one for the similarity to the own pictures, a curve a group."""
     names = dict.fromkeys(str(row["detector"]) for row in rows if row.get("detector"))
     hints = {name: "Mean over the probes of a group: higher is more likely memorized." for name in names}
@@ -146,5 +147,5 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _points(rows: list[Row], key: str) -> list[tuple[int, float]]:
+def _points(rows: list[Json], key: str) -> list[tuple[int, float]]:
     return [(int(row["step"]), row[key]) for row in rows if row["step"] is not None and row[key] is not None]

@@ -6,8 +6,8 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.gate.policy import MEASURES
-from mnemoscope.report.record import Row
 from mnemoscope.report.text import counted, ends, number
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import sha256_of
 
@@ -20,7 +20,7 @@ TITLES = {
 }
 
 
-def verdict_of(run: Path) -> tuple[Row | None, str]:
+def verdict_of(run: Path) -> tuple[Json | None, str]:
     """The verdict in a run's folder as a page shows it, and a note where it is not of the rows that the run has now."""
     file = run / "gate" / "verdict.json"
     if not file.is_file():
@@ -41,7 +41,7 @@ def verdict_of(run: Path) -> tuple[Row | None, str]:
     return (shown, "") if is_fresh else (None, stale)
 
 
-def told(verdict: Mapping[str, Any]) -> Row:
+def told(verdict: Mapping[str, Any]) -> Json:
     """A verdict as the top of a page shows it: the outcome, a sentence, and the checks, those that decided it first."""
     order = list(WORDS)
     checks = sorted(map(check, verdict["checks"]), key=lambda each: order.index(each["outcome"]))
@@ -55,7 +55,7 @@ def told(verdict: Mapping[str, Any]) -> Row:
     }
 
 
-def check(told: Mapping[str, Any]) -> Row:
+def check(told: Mapping[str, Any]) -> Json:
     """One check in plain words: `text` says what was found and what is allowed, `why` all that there is to say."""
     word = "not looked at" if told["skipped"] else WORDS[told["outcome"]]
     return {
@@ -72,7 +72,7 @@ def check(told: Mapping[str, Any]) -> Row:
     }
 
 
-def _counts(checks: list[Row], outcome: str) -> str:
+def _counts(checks: list[Json], outcome: str) -> str:
     few = [each for each in checks if each["outcome"] == outcome and each["word"] != "not looked at"]
     looked = [each for each in checks if each["word"] != "not looked at"]
     if outcome == "pass":

@@ -12,10 +12,11 @@ from mnemoscope.report.command import command_lines
 from mnemoscope.report.kinds import KINDS
 from mnemoscope.report.pictures import data_uri
 from mnemoscope.report.reading import headline, notes
-from mnemoscope.report.record import Card, Fold, Record, Row, Section
+from mnemoscope.report.record import Card, Fold, Record, Section
 from mnemoscope.report.text import number
 from mnemoscope.report.verdict import verdict_of
 from mnemoscope.run.asked import parameters
+from mnemoscope.run.reading import Json
 
 ORDER = (
     "finetune.html",
@@ -51,7 +52,7 @@ ABOVE = {"neighbours.html", FINETUNE}  # sections of an audit's parts that stand
 SUBJECTS = (("Images", "generated"), ("Index", "index"), ("File", "file"), ("Images", "data"))
 
 
-def view(run: Path, name: str, records: list[Record], page: Path) -> Row:
+def view(run: Path, name: str, records: list[Record], page: Path) -> Json:
     """All that the page in a folder shows of one run, or of the runs of an audit."""
     is_audit = records[0].path != run
     sections = _sections(records)
@@ -72,7 +73,7 @@ def provenance(run: Path, records: Sequence[Record]) -> Fold:
 
 def lead(sentences: Sequence[str], **more: Any) -> Section:
     """The top of a page: a verdict if there is one, and sentences."""
-    content: Row = {"verdict": None, "command": "", "hint": "", "under": [], "warnings": []}
+    content: Json = {"verdict": None, "command": "", "hint": "", "under": [], "warnings": []}
     said = [" ".join(sentences)] if more.get("verdict") and sentences else sentences
     return Section("verdict.html", content | {"sentences": said} | more)
 
@@ -83,7 +84,7 @@ def _of_audit(run: Path, records: list[Record], sections: list[Section], page: P
     warnings = [note] if note else []
     if len(records) < 2:
         warnings.append(f"Only the {records[0].title} run of this audit has rows: it was interrupted or goes on still.")
-    told: Row = {"warnings": [*warnings, *_damage(records)], "under": under(records), "verdict": verdict}
+    told: Json = {"warnings": [*warnings, *_damage(records)], "under": under(records), "verdict": verdict}
     if verdict is None:
         told |= {"hint": audit.HOW, "command": f"mnemoscope gate {shlex.quote(str(run))} --policy policy.yaml"}
     tuned = [record for record in records if record.command == "finetune"]

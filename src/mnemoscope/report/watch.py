@@ -5,10 +5,11 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Row, Section, checked
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
 from mnemoscope.run.probe_rows import OWN, probed
+from mnemoscope.run.reading import Json
 
 SHOWN = 24  # pictures that come back, on a page
 BASE = "base"
@@ -21,7 +22,7 @@ CAVEATS = [
 ]
 
 
-def check(raw: Row) -> Row:
+def check(raw: Json) -> Json:
     """A row with its numbers."""
     row = checked(raw) | {key: number(raw.get(key)) for key in ("step", "probe")}
     return row | {"checkpoint": str(raw.get("checkpoint", "")), "returning": raw.get("returning") is True}
@@ -103,7 +104,7 @@ def table(record: Record, limit: int, console: Console) -> RenderableType | None
     return terminal_table(columns, lines) if lines else None
 
 
-def _returning(record: Record) -> list[Row]:
+def _returning(record: Record) -> list[Json]:
     """Rows of pictures that come back, in the order of the checkpoints; the untrained model's are left out."""
     order = {name: place for place, (name, _) in enumerate(_checkpoints(record))}
     known = {row["probe"] for row in record.done if row["checkpoint"] == BASE and row["returning"]}

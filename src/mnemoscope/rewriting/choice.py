@@ -2,15 +2,15 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
 from mnemoscope.rewriting.passage import NotRewritten
+from mnemoscope.run.rows import ExplainRow
 
 FLOOR = 0.001  # added to each probability, so that every word can be drawn
 CONTROLS = ("random",)  # explanations that know nothing: words are drawn evenly
@@ -57,7 +57,7 @@ def draw_seed(seed: int, prompt: str, level: int, k: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}|{level}|{k}|{prompt}".encode()).digest()[:8])
 
 
-def choose(row: Mapping[str, Any], level: int, k: int, choice: Choice) -> list[int]:
+def choose(row: ExplainRow, level: int, k: int, choice: Choice) -> list[int]:
     """Positions of the words to change, in the order of the prompt: `level` of them, or all where there are fewer."""
     words = row["words"]
     if not words:

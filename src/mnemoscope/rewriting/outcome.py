@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mnemoscope import stats
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import RewriteRow
 from mnemoscope.run.run import read_rows, write_json
 
 
-def by_prompt(rows: Sequence[Row]) -> list[list[Row]]:
+def by_prompt(rows: Sequence[RewriteRow]) -> list[list[RewriteRow]]:
     """The rows with scores, in one list for each prompt."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[RewriteRow]] = {}
     for row in rows:
         if row["status"] == "ok" and "score_after" in row:
             groups.setdefault(row["prompt_id"], []).append(row)
     return list(groups.values())
 
 
-def selected(rows: Sequence[Row], threshold: float | None) -> list[Row]:
+def selected(rows: Sequence[RewriteRow], threshold: float | None) -> list[RewriteRow]:
     """Rows with `selected` at one rewrite of each prompt: the first below the threshold, or else the lowest score.
 
     The choice of PRSS (Chen et al., CVPR 2025). Rows without scores stay as they are.
@@ -32,10 +32,10 @@ def selected(rows: Sequence[Row], threshold: float | None) -> list[Row]:
     return [{**r, "selected": r["id"] in taken} if "score_after" in r else r for r in rows]
 
 
-def summarised(rows: Sequence[Row], rewriter: str, threshold: float | None) -> dict[str, Any]:
+def summarised(rows: Sequence[RewriteRow], rewriter: str, threshold: float | None) -> Json:
     """Counts, and with scores the means of a prompt's own score, of its rewrites' mean, and of the selected rewrite."""
     good, groups = [r for r in rows if r["status"] == "ok"], by_prompt(rows)
-    summary: dict[str, Any] = {"prompts": len({r["prompt_id"] for r in rows}), "rewrites": len(good)}
+    summary: Json = {"prompts": len({r["prompt_id"] for r in rows}), "rewrites": len(good)}
     summary |= {"rewriter": rewriter, "threshold": threshold}
     if not groups:
         return summary
@@ -53,11 +53,11 @@ def summarised(rows: Sequence[Row], rewriter: str, threshold: float | None) -> d
     return {key: float(value) if isinstance(value, np.floating) else value for key, value in summary.items()}
 
 
-def _level(groups: Sequence[list[Row]], level: int, threshold: float | None) -> dict[str, Any]:
+def _level(groups: Sequence[list[RewriteRow]], level: int, threshold: float | None) -> Json:
     """Mean change of one level; of the rewrites of prompts at or above the threshold, the share that fell below it."""
     of_level = [g for group in groups if (g := [r for r in group if r["level"] == level])]
     change = np.array([np.mean([r["score_after"] - r["score_before"] for r in g]) for g in of_level])
-    about: dict[str, Any] = {"mean_change": float(change.mean()), "mean_change_interval": _interval(change)}
+    about: Json = {"mean_change": float(change.mean()), "mean_change_interval": _interval(change)}
     if threshold is not None:
         fell = [r["score_after"] < threshold for g in of_level for r in g if r["score_before"] >= threshold]
         about |= {"passing": len(fell), "share_below": float(np.mean(fell)) if fell else None}
@@ -74,8 +74,8 @@ def _rate(count: int, total: int) -> list[float] | None:
 
 def export_layer6(folder: Path) -> None:
     """Write a rewriting as the perturbation JSON of layer6's code: prompt, level, rewrites with their chosen words."""
-    prompts: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in read_rows(folder):
+    prompts: dict[str, dict[str, list[Json]]] = {}
+    for row in read_rows(folder, RewriteRow):
         if row["status"] == "ok":
             words = [word["word"] for word in row["chosen"]]
             levels = prompts.setdefault(row["prompt"], {})

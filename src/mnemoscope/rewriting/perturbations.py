@@ -1,13 +1,13 @@
 """The perturbation files of the layer6 code: prompts, levels, and the rewrites of each with their chosen words."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.rewriting.outcome import summarised
-from mnemoscope.run.reading import parsed, read_bytes
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json, parsed, read_bytes
+from mnemoscope.run.rows import RewriteRow
 from mnemoscope.run.run import Run
 
 REWRITER = "layer6"
@@ -23,7 +23,7 @@ def is_perturbations(file: Path) -> bool:
     return isinstance(value, dict) and any(isinstance(levels, dict) for levels in value.values())
 
 
-def read_perturbations(file: Path) -> list[Row]:
+def read_perturbations(file: Path) -> list[RewriteRow]:
     """Rows of a rewriting, without scores; an empty rewrite is a failed row. Raises `UsageError` for anything else."""
     try:
         value = parsed(read_bytes(file).decode("utf-8"))
@@ -31,7 +31,7 @@ def read_perturbations(file: Path) -> list[Row]:
         raise UsageError(f"{file} is not a readable JSON file: {e}") from e
     if not isinstance(value, dict) or not value:
         raise UsageError(f"{file} holds no rewrites; expected {EXPECTED}.")
-    rows = []
+    rows: list[RewriteRow] = []
     for prompt in as_prompts(value):
         levels = value[prompt.text]
         if not isinstance(levels, dict) or not all(map(_is_level, levels.items())):
@@ -56,16 +56,26 @@ def _is_level(item: tuple[str, Any]) -> bool:
     )
 
 
-def _row(id: str, prompt: str, level: int, k: int, one: dict[str, Any]) -> Row:
+def _row(id: str, prompt: str, level: int, k: int, one: Json) -> RewriteRow:
     words = [token.removesuffix("</w>").strip() for token in one["selected_tokens"]]
-    row: Row = {"id": f"{id}-{level}-{k}", "prompt_id": id, "prompt": prompt, "level": level, "k": k}
-    row |= {"chosen": [{"word": word} for word in words], "rewriter": REWRITER, "label": None, "kind": None}
     text = (one["perturbed_prompt"] or "").strip()
-    failure = {"status": "failed", "error": "the file has an empty rewrite"}
-    return {**row, "rewrite": text or None} | ({"status": "ok"} if text else failure)
+    row = {
+        "id": f"{id}-{level}-{k}",
+        "prompt_id": id,
+        "prompt": prompt,
+        "level": level,
+        "k": k,
+        "chosen": [{"word": word} for word in words],
+        "rewriter": REWRITER,
+        "label": None,
+        "kind": None,
+        "rewrite": text or None,
+        "status": "ok" if text else "failed",
+    }
+    return cast(RewriteRow, row if text else {**row, "error": "the file has an empty rewrite"})
 
 
-def import_rewriting(file: Path, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+def import_rewriting(file: Path, out: Path | str, *, overwrite: bool = False) -> Json:
     """Make a run of layer6's perturbation JSON and return its summary; the run can be the prompts of a next command."""
     rows = read_perturbations(file)
     with Run(out, "rewrite", {"prompts": str(file), "rewriter": REWRITER}, overwrite=overwrite) as run:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -16,7 +16,8 @@ from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
 from mnemoscope.run.progress import Progress
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import ChosenWord, ExplainRow, RewriteRow
 from mnemoscope.run.run import Run, read_json, read_rows
 
 
@@ -28,7 +29,7 @@ def run_rewriting(
     *,
     scorer: Scorer | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Rewrite every prompt of an explanation `rewrites` times at each level, into a run, and return its summary.
 
     With a `scorer` each prompt and its rewrites are scored. What cannot be rewritten becomes a failed row with the
@@ -48,28 +49,28 @@ def run_rewriting(
             if not all(i in run.done for i in _ids(row, choice)):
                 _append(run, row, rewriter, choice, scorer)
         limit = scorer.threshold if scorer else None
-        run.replace_rows(selected(in_order(run.rows(), [i for r in rows for i in _ids(r, choice)]), limit))
-        return run.finish(**summarised(run.rows(), rewriter.name, limit))
+        run.replace_rows(selected(in_order(run.rows(RewriteRow), [i for r in rows for i in _ids(r, choice)]), limit))
+        return run.finish(**summarised(run.rows(RewriteRow), rewriter.name, limit))
 
 
-def explanation(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+def explanation(folder: Path) -> tuple[Json, list[ExplainRow]]:
     """Record and rows of an `explain` run; raises `UsageError` for any other folder."""
     record = read_json(folder / "run.json")
     if record.get("command") != "explain":
         given = record.get("command")
         raise UsageError(f"{folder} is a run of {given!r}; give the folder of a mnemoscope explain run.")
-    if not (rows := read_rows(folder)):
+    if not (rows := read_rows(folder, ExplainRow)):
         raise UsageError(f"{folder} holds no rows; run mnemoscope explain to its end.")
     return record, rows
 
 
-def _ids(row: Row, choice: Choice) -> list[str]:
+def _ids(row: ExplainRow, choice: Choice) -> list[str]:
     if row["status"] != "ok":
         return [f"{row['id']}-0-0"]
     return [f"{row['id']}-{level}-{k}" for level in choice.levels for k in range(choice.rewrites)]
 
 
-def _append(run: Run, row: Row, rewriter: Rewriter, choice: Choice, scorer: Scorer | None) -> None:
+def _append(run: Run, row: ExplainRow, rewriter: Rewriter, choice: Choice, scorer: Scorer | None) -> None:
     began, before = time.perf_counter(), scorer.model.network_evaluations if scorer else 0
     if row["status"] == "ok":
         draws = [(level, k) for level in choice.levels for k in range(choice.rewrites)]
@@ -79,31 +80,45 @@ def _append(run: Run, row: Row, rewriter: Rewriter, choice: Choice, scorer: Scor
     else:
         reason = f"the explanation of this prompt failed: {row.get('error')}"
         (only,) = _ids(row, choice)
-        made = [{"id": only, "prompt_id": row["id"], "prompt": row["prompt"], "status": "failed", "error": reason}]
+        asked = {"id": only, "prompt_id": row["id"], "prompt": row["prompt"]}
+        made = [cast(RewriteRow, {**asked, "status": "failed", "error": reason})]
     spent = scorer.model.network_evaluations - before if scorer else 0
     run.append(made, evaluations=spent, seconds=time.perf_counter() - began)
 
 
-def rewritten(row: Row, level: int, k: int, rewriter: Rewriter, choice: Choice) -> Row:
+def rewritten(row: ExplainRow, level: int, k: int, rewriter: Rewriter, choice: Choice) -> RewriteRow:
     """One rewrite of an explained prompt as a row, without scores."""
-    made: Row = {"id": f"{row['id']}-{level}-{k}", "prompt_id": row["id"], "prompt": row["prompt"]}
-    made |= {"level": level, "k": k, "chosen": [], "rewrite": None, "rewriter": rewriter.name}
-    made |= {"label": row.get("label"), "kind": row.get("kind")}
+    chosen: list[ChosenWord] = []
+    made: RewriteRow = {
+        "id": f"{row['id']}-{level}-{k}",
+        "prompt_id": row["id"],
+        "prompt": row["prompt"],
+        "level": level,
+        "k": k,
+        "chosen": chosen,
+        "rewrite": "",
+        "rewriter": rewriter.name,
+        "label": row.get("label"),
+        "kind": row.get("kind"),
+        "status": "ok",
+    }
     try:
-        chosen = choose(row, level, k, choice)
+        places = choose(row, level, k, choice)
         words = [w["word"] for w in row["words"]]
-        made["chosen"] = [{key: row["words"][i][key] for key in ("word", "first", "last")} for i in chosen]
-        text = rewriter(passage(row["prompt"], words, chosen), draw_seed(choice.seed, row["prompt"], level, k))
+        chosen += [
+            {"word": w["word"], "first": w["first"], "last": w["last"]} for w in (row["words"][i] for i in places)
+        ]
+        text = rewriter(passage(row["prompt"], words, places), draw_seed(choice.seed, row["prompt"], level, k))
     except NotRewritten as e:
-        return {**made, "status": "failed", "error": str(e)}
-    return {**made, "rewrite": text, "status": "ok"}
+        return cast(RewriteRow, {**made, "rewrite": None, "status": "failed", "error": str(e)})
+    return {**made, "rewrite": text}
 
 
-def scored(rows: list[Row], scorer: Scorer, seeds: Sequence[int] = ()) -> list[Row]:
+def scored(rows: list[RewriteRow], scorer: Scorer, seeds: Sequence[int] = ()) -> list[RewriteRow]:
     """The rows of one prompt with its score before and after each rewrite; all fail where the prompt's score does."""
     good = [r for r in rows if r["status"] == "ok"]
     try:
-        scores = scorer([r[key] for r in good for key in ("prompt", "rewrite")], seeds)
+        scores = scorer([text for r in good for text in (r["prompt"], r["rewrite"])], seeds)
     except (UsageError, OSError):
         raise
     except Exception as e:  # whatever a network can raise for one prompt must not lose the others

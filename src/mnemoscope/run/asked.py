@@ -6,9 +6,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
 
-_ASKED: ContextVar[tuple[Row, Path] | None] = ContextVar("asked", default=None)
+_ASKED: ContextVar[tuple[Json, Path] | None] = ContextVar("asked", default=None)
 
 
 @contextmanager
@@ -25,13 +25,13 @@ def recorded(asked: Mapping[str, Any], out: Path) -> Iterator[None]:
         _ASKED.reset(token)
 
 
-def asked_of(folder: Path) -> dict[str, Row]:
+def asked_of(folder: Path) -> dict[str, Json]:
     """What a run that is opened now in this folder was asked for, under `asked`; nothing where no command asks."""
     asked = _ASKED.get()
     return {} if asked is None or not folder.resolve().is_relative_to(asked[1]) else {"asked": asked[0]}
 
 
-def both_known_by(folder: Path, before: Mapping[str, Any]) -> tuple[Row, Row]:
+def both_known_by(folder: Path, before: Mapping[str, Any]) -> tuple[Json, Json]:
     """The parameters that a run is known by when it goes on, as its record has them and as they are now.
 
     They are those that both have: none where a command asks for more than this run, or did not make it.
@@ -44,7 +44,7 @@ def both_known_by(folder: Path, before: Mapping[str, Any]) -> tuple[Row, Row]:
     return {name: made[name] for name in names}, {name: here[0]["parameters"][name] for name in names}
 
 
-def parameters(record: Mapping[str, Any]) -> Row:
+def parameters(record: Mapping[str, Any]) -> Json:
     """All parameters of the command that made a run, from what its `run.json` holds.
 
     Runs that were made before commands were recorded, and from Python, have those among their settings.

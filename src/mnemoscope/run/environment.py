@@ -9,11 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mnemoscope.run.reading import Json
+
 MOST_THREADS = 1024  # more are no record of any machine
 VERSIONS = ("mnemoscope", "torch", "diffusers", "transformers", "numpy")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """Versions, code identity, machine and time of a run, for its record."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},

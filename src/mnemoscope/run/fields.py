@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.settings import Settings
 
 T = TypeVar("T")
 PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -26,7 +27,7 @@ def made(kind: type[T], where: str, given: Mapping[str, Any], **more: Any) -> T:
         raise UsageError(f"{where}: {e}") from e
 
 
-def known_in(where: str, given: Any, names: list[str] | tuple[str, ...]) -> dict[str, Any]:
+def known_in(where: str, given: Any, names: list[str] | tuple[str, ...]) -> Settings:
     """A mapping with no other names than these; raises `UsageError` for anything else."""
     if given is None:
         return {}

@@ -1,21 +1,22 @@
 """Rows of the probes of a training in its run folder: their file, and their values by group and step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
-from mnemoscope.run.rows import Row
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.run.run import read_table, write_table
+from mnemoscope.run.training_rows import ProbeRow
 
 FILE = "probes.jsonl"
 OWN = "own_similarity"
 
 
-def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:
+def probed(rows: Sequence[ReadRow], name: str) -> dict[str, dict[int, Float[np.ndarray, " N"]]]:
     """Values of a detector, or of `own_similarity`, by group and step; one without a single value is left out."""
     by_group: dict[str, dict[int, Float[np.ndarray, " N"]]] = {}
     for group in dict.fromkeys(str(row.get("group")) for row in rows):
@@ -28,7 +29,7 @@ def probed(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[int, 
     return by_group
 
 
-def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, " N"]:
+def values_of(rows: Sequence[ReadRow], name: str) -> Float[np.ndarray, " N"]:
     """Values of a detector, or of `own_similarity` (once a probe), in rows of one step and group."""
     first = rows[0].get("detector") if rows else None
     wanted, key = (first, OWN) if name == OWN else (name, "score")
@@ -36,12 +37,12 @@ def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray,
     return np.array([v for v in values if isinstance(v, int | float) and math.isfinite(v)], dtype=np.float64)
 
 
-def read_probes(folder: Path) -> list[Row]:
+def read_probes(folder: Path) -> list[ProbeRow]:
     """Rows of the probes of a run so far; none where there is no file."""
-    return read_table(folder / FILE)
+    return cast(list[ProbeRow], read_table(folder / FILE))
 
 
-def write_probes(folder: Path, step: int, rows: Sequence[Row]) -> None:
+def write_probes(folder: Path, step: int, rows: Sequence[ProbeRow]) -> None:
     """Write the rows of a step behind those of earlier steps; those of an earlier session from there on are gone."""
     before = [row for row in read_probes(folder) if row["step"] < step]
     write_table(folder / FILE, [*before, *rows])

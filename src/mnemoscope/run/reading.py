@@ -8,6 +8,8 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 
+Json = dict[str, Any]  # a JSON object: what a file of a run holds, or will hold
+
 MOST = 2**28  # bytes of one file that is read as a whole
 ADVICE = "it was edited or damaged: put the file back, or give the command again with --overwrite or another --out."
 
@@ -34,7 +36,7 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> Json:
     """A JSON object; raises `UsageError` if there is none."""
     try:
         value = parsed(read_bytes(file).decode("utf-8"))
@@ -45,7 +47,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_table(file: Path) -> list[dict[str, Any]]:
+def read_table(file: Path) -> list[Json]:
     """The objects of a file with one on each line; none where there is no file, a torn last line is left out.
 
     Raises `UsageError` for a line that is no object.

@@ -4,15 +4,15 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run import schema
-from mnemoscope.run.reading import ADVICE, lines, parsed, read_json
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import ADVICE, Json, lines, parsed, read_json
+from mnemoscope.run.rows import AnyRow, Kind, R
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> Json:
     """What `run.json` says; raises `UsageError` where that is no record of a run, or of a newer program's."""
     record = read_json(folder / "run.json")
     if not (isinstance(record.get("command"), str) and isinstance(record.get("settings", {}), dict)):
@@ -23,18 +23,24 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_rows(folder: Path) -> list[Row]:
+@overload
+def read_rows(folder: Path) -> list[AnyRow]: ...
+@overload
+def read_rows(folder: Path, kind: Kind[R]) -> list[R]: ...
+def read_rows(folder: Path, kind: Kind[Any] = AnyRow) -> list[Any]:
     """Rows of a run, each checked by the type of its kind; a last line without its end, torn by a crash, is left out.
 
-    Raises `UsageError` for a line that is no row.
+    `kind` is what the caller takes them for: the type of their command's rows, or one that it is a kind of. Raises
+    `UsageError` for a line that is no row.
     """
     has_record = (folder / "run.json").is_file()
-    return rows_of(folder, read_record(folder)["command"] if has_record else "")
+    return rows_of(folder, read_record(folder)["command"] if has_record else "", kind)
 
 
-def rows_of(folder: Path, command: str) -> list[Row]:
+def rows_of(folder: Path, command: str, taken_for: Kind[R]) -> list[R]:
     """The rows of a run's folder, each checked against the type of the command that made it."""
-    rows, kind = [], schema.row_type(command)
+    rows: list[R] = []
+    kind = schema.row_type(command)
     for number, line in enumerate(lines(folder / "rows.jsonl"), 1):
         try:
             row = parsed(line)
@@ -43,7 +49,7 @@ def rows_of(folder: Path, command: str) -> list[Row]:
             why = "it is no JSON"
         if why:
             raise UsageError(f"{folder / 'rows.jsonl'}, line {number} is no row ({why}); {ADVICE}")
-        rows.append(row)
+        rows.append(cast(R, row))
     return rows
 
 

@@ -1,26 +1,25 @@
 """The type of the rows of each command's runs."""
 
-from mnemoscope.run.rows import (
-    DetectionsRow,
-    DetectRow,
-    ExplainRow,
+from mnemoscope.run.emm_rows import EmmImageRow, EmmRatioRow, EmmSweepRow, EmmTrainRow
+from mnemoscope.run.image_rows import (
     FinetuneRow,
     GenerateRow,
-    LocalizeRow,
     MeasureRow,
     RecoverRow,
     RegionRow,
     RepairRow,
-    RewriteRow,
     SearchRow,
     SweepRow,
+)
+from mnemoscope.run.rows import (
+    DetectionsRow,
+    DetectRow,
+    ExplainRow,
+    LocalizeRow,
+    RewriteRow,
     ThresholdRow,
 )
 from mnemoscope.run.training_rows import (
-    EmmImageRow,
-    EmmRatioRow,
-    EmmSweepRow,
-    EmmTrainRow,
     ExperimentRow,
     TrainRow,
     WatchRow,

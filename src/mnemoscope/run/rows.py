@@ -3,14 +3,13 @@
 Columns that are not named here may stand beside them.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 FILE = "a file of the run"
 RunFile = Annotated[str, FILE]
 Number = int | float
-Row = dict[str, Any]  # a row while it is made
-ReadRow = Mapping[str, Any]  # a row that is only looked at
+ReadRow = Mapping[str, Any]  # a row of whatever kind, that is only looked at
 
 
 class Word(TypedDict):
@@ -37,6 +36,8 @@ class Neighbour(TypedDict):
     match: Annotated[str, "the reference by its name in its source"]
     score: Annotated[Number | None, "how alike the two are"]
     caption: NotRequired[Annotated[str | None, "the caption of the reference"]]
+    is_own: NotRequired[Annotated[bool, "whether it is the image's own"]]
+    picture: NotRequired[Annotated[str | None, "a small copy of it, a file of the run"]]
 
 
 class AnyRow(TypedDict):
@@ -47,14 +48,23 @@ class AnyRow(TypedDict):
     error: NotRequired[Annotated[str | None, "why it failed"]]
 
 
-class PromptRow(AnyRow):
+R = TypeVar("R", bound=AnyRow)
+Kind = Callable[..., R]  # a kind of row: the type itself
+
+
+class OwnCaption(TypedDict):
+    """The caption whose pictures are a prompt's own."""
+
+    reference_caption: NotRequired[Annotated[str, "the caption whose pictures are its own, if not the prompt"]]
+
+
+class PromptRow(AnyRow, OwnCaption):
     """A row of a prompt."""
 
     prompt: Annotated[str, "the prompt"]
     label: NotRequired[Annotated[bool | None, "whether the prompt is known to be memorized, where that is known"]]
     kind: NotRequired[Annotated[str | None, "what kind of prompt it is, where that is known"]]
     cut_off: NotRequired[Annotated[int, "how many of its tokens lie beyond what the text encoder reads"]]
-    reference_caption: NotRequired[Annotated[str, "the caption whose pictures are its own, if not the prompt"]]
 
 
 class ImageRow(PromptRow):
@@ -72,6 +82,7 @@ class ScoredRow(PromptRow):
     params: NotRequired[Annotated[dict[str, Any], "its parameters"]]
     seeds: NotRequired[Annotated[list[int], "the seeds that the score is a mean over"]]
     per_seed: NotRequired[Annotated[list[Number], "the score of each seed"]]
+    units: NotRequired[Annotated[str, "of a push of the text, `eps` or `x0`: what it is measured in"]]
     per_element: NotRequired[Annotated[Number, "of `noise_norm` in x0, the score over the root of the latents' number"]]
     role: NotRequired[Annotated[str, "`prompt`, or `negative` for what the threshold is set on"]]
     flagged: NotRequired[Annotated[bool | None, "whether the score passes the threshold; null where there is none"]]
@@ -79,6 +90,22 @@ class ScoredRow(PromptRow):
     timesteps: NotRequired[Annotated[list[Number], "the timesteps of the series"]]
     series: NotRequired[Annotated[list[list[Number]], "the score of each seed at each step"]]
     companions: NotRequired[Annotated[dict[str, Any], "series of other scores of the same steps"]]
+
+
+Scored = TypeVar("Scored", bound=ScoredRow)
+
+
+class KnownPrompt(TypedDict):
+    """What is known of a prompt before anything looks at it."""
+
+    label: bool | None
+    kind: str | None
+
+
+class KnownRole(KnownPrompt):
+    """The same of a prompt that a threshold may be set on."""
+
+    role: str
 
 
 class DetectRow(ScoredRow):
@@ -100,24 +127,18 @@ class ExplainRow(PromptRow):
     tokens: Annotated[list[str], "the tokens of the prompt"]
     scores: Annotated[list[Number], "the value of each token"]
     words: Annotated[list[Word], "the words of the prompt, each with its value"]
+    special: NotRequired[Annotated[dict[str, Number] | None, "sums of the values that are of none of its tokens"]]
+    method: NotRequired[Annotated[str, "what explained it"]]
+    params: NotRequired[Annotated[dict[str, Any], "its parameters"]]
+    seeds: NotRequired[Annotated[list[int], "the seeds that the values are means over"]]
+    timesteps: NotRequired[Annotated[list[Number], "the timesteps of the series"]]
+    series: NotRequired[Annotated[list[list[Number]], "the values of the tokens at each step"]]
 
 
-class RegionRow(ImageRow):
-    """An image and the map of what in it is memorized."""
+class LocatedRow(TypedDict):
+    """The neurons that were found for a prompt."""
 
-    map: Annotated[str, FILE]
-    overlay: NotRequired[Annotated[str, FILE]]
-    region: NotRequired[Annotated[str, FILE]]
-    truth: NotRequired[Annotated[str, FILE]]
-    peak: NotRequired[Annotated[Number, "the highest value of the map"]]
-    mean: NotRequired[Annotated[Number, "the mean of the map"]]
-    share: NotRequired[Annotated[Number, "the share of the image that stands out"]]
-    iou: NotRequired[Annotated[Number, "its overlap with the true region"]]
-
-
-class LocalizeRow(PromptRow):
-    """A prompt and the neurons that its memorization needs."""
-
+    prompt: Annotated[str, "the prompt"]
     neurons: Annotated[dict[str, list[int]], "channels by layer"]
     initial_neurons: Annotated[dict[str, list[int]], "those that the refinement began with"]
     count: Annotated[int, "how many neurons there are"]
@@ -125,6 +146,18 @@ class LocalizeRow(PromptRow):
     before: Annotated[Number | None, "that quantity with all neurons"]
     after: Annotated[Number | None, "that quantity without those that were found"]
     layers: Annotated[str, "`seven` or `all`: where it was looked"]
+    evaluations: NotRequired[Annotated[int | None, "forward passes in samples"]]
+    ssim: NotRequired[Annotated[Number | None, "`after`, where the quantity is the similarity of seeds"]]
+    initial_ssim: NotRequired[Annotated[Number | None, "that similarity without the initial neurons"]]
+    is_enough: NotRequired[Annotated[bool, "whether the first selection brought the similarity down to the threshold"]]
+
+
+class LocalizeRow(PromptRow, LocatedRow):
+    """A prompt and the neurons that its memorization needs."""
+
+    method: NotRequired[Annotated[str, "what found them"]]
+    seed: NotRequired[Annotated[int, "the first seed, of a prompt that has one of its own"]]
+    url: NotRequired[Annotated[str | None, "the address of the prompt's picture, where its source has one"]]
 
 
 class ThresholdRow(PromptRow):
@@ -134,29 +167,6 @@ class ThresholdRow(PromptRow):
     max: Annotated[Number, "the highest of them"]
 
 
-class GenerateRow(ImageRow):
-    """An image, what acted on it, and the training image nearest to it."""
-
-    mitigation: Annotated[list[str], "the mitigations that acted on the image"]
-    baseline: NotRequired[Annotated[str, FILE]]
-    match: NotRequired[Annotated[str | None, FILE]]
-    similarity: NotRequired[Annotated[Number | None, "cosine with the nearest training image"]]
-    own_similarity: NotRequired[Annotated[Number | None, "cosine with the training image of the same caption"]]
-    score: NotRequired[Annotated[Number | None, "what a detection said of it"]]
-    flagged: NotRequired[Annotated[bool | None, "whether that passes the threshold"]]
-
-
-class SweepRow(ImageRow):
-    """An image at one strength of a mitigation."""
-
-    mitigation: Annotated[str, "the mitigation; `none` for sampling without one"]
-    strength: Annotated[Any, "its strength"]
-    own_similarity: Annotated[Number | None, "likeness to the training image of the same caption"]
-    alignment: Annotated[Number | None, "likeness of image and caption"]
-    unchanged: Annotated[bool | None, "whether the image is the unmitigated one bit for bit"]
-    match: NotRequired[Annotated[str | None, FILE]]
-
-
 class RewriteRow(PromptRow):
     """A rewrite of a prompt."""
 
@@ -164,61 +174,8 @@ class RewriteRow(PromptRow):
     level: Annotated[int, "how many words were rewritten"]
     rewrite: Annotated[str, "the new prompt"]
     chosen: Annotated[list[ChosenWord], "the words that were rewritten"]
-
-
-class MeasureRow(AnyRow):
-    """An image that was measured."""
-
-    file: Annotated[str, "the image by its name in its source"]
-    score: NotRequired[Annotated[Number | None, "likeness to the nearest reference"]]
-    own_score: NotRequired[Annotated[Number | None, "likeness to the image's own reference"]]
-    neighbours: NotRequired[Annotated[list[Neighbour], "the nearest references"]]
-
-
-class SearchRow(AnyRow):
-    """A query and one of the pictures nearest to it."""
-
-    file: Annotated[str, "the query"]
-    rank: Annotated[int, "1 for the nearest"]
-    match: Annotated[str | None, "the picture that was found"]
-    score: Annotated[Number | None, "how alike the two are"]
-
-
-class RecoverRow(PromptRow):
-    """A training image and what an edited model gives of it."""
-
-    reference: Annotated[str, FILE]
-    control: Annotated[bool, "whether it was never memorized"]
-    before: Annotated[list[Number], "likeness of each image before the edit"]
-    after: Annotated[list[Number], "likeness after it"]
-    attacked: Annotated[list[Number], "likeness under attack"]
-
-
-class FinetuneRow(PromptRow):
-    """A training picture, or a caption that was not trained on, and what each model gives of it."""
-
-    prompt_id: Annotated[str, "the id of the prompt, which several pictures may share"]
-    control: Annotated[bool, "whether the fine-tune has not seen it"]
-    scores: Annotated[dict[str, Number], "the score by `base`, `tuned` and `repaired`, as far as there are"]
-    flags: Annotated[dict[str, bool | None], "whether it passes the model's own threshold"]
-    similarities: Annotated[
-        dict[str, Number], "mean likeness of the images to the picture; of a control to the nearest training picture"
-    ]
-    best: NotRequired[Annotated[dict[str, Number], "the highest of these likenesses"]]
-    copied: NotRequired[Annotated[dict[str, bool], "whether that passes the threshold of a copy"]]
-    best_files: NotRequired[Annotated[dict[str, str], "the image that it is of, a file of the audit"]]
-    like_base: Annotated[dict[str, Number], "mean likeness of the images to the base's from the same seeds"]
-    added: Annotated[Number | None, "what the fine-tune added: the likeness with `tuned` less that with `base`"]
-    reference: NotRequired[Annotated[str, FILE]]
-
-
-class RepairRow(AnyRow):
-    """A layer of a LoRA and the channels of its update."""
-
-    rank: Annotated[int, "how many channels there are"]
-    damped: Annotated[int, "how many of them leave the base weight's principal subspace"]
-    subspace: Annotated[int, "the dimension of that subspace"]
-    alignments: Annotated[list[Number], "of each channel, the largest one first: 1 lies within, 0 outside"]
-    values: Annotated[list[Number], "their singular values, before"]
-    norm_before: Annotated[Number, "Frobenius norm of the update"]
-    norm_after: Annotated[Number, "that norm afterwards"]
+    k: NotRequired[Annotated[int, "which of the rewrites of this level it is, from 0"]]
+    rewriter: NotRequired[Annotated[str, "what rewrote it"]]
+    score_before: NotRequired[Annotated[Number, "the score of the prompt"]]
+    score_after: NotRequired[Annotated[Number, "the score of the rewrite"]]
+    selected: NotRequired[Annotated[bool, "whether it is the rewrite to take"]]

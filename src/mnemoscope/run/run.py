@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from filelock import FileLock, Timeout
 
@@ -11,9 +11,9 @@ from mnemoscope.errors import UsageError
 from mnemoscope.run import schema
 from mnemoscope.run.asked import asked_of, both_known_by
 from mnemoscope.run.environment import environment, keep_threads
-from mnemoscope.run.reading import lines, read_json, read_table
+from mnemoscope.run.reading import Json, lines, read_json, read_table
 from mnemoscope.run.records import differing, read_record, read_rows, refuse_infinite, rows_of
-from mnemoscope.run.rows import Row
+from mnemoscope.run.rows import AnyRow, Kind, R, ReadRow
 from mnemoscope.run.whole import is_whole
 from mnemoscope.run.work import Work, read_work, torn, totals, work_of
 from mnemoscope.run.writing import append_lines, clean, is_partial, remove, write_whole
@@ -49,7 +49,7 @@ class Run:
     ) -> None:
         self.folder = Path(folder)
         refuse_infinite(settings)
-        self.record: dict[str, Any] = {"command": command, "settings": _plain(settings), **_plain(record)}
+        self.record: Json = {"command": command, "settings": _plain(settings), **_plain(record)}
         self._make_folder()
         self._lock = FileLock(self.folder / ".lock")
         try:
@@ -82,17 +82,17 @@ class Run:
             refuse_infinite(asked)
             version = schema.version_of(self.record["command"])
             write_json(self.folder / "run.json", {**self.record, "schema": version, **asked, **environment()})
-        rows = rows_of(self.folder, self.record["command"])
+        rows = self.rows()
         kept = [r for r in rows if r["status"] == "ok" and self._has_files(r)]
         self._replace_rows(kept)
         self._write_work(read_work(self.folder))
         self.done = {r["id"] for r in kept}
 
-    def _has_files(self, row: Row) -> bool:
+    def _has_files(self, row: ReadRow) -> bool:
         kind = schema.row_type(self.record["command"])
         return all(is_whole(self.folder / name) for name in schema.files_of(row, kind))
 
-    def _compare(self, before: dict[str, Any]) -> None:
+    def _compare(self, before: Json) -> None:
         there, here = both_known_by(self.folder, before)
         for part, value in (self.record | {"asked": _plain(here)}).items():
             difference = differing(_compared(there if part == "asked" else before.get(part)), _compared(value))
@@ -130,15 +130,20 @@ class Run:
     def _write_work(self, work: Iterable[Work]) -> None:
         write_whole(self.folder / "work.jsonl", "".join(json.dumps(each) + "\n" for each in work))
 
-    def rows(self) -> list[Row]:
-        return rows_of(self.folder, self.record["command"])
+    @overload
+    def rows(self) -> list[AnyRow]: ...
+    @overload
+    def rows(self, kind: Kind[R]) -> list[R]: ...
+    def rows(self, kind: Kind[Any] = AnyRow) -> list[Any]:
+        """The rows so far, taken for a kind that all of them are of."""
+        return rows_of(self.folder, self.record["command"], kind)
 
     def is_whole(self, rows: Iterable[str]) -> bool:
         """Whether there are rows, and with each of them all that were appended together: a kill may leave some."""
         found = set(rows)
         return bool(found) and found.isdisjoint(torn(read_work(self.folder), self.done))
 
-    def finish(self, **summary: Any) -> dict[str, Any]:
+    def finish(self, **summary: Any) -> Json:
         """Write the summary, with the number of rows, of failures, and the work that these rows took."""
         rows = self.rows()
         work = work_of(read_work(self.folder), {r["id"] for r in rows})

@@ -6,7 +6,7 @@ from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints
 
 from mnemoscope.run.reading import is_number
 from mnemoscope.run.row_kinds import KINDS
-from mnemoscope.run.rows import FILE, AnyRow, PromptRow, Row
+from mnemoscope.run.rows import FILE, AnyRow, PromptRow, ReadRow
 
 VERSION = 2  # of the files of a run, the newest that is read; raised where an older program would misread them
 SINCE = {"detections": 2}  # kinds of run that older versions did not know
@@ -33,7 +33,7 @@ def misfit(row: Any, kind: type) -> str | None:
     return misfit_fields(row, asked if is_failed else kind)
 
 
-def files_of(row: Row, kind: type) -> list[str]:
+def files_of(row: ReadRow, kind: type) -> list[str]:
     """The files of the run that a row names."""
     return [row[name] for name in _file_columns(kind) if isinstance(row.get(name), str)]
 

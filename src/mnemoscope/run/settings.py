@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError, likely
+from mnemoscope.registry import Parameters
 from mnemoscope.run.yaml_values import read_yaml, yaml_value
 
+Settings = dict[str, Any]  # options by name, as somebody wrote them: what takes them says which there are
 
-def read_settings(
-    file: Path, known: Iterable[str], several: Iterable[str] = (), flags: Iterable[str] = ()
-) -> dict[str, Any]:
+
+def read_settings(file: Path, known: Iterable[str], several: Iterable[str] = (), flags: Iterable[str] = ()) -> Settings:
     """Options by name from a YAML file; those in `several` are lists of texts, those in `flags` true or false.
 
     Another option that is given several values is a list, too. Raises `UsageError` for a name that the command does not
@@ -67,7 +68,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
+def parameters(pairs: Sequence[str] | None) -> Parameters:
     """Method parameters from name=value pairs, the values read as YAML: 1, 0.5, all, [0, 10, 20]."""
     values = {}
     for pair in pairs or ():

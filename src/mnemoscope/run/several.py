@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError, likely
-from mnemoscope.run.reading import read_json
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json, read_json
+from mnemoscope.run.rows import ReadRow
 
 COMMAND = "detections"  # what the record of such a run says that made it
 
@@ -38,7 +38,7 @@ def one(source: Path | str, methods: Mapping[str, Any], method: str | None) -> s
     raise UsageError(f"{listed}, and no {method}; name one of them.{likely(method, methods)}")
 
 
-def record_of(record: Mapping[str, Any], method: str) -> dict[str, Any]:
+def record_of(record: Mapping[str, Any], method: str) -> Json:
     """The record of a run of several methods as that of one of them."""
     settings = dict(record.get("settings", {}))
     methods, params = settings.pop("methods", {}), settings.pop("params", {})
@@ -48,13 +48,13 @@ def record_of(record: Mapping[str, Any], method: str) -> dict[str, Any]:
     return {**rest, "command": "detect", "method": record["methods"][method], "settings": settings}
 
 
-def rows_of(rows: Sequence[Row], method: str) -> list[Row]:
+def rows_of(rows: Sequence[ReadRow], method: str) -> list[ReadRow]:
     """The rows of a method, each under the id of its prompt."""
     own = [row for row in rows if row.get("method") == method]
     return [{key: value for key, value in {**row, "id": row["prompt_id"]}.items() if key != "prompt_id"} for row in own]
 
 
-def summary_of(summary: Mapping[str, Any], method: str) -> dict[str, Any]:
+def summary_of(summary: Mapping[str, Any], method: str) -> Json:
     """What a summary says of a method; nothing where the run was not finished."""
     methods = summary.get("methods")
     own = methods.get(method) if isinstance(methods, dict) else None

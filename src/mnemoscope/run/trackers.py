@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 FOLDER = "trackers"  # of a run, where those that write files write them
 
@@ -58,6 +59,6 @@ def track(
             torch.set_rng_state(state)
 
 
-def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def plain(settings: Mapping[str, Any]) -> Json:
     """The settings that every tracker can hold: numbers, texts and truth values."""
     return {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}

@@ -1,12 +1,13 @@
 """Approximate search of an index through a table of FAISS or Lance, with its recall against exact search measured."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.search import ann_tables
 from mnemoscope.search.searching import Found
 from mnemoscope.search.shards import Damaged, Index
@@ -33,7 +34,7 @@ class Recall:
     lists: int
     probes: int
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Json:
         """The same for a summary, by name."""
         return asdict(self)
 

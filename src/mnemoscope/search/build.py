@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
-from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.run.asked import asked_of
 from mnemoscope.run.environment import environment
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import differing, read_json, write_json
 from mnemoscope.run.writing import clean, is_partial
 from mnemoscope.search.metadata import record_of
@@ -42,7 +43,7 @@ def build_index(
     runner: Literal["local", "ray"] = "local",
     gpus: int | float = 0,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Embed every picture of a source into an index in the folder `out`, and return what its `meta.json` says.
 
     The same call goes on where an earlier one was interrupted, killed or lost a file, and writes the same bytes.
@@ -102,7 +103,7 @@ def _whole(shard: Shard) -> bool:
 
 def _planned(
     folder: Path, opened: Source, made: "Descriptor", captions: Path | None, column: str | None, shard_size: int
-) -> dict[str, Any]:
+) -> Json:
     """What `meta.json` says before shards are built, or says already; raises `UsageError` if it is of other things."""
     if not made.unit:
         raise UsageError(f"Vectors of {made.identity} have no unit length; index with sscd, clip, dino or pixels.")
@@ -127,7 +128,7 @@ def _planned(
     return {"format": FORMAT, "dtype": DTYPE.name, **where, "listed": len(opened), "counts": opened.counts} | asked
 
 
-def _finish(folder: Path, opened: Source) -> dict[str, Any]:
+def _finish(folder: Path, opened: Source) -> Json:
     """Enter the finished shards in `meta.json`, and how many pictures have a caption, where all shards say so."""
     index = Index.open(folder)
     records = [read_json(shard.record) for shard in index.shards]
@@ -149,7 +150,7 @@ def _finish(folder: Path, opened: Source) -> dict[str, Any]:
     return meta
 
 
-def _captions(records: Sequence[dict[str, Any]], opened: Source) -> dict[str, Any] | None:
+def _captions(records: Sequence[Json], opened: Source) -> CaptionCounts | None:
     if not all("captioned" in record for record in records):
         return None  # built by an earlier version
     has = sum(record["captioned"] for record in records)

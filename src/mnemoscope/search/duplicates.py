@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import write_json
 from mnemoscope.run.writing import clean, write_whole
 from mnemoscope.search.shards import Index
@@ -68,7 +68,7 @@ def duplicate_groups(
     return Groups(group, np.bincount(group, minlength=len(group))[group], pairs)
 
 
-def run_duplicates(folder: Path | str, out: Path | str, *, threshold: int | float = 0.95) -> dict[str, Any]:
+def run_duplicates(folder: Path | str, out: Path | str, *, threshold: int | float = 0.95) -> Json:
     """Write `duplicates.parquet`, with every picture, `duplicates.jsonl`, with those that have any, and `summary.json`.
 
     Each has the columns key, group (the same number for pictures of one group) and count. Returns the summary.
@@ -122,7 +122,7 @@ def _blocks(
         first += len(vectors)
 
 
-def _summary(index: Index, groups: Groups, threshold: int | float, table: pa.Table) -> dict[str, Any]:
+def _summary(index: Index, groups: Groups, threshold: int | float, table: pa.Table) -> Json:
     first = groups.first
     copies = int((groups.count > 1).sum())
     order = first[np.argsort(-groups.count[first], kind="stable")][:10]

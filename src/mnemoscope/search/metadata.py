@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.schema import misfit_fields
 
 MOST_SHARDS = 10**6
 
 
-def record_of(file: Path) -> dict[str, Any] | None:
+def record_of(file: Path) -> Json | None:
     """What a shard's record says; None where there is none that can be read."""
     try:
         record = read_json(file)
@@ -34,7 +35,7 @@ class Meta(TypedDict):
 
     listed: int
     shard_size: int
-    identity: dict[str, Any]
+    identity: Json
     counts: Any
     content: str
     source: str
@@ -47,7 +48,7 @@ class Meta(TypedDict):
     reasons: NotRequired[dict[str, int]]
 
 
-def misfit_meta(meta: dict[str, Any]) -> str | None:
+def misfit_meta(meta: Json) -> str | None:
     """Why metadata are those of no index, in a few words; numbers that no index has are refused before they cost."""
     if why := misfit_fields(meta, Meta):
         return why

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,16 @@ from jaxtyping import Float
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, Unreadable, open_source
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.image_rows import SearchRow
 from mnemoscope.run.progress import Progress
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import write_whole
 from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
-from mnemoscope.search.searching import Found, rows_at, search_index
+from mnemoscope.search.query_rows import query_rows
+from mnemoscope.search.searching import Found, search_index
 from mnemoscope.search.shards import Index
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def run_search(
     uri: str | None = None,
     probes: int | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Search an index for the k pictures nearest to each query into a run, and return its summary.
 
     The search is exact unless `ann` names a kind of table, whose `uri` and `probes` are those of `ann.approximate`: its
@@ -77,7 +80,7 @@ def run_search(
             else:
                 nearest, measured = approximate(index, vectors, k, kind=ann, uri=uri, probes=probes)
                 recall = {"recall": measured.values()}
-        rows = _rows(index, done, nearest)
+        rows = query_rows(index, done, nearest)
         notes = _add_pictures(run.folder, index, source, rows)
         run.replace_rows([])
         run.done.clear()
@@ -105,34 +108,10 @@ def _queries(
     return done, np.stack(vectors) if vectors else np.empty((0, descriptor.identity.dimension), np.float32)
 
 
-def _rows(index: Index, queries: Sequence[Embedded], nearest: Found) -> list[Row]:
-    """A row for each query and rank; one that failed for a query that could not be read."""
-    table = rows_at(index, nearest.places)
-    results = iter(zip(nearest.scores.tolist(), nearest.places.tolist(), strict=True))
-    rows: list[Row] = []
-    for place, query in enumerate(queries):
-        picture = query.picture
-        row: Row = {"file": picture.key, "query": place, "prompt_id": picture.key, "prompt": picture.caption or ""}
-        row |= {"kind": picture.kind, "label": picture.label, "seed": picture.seed}
-        if query.status != "ok":
-            rows.append({"id": picture.key, **row, "status": "failed", "error": query.reason})
-            continue
-        for rank, (score, at) in enumerate(zip(*next(results), strict=True), 1):
-            if at >= 0 or rank == 1:
-                rows.append({"id": f"{picture.key}#{rank}", **row, "rank": rank, **_match(table.get(at), score)})
-    return rows
-
-
-def _match(match: Row | None, score: float) -> Row:
-    if match is None:
-        return {"match": None, "score": None, "status": "ok"}
-    told = {key: match[key] for key in ("caption", "url", "shard")}
-    return {"match": match["key"], "score": score, **told, "row": match["position"], "status": "ok"}
-
-
-def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[Row]) -> list[str]:
+def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[SearchRow]) -> list[str]:
     """Keep small copies of the closest queries and of their matches in the run; say so where there are none."""
-    best = sorted((r for r in rows if r.get("rank") == 1 and r["match"]), key=lambda r: -r["score"])[:SHOWN]
+    first = [(row["score"], row) for row in rows if row.get("rank") == 1 and row["match"]]
+    best = [row for score, row in sorted(first, key=lambda pair: -(pair[0] or 0.0))[:SHOWN]]
     closest = {row["query"] for row in best}
     near = [row for row in rows if row["query"] in closest]
     thumbnails(source, near, "query", folder, "images", "picture")
@@ -143,7 +122,14 @@ def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[Row
     return []
 
 
-def thumbnails(source: Source, rows: Sequence[Row], place: str, folder: Path, under: str, name: str) -> None:
+def thumbnails(
+    source: Source,
+    rows: Sequence[SearchRow],
+    place: Literal["query", "row"],
+    folder: Path,
+    under: str,
+    name: Literal["picture", "match_picture"],
+) -> None:
     """Write small copies of the pictures at the rows' places in a source, and enter their files in the rows."""
     places = sorted({row[place] for row in rows})
     files: dict[int, str | None] = {}
@@ -172,16 +158,16 @@ def source_of(index: Index) -> Source:
     return source.counted(meta["counts"])
 
 
-def _write_matches(file: Path, rows: Sequence[Row]) -> None:
-    matched = [row for row in rows if row.get("match")]
+def _write_matches(file: Path, rows: Sequence[SearchRow]) -> None:
+    matched: list[ReadRow] = [row for row in rows if row.get("match")]
     table = pa.Table.from_pylist([{name: row[name] for name in MATCHES.names} for row in matched], MATCHES)
     write_whole(file, lambda f: pq.write_table(table, f))
 
 
 def _summary(
-    index: Index, descriptor: "Descriptor", queries: Sequence[Embedded], nearest: Found, rows: Sequence[Row]
-) -> Row:
-    best = [row["score"] for row in rows if row.get("rank") == 1 and row["match"]]
+    index: Index, descriptor: "Descriptor", queries: Sequence[Embedded], nearest: Found, rows: Sequence[SearchRow]
+) -> Json:
+    best = [score for row in rows if row.get("rank") == 1 and (score := row["score"]) is not None]
     limit = descriptor.threshold
     return {
         "queries": len(queries),

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.shards import Damaged, Index, Shard
 from mnemoscope.search.topk import Result, TopK, merge
@@ -75,13 +76,13 @@ def search_index(
     return Found(scores, places, searched, index.listed, tuple(gaps))
 
 
-def rows_at(index: Index, places: Int[np.ndarray, "*N"]) -> dict[int, dict[str, Any]]:
+def rows_at(index: Index, places: Int[np.ndarray, "*N"]) -> dict[int, Json]:
     """Table rows of vectors by their place in the index, with `shard`, the shard's name, and `position` in the source.
 
     Only the tables of their shards are read.
     """
     wanted = np.unique(places[places >= 0])
-    by_place: dict[int, dict[str, Any]] = {}
+    by_place: dict[int, Json] = {}
     for shard in index.shards:
         of_shard = wanted[(wanted >= shard.first) & (wanted < shard.first + shard.count)]
         if len(of_shard):

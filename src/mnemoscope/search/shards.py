@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.parquet import plain, read_whole
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import sha256_of
 from mnemoscope.search.metadata import misfit_meta, record_of
@@ -91,7 +92,7 @@ class Shard:
         except SPOILED as e:
             raise Damaged(f"{self.rows.name} cannot be read") from e
 
-    def listed_rows(self) -> Iterator[dict[str, Any]]:
+    def listed_rows(self) -> Iterator[Json]:
         """Rows of the pictures that have a vector, in the order of the vectors."""
         for batch in self.table().to_batches(max_chunksize=4096):
             yield from (row for row in batch.to_pylist() if row["vector"] >= 0)
@@ -113,7 +114,7 @@ class Index:
     """Vectors of the pictures of a source; `meta` is what `meta.json` says of them."""
 
     folder: Path
-    meta: dict[str, Any]
+    meta: Json
     shards: list[Shard]
 
     @classmethod
@@ -160,7 +161,7 @@ def planned(listed: int, shard_size: int) -> list[tuple[int, int]]:
     return [(start, min(shard_size, listed - start)) for start in range(0, listed, shard_size)]
 
 
-def _shards(folder: Path, meta: dict[str, Any]) -> list[Shard]:
+def _shards(folder: Path, meta: Json) -> list[Shard]:
     """All shards that were planned; those of an unfinished index as far as their records are there."""
     known = meta.get("shards")
     shards, first = [], 0

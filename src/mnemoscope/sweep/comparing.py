@@ -8,7 +8,7 @@ from PIL import Image
 from mnemoscope.errors import UsageError
 from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import SweepRow
 
 
 def copy_limit(references: References, asked: float | None) -> float:
@@ -31,7 +31,7 @@ def similarity_text(references: References) -> str:
     return f"cosine of {vectors}, with the training image of the same caption"
 
 
-def enlarged(references: References, folder: Path, rows: Sequence[Row]) -> list[str]:
+def enlarged(references: References, folder: Path, rows: Sequence[SweepRow]) -> list[str]:
     """A note for the summary where images or references are smaller than what a network sees."""
     by = references.descriptor
     if by is None or by.identity.features == "pixels":

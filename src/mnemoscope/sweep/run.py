@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -19,8 +19,10 @@ from mnemoscope.job.batching import Batch, Pass, prompt_run
 from mnemoscope.job.seeds import content_of, samples
 from mnemoscope.mitigation.chosen import mitigated
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.step import Seen
 from mnemoscope.prompts.prompt import Prompt
-from mnemoscope.run.rows import Row
+from mnemoscope.run.image_rows import SweepRow, Unmitigated
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.sweep.comparing import copy_limit, enlarged, similarity_text
 from mnemoscope.sweep.curves import SweepPoint, curve, write_curves
@@ -39,7 +41,7 @@ def run_sweep(
     notes: Sequence[str] = (),
     batch: int | str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Draw every prompt at every point, the same seeds for each, and return the summary with the curves and `notes`.
 
     An image replicates if its similarity to the training image of its own caption is at least `replication_threshold`,
@@ -58,12 +60,15 @@ def run_sweep(
     samples(prompts, generation.seed, generation.images)  # what is no seed is refused before the work
     others = other_prompts(p.text for p in prompts)
 
-    def plan(run: Run) -> list[Pass]:
-        known: dict[str, Any] = {"alignment": alignment, "others": others, "references": references}
-        work = partial(point_rows, model, run.folder, generation, **known)
-        return [Pass(p.name, partial(work, p), partial(point_ids, p, generation)) for p in sweep]
+    def plan(run: Run) -> list[Pass[SweepRow]]:
+        def at(point: SweepPoint) -> Pass[SweepRow]:
+            work = partial(point_rows, model, run.folder, generation, point)
+            known = partial(work, alignment=alignment, others=others, references=references)
+            return Pass(point.name, known, partial(point_ids, point, generation))
 
-    def finish(run: Run, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:
+        return [at(point) for point in sweep]
+
+    def finish(run: Run, rows: list[SweepRow]) -> tuple[list[SweepRow], Json]:
         curves = [curve(rows, point, limit) for point in sweep]
         write_curves(curves, run.folder / "curves.csv")
         told = {"alignment": alignment.name if alignment else None, "similarity": similarity_text(references)}
@@ -77,7 +82,7 @@ def run_sweep(
         }
 
     size = Batch.of(model, batch, generation.images)
-    return prompt_run(out, "sweep", settings, [model], prompts, size, plan, finish, overwrite=overwrite)
+    return prompt_run(out, "sweep", SweepRow, settings, [model], prompts, size, plan, finish, overwrite=overwrite)
 
 
 def point_ids(point: SweepPoint, generation: Generation, prompt: Prompt) -> list[str]:
@@ -95,7 +100,7 @@ def point_rows(
     references: References,
     alignment: Aligner | None,
     others: Mapping[str, str],
-) -> list[Row]:
+) -> list[SweepRow]:
     """Draw a batch of prompts at one point; one row for each image, compared with the unmitigated one of its seed.
 
     `others` names for each prompt the one that tells what its images are aligned by chance.
@@ -105,32 +110,54 @@ def point_rows(
     before, began = model.network_evaluations, time.perf_counter()
     with mitigated(model, [point.mitigation] if point.mitigation else [], generation.threshold) as log:
         images = model.generate(texts, [s for _, s in pairs], **generation.sampling)
-    cost = {
-        "evaluations": (model.network_evaluations - before) / len(pairs),
-        "seconds": round((time.perf_counter() - began) / len(pairs), 4),
-    }
+    evaluations = (model.network_evaluations - before) / len(pairs)
+    seconds = round((time.perf_counter() - began) / len(pairs), 4)
     nothing = np.full(len(pairs), np.nan)
     aligned = alignment.align(images, texts) if alignment else nothing
     chance = np.where(np.isnan(aligned), nothing, by_chance(alignment, images, texts, others) if alignment else nothing)
-    rows = []
+    rows: list[SweepRow] = []
     for k, ((prompt, seed), image) in enumerate(zip(pairs, images, strict=True)):
         file = f"images/{point.name}-{row_id(prompt, seed)}.png"
         save_png(image, folder / file, {"prompt": prompt.text, "seed": seed, "mitigation": point.name})
-        row: Row = {"id": f"{point.name}-{row_id(prompt, seed)}", "prompt_id": prompt.id, "prompt": prompt.text}
-        row |= {"mitigation": point.method, "parameter": point.parameter, "strength": point.strength, "seed": seed}
-        row |= {"file": file, "label": prompt.label, "kind": prompt.kind, "status": "ok", **cost}
-        row |= {"alignment": _number(aligned[k]), "alignment_chance": _number(chance[k])}
-        row |= {"flagged": log[k].get("flagged")} if log else {}
-        row |= match(image, prompt, references, folder)
-        rows.append(row | _against(image, folder / f"images/none-{row_id(prompt, seed)}.png"))
+        row: SweepRow = {
+            "id": f"{point.name}-{row_id(prompt, seed)}",
+            "prompt_id": prompt.id,
+            "prompt": prompt.text,
+            "mitigation": point.method,
+            "parameter": point.parameter,
+            "strength": point.strength,
+            "seed": seed,
+            "file": file,
+            "label": prompt.label,
+            "kind": prompt.kind,
+            "status": "ok",
+            "evaluations": evaluations,
+            "seconds": seconds,
+            "alignment": _number(aligned[k]),
+            "alignment_chance": _number(chance[k]),
+            **_let_in(log[k] if log else None),
+            **match(image, prompt, references, folder),
+            **_against(image, folder / f"images/none-{row_id(prompt, seed)}.png"),
+        }
+        rows.append(row)
     return rows
+
+
+class _LetIn(TypedDict, total=False):
+    """Whether the mitigation was let in, where one was asked for."""
+
+    flagged: bool | None
+
+
+def _let_in(seen: Seen | None) -> _LetIn:
+    return {} if seen is None else {"flagged": seen.get("flagged")}
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _against(image: Image.Image, plain: Path) -> Row:
+def _against(image: Image.Image, plain: Path) -> Unmitigated:
     """How alike an image is to the unmitigated one of its seed, and whether the two are the same bit for bit."""
     if not plain.exists():
         return {"baseline_similarity": None, "unchanged": None}  # it failed, which its own row says

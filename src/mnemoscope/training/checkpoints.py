@@ -21,6 +21,7 @@ from mnemoscope.training.options import suffix
 if TYPE_CHECKING:
     from mnemoscope.training.state import Training
 
+State = dict[str, Any]  # of an optimizer or a scaler, in the words of torch
 NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -29,8 +30,8 @@ class CheckpointState(TypedDict):
 
     step: int
     updates: NotRequired[int]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any] | None
+    optimizer: State
+    scaler: State | None
 
 
 class Checkpoints:
@@ -71,7 +72,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 @contextmanager
-def reading(checkpoint: Path) -> Iterator[dict[str, Any]]:
+def reading(checkpoint: Path) -> Iterator[State]:
     """The `state.json` of a checkpoint; `UsageError` for one that turns out to be damaged, or another training's."""
     state = read_json(checkpoint / "state.json")
     if why := misfit_fields(state, CheckpointState):
@@ -112,10 +113,10 @@ def write(training: "Training", folder: Path) -> None:
     write_json(folder / "state.json", state)
 
 
-def flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], State]:
     """The state of each parameter under "number.name": what is a tensor, and what is not."""
     tensors: dict[str, torch.Tensor] = {}
-    numbers: dict[str, Any] = {}
+    numbers: State = {}
     for number, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor):
@@ -125,9 +126,9 @@ def flat(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
     return tensors, numbers
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], numbers: State) -> None:
     """Give an optimizer the state that `flat` told of."""
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[int, State] = {}
     for key, value in {**tensors, **numbers}.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
@@ -138,12 +139,12 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, torch.Tensor], nu
                 numbers_of[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def scaler_state(scaler: GradScaler | None) -> dict[str, Any] | None:
+def scaler_state(scaler: GradScaler | None) -> State | None:
     """The state of the scaler of gradients in half precision, where there is one."""
     return None if scaler is None else scaler.state_dict()
 
 
-def restore_scaler(scaler: GradScaler | None, state: dict[str, Any] | None) -> None:
+def restore_scaler(scaler: GradScaler | None, state: State | None) -> None:
     """Give a scaler the state that `scaler_state` told of."""
     if scaler is not None and state:
         scaler.load_state_dict(state)

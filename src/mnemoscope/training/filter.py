@@ -1,14 +1,15 @@
 """The memorization filter: samples that the text pushes hard are left out of the loss."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mnemoscope.model.schedule import Units
+from mnemoscope.run.training_rows import Filtered
 from mnemoscope.training.options import Form
 
 GROUPS = ("memorized", "base")
@@ -84,11 +85,11 @@ class Tally:
             torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], seen / kept)
         return bool(kept)
 
-    def row(self) -> Mapping[str, Any]:
+    def row(self) -> Filtered:
         """What the log says: loss and, of each group that was seen, its samples, share left out and mean loss."""
-        numbers: dict[str, Any] = {"loss": self.loss}
+        numbers: dict[str, float | None] = {"loss": self.loss}
         for name, (kept, seen, total) in zip(GROUPS, self.table.tolist(), strict=True):
             if seen:
                 mean = total / kept if kept else None
                 numbers |= {f"seen_{name}": int(seen), f"excluded_{name}": 1 - kept / seen, f"loss_{name}": mean}
-        return numbers
+        return cast(Filtered, numbers)

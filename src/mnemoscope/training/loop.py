@@ -12,7 +12,9 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.weights.size import make_own, pixels_per_latent
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json, read_rows
+from mnemoscope.run.training_rows import TrainRow
 from mnemoscope.training.checkpoints import Checkpoints, restore, write
 from mnemoscope.training.data.batches import Batches
 from mnemoscope.training.data.dataset import TrainingSet
@@ -44,7 +46,7 @@ def train(
     overwrite: bool = False,
     asked: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Json:
     """Train networks of the pipeline, in place, and write the run; its summary, empty on all processes but the first.
 
     A run that is there already goes on from its newest checkpoint, or gives its summary if it was finished. Callbacks
@@ -58,7 +60,7 @@ def train(
     with accelerated(options, folder) as accelerator:
         if hasattr(pipe, "unet") and not data.resolution % pixels_per_latent(pipe):  # which is refused further on
             make_own(pipe, (data.resolution, data.resolution))  # what is trained at a size draws at it, and is saved so
-        model = Denoiser(pipe.to(accelerator.device), source).describe() | {"warnings": list(warnings)}
+        model = {**Denoiser(pipe.to(accelerator.device), source).describe(), "warnings": list(warnings)}
         nets = Networks(pipe, options, objective)
         record = record_of(data, options, objective, model, accelerator)
         free = {**options.free(), **(asked or {})}
@@ -118,11 +120,11 @@ class _TrainingSession:
             raise KeyboardInterrupt
         return reason
 
-    def finish(self, reason: str | None) -> dict[str, Any]:
+    def finish(self, reason: str | None) -> Json:
         """Write the result and the summary."""
         if self.run is None:
             return {}
-        rows = read_rows(self.folder)
+        rows = read_rows(self.folder, TrainRow)
         if rows and not any(row["updated"] for row in rows):
             limit = self.training.nets.objective.hard_threshold
             raise UsageError(

@@ -1,7 +1,6 @@
 """The optimizer of a training, and its learning rate as a function of the step alone."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
@@ -9,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.settings import Settings
 from mnemoscope.training.options import TrainOptions
 
 FUSED = ("cpu", "cuda")
@@ -20,7 +20,7 @@ def optimizer(parameters: Sequence[nn.Parameter], options: TrainOptions, process
     Raises `UsageError` where 8-bit states are asked for and bitsandbytes is not installed.
     """
     samples = options.batch_size * options.accumulation * processes if options.scale_lr else 1
-    settings: dict[str, Any] = {
+    settings: Settings = {
         "lr": options.learning_rate * samples,
         "betas": (options.adam_beta1, options.adam_beta2),
         "eps": options.adam_epsilon,

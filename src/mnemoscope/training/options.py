@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.options import check, option, require_known
+from mnemoscope.run.settings import Settings
 
 TRAIN = ("unet", "unet+text", "lora", "scratch")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -148,11 +149,11 @@ class TrainOptions:
         if len(set(self.ema)) < len(self.ema):
             raise UsageError("--ema was given one decay twice; give each once.")
 
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self) -> Settings:
         """What must be the same when a training goes on."""
         return {name: value for name, value in asdict(self).items() if name not in FREE}
 
-    def free(self) -> dict[str, Any]:
+    def free(self) -> Settings:
         """What may differ when a training goes on."""
         return {name: value for name, value in asdict(self).items() if name in FREE}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json, write_json
 from mnemoscope.run.trackers import plain
 from mnemoscope.training.data.dataset import TrainingSet
@@ -19,9 +20,9 @@ def record_of(
     data: TrainingSet,
     options: TrainOptions,
     objective: ObjectiveOptions,
-    model: dict[str, Any],
+    model: Json,
     accelerator: Accelerator,
-) -> dict[str, Any]:
+) -> Json:
     """What a run is known again by."""
     settings = {**asdict(data.options), **asdict(objective), **options.fixed()}
     about = {"hash": data.content, "seed": data.options.seed, "resolution": data.resolution}
@@ -38,7 +39,7 @@ def record_of(
 def opened(
     folder: Path,
     command: str,
-    record: dict[str, Any],
+    record: Json,
     free: Mapping[str, Any],
     accelerator: Accelerator,
     overwrite: bool,

@@ -7,6 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.training.options import TrainOptions
 
@@ -31,7 +32,7 @@ def new_unet(pipe: DiffusionPipeline, options: TrainOptions) -> Any:
             raise UsageError(f"{options.unet_config} is no configuration of a {kind.__name__}: {reason}") from e
 
 
-def _asked(file: Path, config: dict[str, Any], kind: str) -> dict[str, Any]:
+def _asked(file: Path, config: Json, kind: str) -> Json:
     asked = read_json(file)
     if (named := asked.get("_class_name", kind)) != kind:
         raise UsageError(f"{file} configures a {named}, and this model needs a {kind}.")

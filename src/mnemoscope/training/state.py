@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.training_rows import StepLog
 from mnemoscope.training.averages import Averages
 from mnemoscope.training.filter import Tally
 from mnemoscope.training.networks import Networks, TrainingBatch
@@ -33,7 +33,7 @@ class Training:
         self.averages = Averages(self.parameters, options.ema if accelerator.is_main_process else ())
         self.step = 0
 
-    def update(self, batches: Sequence[TrainingBatch]) -> dict[str, Any]:
+    def update(self, batches: Sequence[TrainingBatch]) -> StepLog:
         """One step over its micro-batches; what there is to log of it.
 
         Where the filter leaves no sample on any process the weights and their averages stay as they are. Raises
@@ -50,8 +50,14 @@ class Training:
             )
         norm = self._descend(tally)
         self.step += 1
-        row = {"step": self.step, **tally.row(), "lr": lr, "gradient_norm": norm, "updated": norm is not None}
-        return {**row, "seconds": round(time.perf_counter() - began, 4)}
+        return {
+            "step": self.step,
+            **tally.row(),
+            "lr": lr,
+            "gradient_norm": norm,
+            "updated": norm is not None,
+            "seconds": round(time.perf_counter() - began, 4),
+        }
 
     def _backward(self, batches: Sequence[TrainingBatch]) -> Tally:
         """Gradients of the mean over all samples, and what was kept of them on all processes."""

@@ -7,18 +7,18 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import clean_beside, whole, write_whole
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member of a zip, so that the same images make the same file
 
 
-def write_images(images: Images, out: str | Path, *, about: dict[str, Any] | None = None) -> Path:
+def write_images(images: Images, out: str | Path, *, about: Json | None = None) -> Path:
     """Write images with their labels and a manifest; the suffix of `out` says how.
 
     `.zip`, or a folder if there is no suffix: uncompressed PNGs `00000/img00000000.png` and `dataset.json` with
@@ -27,7 +27,7 @@ def write_images(images: Images, out: str | Path, *, about: dict[str, Any] | Non
     the same bytes. Raises `UsageError` for another suffix and for a place that is taken.
     """
     out = Path(out)
-    writers: dict[str, Callable[[Images, Path, dict[str, Any]], None]]
+    writers: dict[str, Callable[[Images, Path, Json], None]]
     writers = {".zip": _write_zip, ".npz": _write_npz, "": _write_folder}
     if out.suffix not in writers:
         raise UsageError(f"{out} has the suffix {out.suffix}; give a .zip, an .npz or a folder.")
@@ -39,7 +39,7 @@ def write_images(images: Images, out: str | Path, *, about: dict[str, Any] | Non
     return out
 
 
-def manifest(images: Images) -> dict[str, Any]:
+def manifest(images: Images) -> Json:
     """What a set of images holds: shape, a hash of all, class sizes, empty classes, each image with its hash."""
     counts = images.counts()
     labels = [None] * len(images) if images.labels is None else images.labels.tolist()
@@ -57,7 +57,7 @@ def manifest(images: Images) -> dict[str, Any]:
     }
 
 
-def _members(images: Images, about: dict[str, Any]) -> list[tuple[str, Callable[[], bytes]]]:
+def _members(images: Images, about: Json) -> list[tuple[str, Callable[[], bytes]]]:
     """Names in a zip or a folder, and what makes their bytes."""
     names = [f"{place // 1000:05d}/img{place:08d}.png" for place in range(len(images))]
     labels = None
@@ -76,24 +76,24 @@ def _png(images: Images, place: int) -> bytes:
     return file.getvalue()
 
 
-def _text(value: dict[str, Any]) -> bytes:
+def _text(value: Json) -> bytes:
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _write_zip(images: Images, out: Path, about: dict[str, Any]) -> None:
+def _write_zip(images: Images, out: Path, about: Json) -> None:
     with whole(out) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for name, made in _members(images, about):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), made())
 
 
-def _write_folder(images: Images, out: Path, about: dict[str, Any]) -> None:
+def _write_folder(images: Images, out: Path, about: Json) -> None:
     with whole(out) as unfinished:
         for name, made in _members(images, about):
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / name).write_bytes(made())
 
 
-def _write_npz(images: Images, out: Path, about: dict[str, Any]) -> None:
+def _write_npz(images: Images, out: Path, about: Json) -> None:
     held = {"images": images.pixels.transpose(0, 2, 3, 1), "names": np.array(images.names, dtype=np.str_)}
     if images.labels is not None:
         held |= {"labels": images.labels, "num_classes": np.array(images.num_classes)}

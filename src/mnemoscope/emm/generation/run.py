@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Int, UInt8
 from numpy import ndarray
@@ -17,7 +16,9 @@ from mnemoscope.emm.sampling.options import Sampling, asked_seeds, written
 from mnemoscope.emm.training.sources import Weights, fingerprint
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
+from mnemoscope.run.emm_rows import EmmImageRow
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.run.writing import whole
@@ -34,7 +35,7 @@ def draw_images(
     *,
     device: str = "auto",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Draw an image for each seed from a training's network or a file of weights; the summary of the run.
 
     Each image has a generator of its own: neither batches nor the number of processes change it, up to the rounding of
@@ -65,9 +66,7 @@ def draw_images(
             return _drawn(run, together, (source, drawing.snapshot), seeds, drawing.batch_size)
 
 
-def _drawn(
-    run: Run, together: Crew, source: tuple[str, str | int], seeds: Sequence[int], batch_size: int
-) -> dict[str, Any]:
+def _drawn(run: Run, together: Crew, source: tuple[str, str | int], seeds: Sequence[int], batch_size: int) -> Json:
     todo = [seed for seed in sorted(seeds) if f"{seed:06d}" not in run.done]
     size = batch_size * together.processes
     with Progress(transient=True) as progress:
@@ -81,9 +80,9 @@ def _drawn(
 
 def save(
     folder: Path, seeds: Sequence[int], pixels: UInt8[ndarray, "B C H W"], labels: Int[ndarray, " B"] | None
-) -> list[dict[str, Any]]:
+) -> list[EmmImageRow]:
     """Write images by their seeds, whole or not at all, and give a row for each."""
-    rows = []
+    rows: list[EmmImageRow] = []
     for place, seed in enumerate(seeds):
         file = folder / FOLDER / f"{seed:06d}.png"
         with whole(file) as partial:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mnemoscope.emm.networks.options import Kind
 from mnemoscope.emm.networks.preconditioning import Preconditioned, Scheme, on_grid
 from mnemoscope.errors import UsageError
+from mnemoscope.model.dry import Arguments
 
 
 class Adapted(nn.Module):
@@ -99,7 +100,7 @@ def _masking(kept: tuple[int, ...]) -> Any:
     def masked(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(x if keep else torch.zeros_like(x) for x, keep in zip(outputs, kept, strict=True))
 
-    def hook(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def hook(block: nn.Module, given: tuple[Any, ...], named: Arguments) -> tuple[tuple[Any, ...], Arguments]:
         if "res_hidden_states_tuple" in named:
             return given, {**named, "res_hidden_states_tuple": masked(named["res_hidden_states_tuple"])}
         return (given[0], masked(given[1]), *given[2:]), named

@@ -16,6 +16,7 @@ from mnemoscope.emm.networks.options import VERSIONS, Kind, NetworkOptions, requ
 from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.networks.published import described, names, unprefixed
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import write_whole
 
 LAYOUTS = {"qkv": ("blocks", "interleaved"), "labels": ("rows", "columns")}
@@ -66,7 +67,7 @@ def write_edm(network: Preconditioned, options: NetworkOptions, weights: Path, c
     write_whole(config, json.dumps(settings, indent=2) + "\n")
 
 
-def _settings(config: Path | None) -> dict[str, Any]:
+def _settings(config: Path | None) -> Json:
     assert config is not None
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))

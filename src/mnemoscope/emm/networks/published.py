@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from torch import Tensor
 
 from mnemoscope.emm.networks.options import Architecture, NetworkOptions, resolutions
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 PREFIXES = ("", "network.", "model.", "module.")
 CONDITIONING = {
@@ -27,7 +27,7 @@ def unprefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return None
 
 
-def described(tensors: Mapping[str, Tensor], preconditioning: str) -> dict[str, Any]:
+def described(tensors: Mapping[str, Tensor], preconditioning: str) -> Json:
     """The options, channels, resolution and number of classes of a network, from the shapes of its weights.
 
     Raises `UsageError` for weights that are those of no network of the family.

@@ -2,19 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.emm.optimum.options import Running, Subset
 from mnemoscope.emm.optimum.run import run_optimum
 from mnemoscope.emm.sampling.options import Sampling, asked_seeds
 from mnemoscope.errors import UsageError
 from mnemoscope.model.loading import pick_device
+from mnemoscope.run.reading import Json
 from mnemoscope.run.settings import one_of
 
 
 def draw_optimum(
     subset: Subset, running: Running, sampling: Sampling, out: Path, *, device: str, overwrite: bool
-) -> dict[str, Any]:
+) -> Json:
     """Draw what the options ask for; the summary. Raises `UsageError` for what cannot be."""
     one_of("--runner", running.runner, ("local", "ray"))
     for name in ("gallery", "gpus"):

@@ -1,7 +1,7 @@
 """A run that draws images from the optimal denoiser of a training set and measures how many of them are copies."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,11 @@ from mnemoscope.emm.ratio.pictures import keep_pairs
 from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.sampling.options import Sampling, written
 from mnemoscope.errors import UsageError
+from mnemoscope.run.emm_rows import EmmImageRow
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
+from mnemoscope.run.settings import Settings
 from mnemoscope.search.ray_runner import map_shards
 
 
@@ -65,11 +68,12 @@ class DrawnBatch:
     certified: int
     seconds: float
 
-    def save(self, folder: Path) -> list[dict[str, Any]]:
+    def save(self, folder: Path) -> list[EmmImageRow]:
         """Write the images and give a row for each; the work of the batch is on its first row."""
         rows = save(folder, self.seeds, self.pixels, self.labels)
-        work = {"evaluations": self.evaluations, "certified": self.certified}
-        return [row | (work if place == 0 else dict.fromkeys(work, 0)) for place, row in enumerate(rows)]
+        for place, row in enumerate(rows):
+            row["evaluations"], row["certified"] = (0, 0) if place else (self.evaluations, self.certified)
+        return rows
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ def run_optimum(
     runner: Literal["local", "ray"] = "local",
     gpus: int | float = 0,
     overwrite: bool = False,
-    record: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    record: Settings | None = None,
+) -> Json:
     """Draw an image for each seed from the optimal denoiser of the training images, and score them; the summary.
 
     An interrupted run goes on behind the last batch that it wrote; `record` is what else its settings are to say.
@@ -128,13 +132,13 @@ def run_optimum(
         return _score(run, images, known, gallery)
 
 
-def _score(run: Run, images: Images, known: TrainingPixels, gallery: int) -> dict[str, Any]:
+def _score(run: Run, images: Images, known: TrainingPixels, gallery: int) -> Json:
     """Compare all images of a run with the training images: rows with distances, pairs, and the summary."""
-    rows = sorted(run.rows(), key=lambda row: row["seed"])
+    rows = sorted(run.rows(EmmImageRow), key=lambda row: row["seed"])
     pixels = np.stack([_read(run.folder / row["file"], images.pixels.shape[1:]) for row in rows])
     drawn = Images(pixels, None, tuple(row["id"] for row in rows))
     nearest = known(drawn.rows())
-    run.replace_rows(row | distances for row, distances in zip(rows, _distances(nearest, images), strict=True))
+    run.replace_rows({**row, **distances} for row, distances in zip(rows, _distances(nearest, images), strict=True))
     counts = {
         "images": len(drawn),
         "references": nearest.references,
@@ -143,11 +147,11 @@ def _score(run: Run, images: Images, known: TrainingPixels, gallery: int) -> dic
     }
     counts |= {"duplicates": nearest.references - nearest.distinct, "exact_copies": int((nearest.nearest == 0).sum())}
     pairs = keep_pairs(run.folder, DrawnImages(drawn), nearest, images, gallery)
-    work = {name: sum(row[name] for row in rows) for name in ("evaluations", "certified")}
+    work = {"evaluations": sum(r["evaluations"] for r in rows), "certified": sum(r["certified"] for r in rows)}
     return run.finish(**counts, **nearest.summary(), **work, pairs=pairs)
 
 
-def _distances(nearest: Memorization, images: Images) -> list[dict[str, Any]]:
+def _distances(nearest: Memorization, images: Images) -> list[Mapping[str, Any]]:
     columns = {"d1": nearest.nearest, "d2": nearest.second, "d2_apart": nearest.second_apart}
     columns |= {"quotient": nearest.quotient, "quotient_apart": nearest.quotient_apart, "match_index": nearest.match}
     columns |= {"memorized": nearest.memorized, "memorized_apart": nearest.memorized_apart}

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.data.readers import read_images
@@ -18,6 +17,8 @@ from mnemoscope.emm.training.sources import is_network, is_training
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
 from mnemoscope.model.loading import pick_device, settle_threads
+from mnemoscope.run.reading import Json
+from mnemoscope.run.settings import Settings
 
 
 def measure_ratio(
@@ -29,7 +30,7 @@ def measure_ratio(
     preset: str | None = None,
     weights: str | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Read or draw the generated images, compare them with the references, and return the summary of the run.
 
     Raises `UsageError` for sources and features that cannot be read or do not fit together.
@@ -51,7 +52,7 @@ def measure_ratio(
 
 
 @contextmanager
-def _sets(asked: AskedRatio, drawing: SnapshotDrawing) -> Iterator[tuple[list[GeneratedSet], dict[str, Any]]]:
+def _sets(asked: AskedRatio, drawing: SnapshotDrawing) -> Iterator[tuple[list[GeneratedSet], Settings]]:
     """What is scored, and what of it belongs to the settings of the run; on all processes but the first nothing."""
     if not is_network(asked.generated):
         sets = held_sets(asked.generated, snapshots=asked.snapshots, resolution=asked.resolution, limit=asked.limit)

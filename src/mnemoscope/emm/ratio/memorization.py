@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -13,6 +13,21 @@ from mnemoscope.stats import wilson_interval
 
 THRESHOLDS = tuple(k / 10 for k in range(1, 10))
 POOL = 1000  # images of which the usual distance between neighbours is taken
+
+
+class MemorizationFigures(TypedDict):
+    """What the scores of images amount to, with 95 % intervals; `apart` is with copies merged."""
+
+    memorization_ratio: float
+    memorization_ratio_interval: list[float]
+    memorization_ratio_apart: float
+    memorization_ratio_apart_interval: list[float]
+    mean_distance: float
+    smallest_quotient: float
+    median_quotient: float
+    coverage: float
+    memorized_references: int
+    curve: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class Memorization:
         """Which images are closer to a training image than `threshold` times `unit`, whatever the second nearest."""
         return self.nearest < (self.threshold if threshold is None else threshold) * unit
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> MemorizationFigures:
         """All numbers, ready for JSON."""
         return {
             "memorization_ratio": self.ratio,

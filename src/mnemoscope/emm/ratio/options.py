@@ -6,6 +6,7 @@ from typing import Any
 from mnemoscope.emm.sampling.options import Sampling, read_seeds, written
 from mnemoscope.emm.training.sources import Weights
 from mnemoscope.errors import UsageError
+from mnemoscope.run.settings import Settings
 
 IMAGES, COMPARISON, DRAWING, RUNNING = "Input", "Comparison", "Drawn images", "Run"
 FREE = ("batch_size", "device")  # what changes no image
@@ -70,7 +71,7 @@ class SnapshotDrawing:
         seeds = self.listed()
         return replace(self, seeds=None, seed=max(seeds) + 1, samples=len(seeds))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Settings:
         """What the images depend on, as the settings of a run."""
         settings = {name: value for name, value in asdict(self).items() if name not in ("sampling", "weights", *FREE)}
         return settings | asdict(self.sampling) | asdict(self.weights) | {"seeds": written(self.listed())}

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,14 @@ from mnemoscope.emm.ratio.references import ByFeatures, ByPixels, RatioReference
 from mnemoscope.emm.ratio.summary import Control, highest, summarize
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor
+from mnemoscope.run.emm_rows import EmmRatioRow
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
+from mnemoscope.run.settings import Settings
 from mnemoscope.run.threads import computing_with, recorded_threads
 
 TOGETHER = 2048  # images scored between two writes to the disk
-NUMBERS = ("d1", "d2", "d2_apart", "quotient", "quotient_apart")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def run_ratio(
     *,
     descriptor: Descriptor | None = None,
     overwrite: bool = False,
-    record: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    record: Settings | None = None,
+) -> Json:
     """Score each set against the references, write a row for each image and a summary, and return the summary.
 
     An interrupted run goes on behind the last rows that it wrote. `record` is what else the settings are to say.
@@ -64,13 +65,13 @@ def run_ratio(
         with Progress(transient=True) as progress:
             for each in progress.track(sets, description="sets"):
                 _score(each, references, known.references.names, run, progress)
-            scored = _read_back(run.rows(), sets, references, options.threshold)
+            scored = _read_back(run.rows(EmmRatioRow), sets, references, options.threshold)
             chosen = next(each for each in sets if each.name == highest(scored))
             again = chosen.again() if len(sets) > 1 else None
             if again is not None:
                 _score(again, references, known.references.names, run, progress)
         held_out = None if known.held_out is None else references(known.held_out)
-        other = _read_back(run.rows(), [again], references, options.threshold)[again.name] if again else None
+        other = _read_back(run.rows(EmmRatioRow), [again], references, options.threshold)[again.name] if again else None
         summary = summarize(scored, Control(held_out, usual, pool, references.unit), other)
         began, before = time.monotonic(), chosen.evaluations
         summary["pairs"] = keep_pairs(run.folder, chosen, scored[chosen.name], known.references, options.gallery)
@@ -106,12 +107,7 @@ def _score(
 
 def _rows(
     name: str, places: Sequence[int], images: Images, memorization: Memorization, names: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    columns = zip(
-        *(values.tolist() for values in (memorization.nearest, memorization.second, memorization.second_apart)),
-        *(values.tolist() for values in (memorization.quotient, memorization.quotient_apart)),
-        strict=True,
-    )
+) -> list[EmmRatioRow]:
     return [
         {
             "id": f"{name}:{place}",
@@ -119,36 +115,36 @@ def _rows(
             "snapshot": name,
             "place": place,
             "file": images.names[k],
-            **dict(zip(NUMBERS, numbers, strict=True)),
+            "d1": float(memorization.nearest[k]),
+            "d2": float(memorization.second[k]),
+            "d2_apart": float(memorization.second_apart[k]),
+            "quotient": float(memorization.quotient[k]),
+            "quotient_apart": float(memorization.quotient_apart[k]),
             "match": names[memorization.match[k]],
             "match_index": int(memorization.match[k]),
             "other_index": int(memorization.other[k]),
             "memorized": bool(memorization.memorized[k]),
             "memorized_apart": bool(memorization.memorized_apart[k]),
         }
-        for k, (place, numbers) in enumerate(zip(places, columns, strict=True))
+        for k, place in enumerate(places)
     ]
 
 
 def _read_back(
-    rows: list[dict[str, Any]], sets: Sequence[GeneratedSet], references: RatioReferences, threshold: int | float
+    rows: list[EmmRatioRow], sets: Sequence[GeneratedSet], references: RatioReferences, threshold: int | float
 ) -> dict[str, Memorization]:
     """What rows say of each set, in the order of its images."""
     scored = {}
     for name in (each.name for each in sets):
         of_snapshot = sorted((row for row in rows if row["snapshot"] == name), key=lambda row: row["place"])
-        first, second, apart, quotient, merged = (
-            np.array([row[key] for row in of_snapshot], np.float64) for key in NUMBERS
-        )
-        match, other = (np.array([row[key] for row in of_snapshot], np.int64) for key in ("match_index", "other_index"))
         scored[name] = Memorization(
-            first,
-            second,
-            apart,
-            match,
-            other,
-            quotient,
-            merged,
+            np.array([row["d1"] for row in of_snapshot], np.float64),
+            np.array([row["d2"] for row in of_snapshot], np.float64),
+            np.array([row["d2_apart"] for row in of_snapshot], np.float64),
+            np.array([row["match_index"] for row in of_snapshot], np.int64),
+            np.array([row["other_index"] for row in of_snapshot], np.int64),
+            np.array([row["quotient"] for row in of_snapshot], np.float64),
+            np.array([row["quotient_apart"] for row in of_snapshot], np.float64),
             references.references,
             references.distinct,
             float(threshold),

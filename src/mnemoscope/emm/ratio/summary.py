@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mnemoscope.emm.ratio.memorization import Memorization
+from mnemoscope.run.reading import Json
 from mnemoscope.stats import wilson_interval
 
 NAMED = 20  # training images whose copies are counted in the summary
@@ -25,9 +25,7 @@ def highest(scored: Mapping[str, Memorization]) -> str:
     return max(scored, key=lambda name: (scored[name].ratio, scored[name].ratio_apart))
 
 
-def summarize(
-    scored: Mapping[str, Memorization], control: Control, again: Memorization | None = None
-) -> dict[str, Any]:
+def summarize(scored: Mapping[str, Memorization], control: Control, again: Memorization | None = None) -> Json:
     """The summary of a run: numbers of the snapshot with the highest ratio, and of all of them.
 
     The highest of several ratios is too high, by the luck of its draw. `memorization_ratio_corrected` is that of other
@@ -36,9 +34,9 @@ def summarize(
     """
     best = highest(scored)
     chosen, last = scored[best], list(scored)[-1]
-    summary: dict[str, Any] = {"images": len(chosen), "references": chosen.references, "distinct": chosen.distinct}
+    summary: Json = {"images": len(chosen), "references": chosen.references, "distinct": chosen.distinct}
     summary |= {"duplicates": chosen.references - chosen.distinct, "unit": control.unit, "snapshot": best}
-    summary |= chosen.summary() | _near(chosen, control) | _floor(control)
+    summary |= {**chosen.summary(), **_near(chosen, control), **_floor(control)}
     summary["copies"] = dict(list(chosen.hits.items())[:NAMED])
     if len(scored) > 1:
         rows = [{"snapshot": name, "images": len(m), **m.summary(), **_near(m, control)} for name, m in scored.items()]
@@ -47,7 +45,7 @@ def summarize(
     return summary
 
 
-def _near(scored: Memorization, control: Control) -> dict[str, Any]:
+def _near(scored: Memorization, control: Control) -> Mapping[str, object]:
     """The share of images closer to a training image than the threshold's part of the usual distance."""
     near = scored.near(control.usual)
     return {
@@ -58,7 +56,7 @@ def _near(scored: Memorization, control: Control) -> dict[str, Any]:
     }
 
 
-def _floor(control: Control) -> dict[str, Any]:
+def _floor(control: Control) -> Mapping[str, object]:
     """What the same criteria say of images that the model never saw; nothing where there are none."""
     if control.held_out is None:
         return {}
@@ -75,7 +73,7 @@ def _floor(control: Control) -> dict[str, Any]:
     }
 
 
-def _corrected(scored: Mapping[str, Memorization], best: str, again: Memorization | None) -> dict[str, Any]:
+def _corrected(scored: Mapping[str, Memorization], best: str, again: Memorization | None) -> Mapping[str, object]:
     picked, second = best, None if again is None else again.memorized
     if second is None:
         halves = {name: len(m) // 2 for name, m in scored.items() if len(m) > 1}

@@ -1,9 +1,9 @@
 """The trainings of a sweep: which ones its levels, sizes and seeds need, done once each, and what is read of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from filelock import FileLock
@@ -14,7 +14,7 @@ from mnemoscope.emm.training.average import Average
 from mnemoscope.emm.training.loop import train
 from mnemoscope.emm.training.watching import curve
 from mnemoscope.errors import UsageError
-from mnemoscope.run.rows import Row
+from mnemoscope.run.emm_rows import EmmSweepRow, EmmTrainRow
 from mnemoscope.run.run import read_json, read_rows
 
 
@@ -41,6 +41,14 @@ class Task:
     training: LevelTraining
 
 
+class Trained(TypedDict):
+    """What is read of a training: its scored snapshots, its steps, its time."""
+
+    rows: list[EmmTrainRow]
+    steps: int
+    seconds: float
+
+
 def task_of(cell: Cell, place: Path, device: str) -> Task:
     """The training that a cell is read from: cells of equal images, settings and seed have the same folder."""
     images, training = cell.level.data.images(cell.n, cell.seed), cell.level.training(cell.seed, device)
@@ -57,7 +65,7 @@ def distinct(tasks: Iterable[Task]) -> list[Task]:
     return list({task.folder: task for task in reversed(list(tasks))}.values())[::-1]
 
 
-def trained(task: Task) -> Mapping[str, Any]:
+def trained(task: Task) -> Trained:
     """Do a training, go on with it, or wait for another process that does; rows of its scored snapshots and its steps.
 
     On a processor it has one thread, which small networks are fastest with, and which makes its numbers the same
@@ -68,7 +76,7 @@ def trained(task: Task) -> Mapping[str, Any]:
         if not is_done(task):
             _train(task)
     summary = read_json(task.folder / "summary.json")
-    return {"rows": read_rows(task.folder), "steps": summary["steps"], "seconds": summary["seconds"]}
+    return {"rows": read_rows(task.folder, EmmTrainRow), "steps": summary["steps"], "seconds": summary["seconds"]}
 
 
 def _train(task: Task) -> None:
@@ -81,7 +89,7 @@ def _train(task: Task) -> None:
         torch.set_num_threads(threads)
 
 
-def row_of(cell: Cell, task: Task, finished: Mapping[str, Any]) -> Row:
+def row_of(cell: Cell, task: Task, finished: Trained) -> EmmSweepRow:
     """What a cell's row says: the ratio that its level reads of the training."""
     reading, options = cell.level.reading, task.training.options
     step = cell.level.read_step(cell.n)
@@ -90,16 +98,28 @@ def row_of(cell: Cell, task: Task, finished: Mapping[str, Any]) -> Row:
     if not up_to_step:
         raise UsageError(f"{task.folder} has no scored snapshot up to step {step}; delete it to train it again.")
     chosen = max(up_to_step, key=lambda row: row["ratio"]) if reading.pick == "max" else up_to_step[-1]
-    about = {"id": cell.id, "status": "ok", "level": cell.level.name, "x": cell.level.x, "n": cell.n, "seed": cell.seed}
-    taken = ("step", "ema", "samples", "ratio", "ratio_low", "ratio_high", "ratio_apart", "mean_distance", "coverage")
-    numbers = {key: chosen.get(key) for key in taken}
-    return (
-        about
-        | numbers
-        | {"stopped": up_to_step[-1]["step"] < step, "training": task.folder.name, "steps": finished["steps"]}
-    )
+    return {
+        "id": cell.id,
+        "status": "ok",
+        "level": cell.level.name,
+        "x": cell.level.x,
+        "n": cell.n,
+        "seed": cell.seed,
+        "step": chosen["step"],
+        "ema": chosen["ema"],
+        "samples": chosen["samples"],
+        "ratio": chosen["ratio"],
+        "ratio_low": chosen["ratio_low"],
+        "ratio_high": chosen["ratio_high"],
+        "ratio_apart": chosen["ratio_apart"],
+        "mean_distance": chosen["mean_distance"],
+        "coverage": chosen["coverage"],
+        "stopped": up_to_step[-1]["step"] < step,
+        "training": task.folder.name,
+        "steps": finished["steps"],
+    }
 
 
-def ratios(rows: Sequence[Mapping[str, Any]], level: str) -> dict[tuple[int, int], float]:
+def ratios(rows: Sequence[EmmSweepRow], level: str) -> dict[tuple[int, int], float]:
     """Ratios of a level by size and seed."""
     return {(row["n"], row["seed"]): row["ratio"] for row in rows if row["level"] == level}

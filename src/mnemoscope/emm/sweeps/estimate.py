@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from mnemoscope.emm.sweeps.isotonic import falling
 from mnemoscope.emm.sweeps.resampling import resampled, span
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 CURVE = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Flag = Literal["", "below grid", "above grid"]
@@ -50,12 +51,30 @@ class EmmEstimate:
     bracket: tuple[int | None, int | None]
     interval: tuple[float | None, float | None]
     eps: float
-    fitted: tuple[dict[str, Any], ...]
-    curve: tuple[dict[str, Any], ...]
+    fitted: tuple["FittedSize", ...]
+    curve: tuple["CrossingAt", ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         """All of it, as a summary holds it."""
         return asdict(self)
+
+
+class FittedSize(TypedDict):
+    """The mean ratio of a size and its falling fit."""
+
+    n: int
+    ratio: float
+    fit: float
+    samples: int
+    seeds: int
+
+
+class CrossingAt(TypedDict):
+    """EMM at another eps."""
+
+    eps: float
+    emm: float | None
+    flag: Flag
 
 
 def emm(points: Sequence[RatioPoint], *, eps: int | float = 0.1, resamples: int = 1000, seed: int = 0) -> EmmEstimate:
@@ -140,7 +159,7 @@ def _means(
     return sizes, means, sums
 
 
-def _at(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: float) -> dict[str, Any]:
+def _at(sizes: Sequence[int], fit: Float[np.ndarray, " N"], eps: float) -> "CrossingAt":
     size = crossing(sizes, fit, eps)
     return {"eps": eps, "emm": size if math.isfinite(size) else None, "flag": _flag(size)}
 

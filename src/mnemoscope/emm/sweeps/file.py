@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mnemoscope.emm.sweeps.level import SECTIONS, FactorLevel
 from mnemoscope.errors import UsageError
 from mnemoscope.run.fields import known_in, made
-from mnemoscope.run.settings import one_of
+from mnemoscope.run.settings import Settings, one_of
 from mnemoscope.run.yaml_values import read_yaml
 from mnemoscope.study.hardware import Hardware
 
@@ -57,7 +57,7 @@ class Sweep:
     levels: dict[str, FactorLevel]
     expected: tuple[Expectation, ...]
     is_full: bool
-    given: dict[str, Any]
+    given: Settings
     layout: str = ""
     channels: int | None = None
     resolution: int | None = None
@@ -76,7 +76,7 @@ def read_sweep(file: Path, *, full: bool = False) -> Sweep:
         raise UsageError(str(e) if str(e).startswith(file.name) else f"{file.name}: {e}") from e
 
 
-def _sweep(file: str, held: dict[str, Any], full: bool) -> Sweep:
+def _sweep(file: str, held: Settings, full: bool) -> Sweep:
     about = {key: held[key] for key in ABOUT if key in held}
     given = known_in("full", held.get("full"), FULL) if full else {key: held[key] for key in PLANNED if key in held}
     if full and not given:
@@ -113,7 +113,7 @@ def _levels(given: Mapping[str, Any]) -> dict[str, FactorLevel]:
     }
 
 
-def _of_size(full: dict[str, Any]) -> dict[str, Any]:
+def _of_size(full: Settings) -> Settings:
     plain = {key: full[key] for key in ("layout", "channels", "resolution") if key in full}
     return plain | ({"hardware": made(Hardware, "full: device", full["device"])} if full.get("device") else {})
 

@@ -14,6 +14,7 @@ from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
 from mnemoscope.run.fields import known_in, made
+from mnemoscope.run.settings import Settings
 
 SECTIONS = ("data", "network", "train", "read")
 OWN = (*SECTIONS, "sizes", "x")
@@ -55,7 +56,7 @@ class FactorLevel:
     """One level of a factor, its base settings included; `x` places it on a line of levels."""
 
     name: str
-    settings: dict[str, dict[str, Any]]
+    settings: dict[str, Settings]
     sizes: tuple[int, ...]
     x: int | float | None = None
 

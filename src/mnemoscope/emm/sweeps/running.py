@@ -2,21 +2,23 @@
 
 import csv
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mnemoscope.emm.sweeps.bisection import wanted
-from mnemoscope.emm.sweeps.cells import Cell, Row, Task, distinct, ratios, row_of, task_of, trained
-from mnemoscope.emm.sweeps.comparing import COLUMNS, flat, summary_of
+from mnemoscope.emm.sweeps.cells import Cell, Task, Trained, distinct, ratios, row_of, task_of, trained
+from mnemoscope.emm.sweeps.comparing import COLUMNS, TableEntry, flat, summary_of
 from mnemoscope.emm.sweeps.file import Sweep
 from mnemoscope.emm.sweeps.level import FactorLevel
 from mnemoscope.errors import UsageError
+from mnemoscope.run.emm_rows import EmmSweepRow
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
 from mnemoscope.run.writing import whole
 from mnemoscope.search.ray_runner import map_shards
 
-Trainer = Callable[[Task], Mapping[str, Any]]
+Trainer = Callable[[Task], Trained]
 
 
 def run_sweep(
@@ -33,7 +35,7 @@ def run_sweep(
     overwrite: bool = False,
     trainer: Trainer = trained,
     tell: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Train each level of a factor at each size with so many seeds, and return the summary: EMM, differences, verdicts.
 
     All levels have the same images, weights to start from, order and noise for a seed, as far as their settings let
@@ -77,7 +79,7 @@ def chosen_levels(asked: Sweep, names: Sequence[str]) -> list[FactorLevel]:
     return [level for level in asked.levels.values() if not names or level.name in (*names, asked.baseline)]
 
 
-def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
+def write_table(entries: Sequence[TableEntry], file: Path) -> Path:
     """The table as CSV."""
     with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
@@ -87,7 +89,7 @@ def write_table(entries: Sequence[Mapping[str, Any]], file: Path) -> Path:
 
 
 def _missing(
-    asked: Sweep, levels: Sequence[FactorLevel], seeds: int, done: Sequence[Row], adaptive: bool
+    asked: Sweep, levels: Sequence[FactorLevel], seeds: int, done: Sequence[EmmSweepRow], adaptive: bool
 ) -> list[Cell]:
     """What is to be trained next: all that there is not yet, or what the bisections of all levels ask for."""
     cells = []
@@ -101,6 +103,6 @@ def _missing(
     return sorted(cells, key=lambda cell: cell.seed)
 
 
-def _rows(run: Run, levels: Sequence[FactorLevel], seeds: int) -> list[Row]:
+def _rows(run: Run, levels: Sequence[FactorLevel], seeds: int) -> list[EmmSweepRow]:
     names = {level.name for level in levels}
-    return [row for row in run.rows() if row["level"] in names and row["seed"] < seeds]
+    return [row for row in run.rows(EmmSweepRow) if row["level"] in names and row["seed"] < seeds]

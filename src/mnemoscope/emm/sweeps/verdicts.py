@@ -2,22 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mnemoscope.emm.sweeps.differences import difference, mean_ratio, times
 from mnemoscope.emm.sweeps.estimate import RatioPoint, emm
 from mnemoscope.emm.sweeps.file import Expectation, Sweep
+from mnemoscope.run.reading import Json
 from mnemoscope.study.verdicts import AGREES, LACKING, OPEN, OPPOSITE, by_sign
 
 
-def verdict(asked: Sweep, expected: Expectation, points: Mapping[str, Sequence[RatioPoint]]) -> dict[str, Any]:
+def verdict(asked: Sweep, expected: Expectation, points: Mapping[str, Sequence[RatioPoint]]) -> Json:
     """The difference, or the value, that an expectation is about, with its interval and what that says of it.
 
     Of EMM the difference is that of logarithms. A sign is met where the whole interval lies on its side of 0, a range
     where it lies within.
     """
     against = None if expected.within else expected.against or asked.baseline
-    entry: dict[str, Any] = {"level": expected.level, "n": expected.n, "against": against, "sign": expected.sign}
+    entry: Json = {"level": expected.level, "n": expected.n, "against": against, "sign": expected.sign}
     entry |= {"margin": expected.margin, "within": expected.within, "source": expected.source}
     entry |= {"measure": "ratio" if expected.n else "EMM", "value": None, "interval": None}
     estimate = _found(asked, expected, points, against)

@@ -13,7 +13,8 @@ from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.planning import plan
 from mnemoscope.errors import UsageError
 from mnemoscope.run.options import check_given
-from mnemoscope.run.settings import one_of
+from mnemoscope.run.reading import Json
+from mnemoscope.run.settings import Settings, one_of
 from mnemoscope.training.options import chosen
 
 SMALL = {
@@ -24,7 +25,7 @@ PAPER = {
     **{"epochs": 40_000, "batch_size": 512, "learning_rate": 2e-4, "ramp_up_epochs": 200, "ema": ("mode2",)},
     **{"order": "fixed", "snapshots": 16, "samples": 10_000},
 }
-PRESETS: dict[str, dict[str, Any]] = {"small": SMALL, "paper": PAPER}
+PRESETS: dict[str, Settings] = {"small": SMALL, "paper": PAPER}
 REPLACED = {"steps": "epochs", "ramp_up": "ramp_up_epochs"}  # an option, and what of a preset it takes the place of
 
 
@@ -60,17 +61,17 @@ class AskedTraining:
         """What it would do, in lines."""
         return plan(self.images(), self.network, self.options)
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Settings:
         """Where the images come from, by the names of the options."""
         settings = {field.name: getattr(self.data, field.name) for field in fields(self.data) if field.name != "source"}
         return {"data": self.data.source, "subset_size": self.subset_size, "subset_seed": self.subset_seed, **settings}
 
-    def run(self, out: Path, overwrite: bool) -> dict[str, Any]:
+    def run(self, out: Path, overwrite: bool) -> Json:
         """Train; the summary, empty on all processes but the first."""
         return train(self.images(), out, self.network, self.options, source=self.told(), overwrite=overwrite)
 
 
-def parsed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def parsed(kind: type, given: Mapping[str, Any]) -> Settings:
     """What was given (not None), the lists of options that are written with commas read."""
     options = {name: value for name, value in given.items() if value is not None}
     for option in (each for each in fields(kind) if each.metadata.get("commas") and each.name in options):

@@ -23,9 +23,11 @@ from mnemoscope.emm.training.showing import Showing
 from mnemoscope.emm.training.snapshots import Snapshots, built, description, refuse_another_network
 from mnemoscope.emm.training.stepping import EmmTraining
 from mnemoscope.emm.training.transfer import transfer
-from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, Row, SnapshotScorer, best, decided, result
+from mnemoscope.emm.training.watching import CONFIRMED, SELECTED, SnapshotScorer, best, decided, result
 from mnemoscope.errors import UsageError
+from mnemoscope.run.emm_rows import EmmTrainRow
 from mnemoscope.run.progress import Progress
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json
 from mnemoscope.run.threads import computing_with, recorded_threads
 from mnemoscope.training.checkpoints import Checkpoints
@@ -44,7 +46,7 @@ def train(
     augmentation: Augmentation | None = None,
     overwrite: bool = False,
     source: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Train a network on images, score its snapshots, write the run; its summary, empty on all processes but the first.
 
     A run that is there already goes on from its checkpoint, or gives its summary if it was finished. `augmentation`
@@ -61,8 +63,8 @@ def train(
         refuse_another_network(folder)
     with accelerated(options, folder) as accelerator:
         place = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-        where: dict[str, Any] = {"device": accelerator.device, "augmentation": augmentation, **place}
-        batches = EmmBatches(images, network, options, **where)
+        device = accelerator.device
+        batches = EmmBatches(images, network, options, device=device, augmentation=augmentation, **place)
         first = built(about, options.seed)
         taken = None if options.transfer is None else transfer(first, options.transfer)
         model = EmmTraining(first.requires_grad_(True), accelerator, budget)
@@ -90,7 +92,7 @@ def _keep(images: Images, folder: Path) -> None:
         write_images(images, folder / DATA)
 
 
-def _told(images: Images, batches: EmmBatches) -> dict[str, Any]:
+def _told(images: Images, batches: EmmBatches) -> Json:
     hook = batches.augmentation
     return {"images": len(images), "hash": images.sha256(), "augmentation": None if hook is None else repr(hook)}
 
@@ -116,7 +118,7 @@ class _EmmSession:
         self.snapshots, self.losses = Snapshots(folder), Losses(None if run is None else folder)
         self.recorded, self.began = 0, time.perf_counter()  # steps whose work is in the run, and since when
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> Json:
         """Do the steps that are left, and write the summary."""
         if (checkpoint := self.checkpoints.newest()) is not None:
             checkpoints.restore(self.training, checkpoint)
@@ -146,8 +148,8 @@ class _EmmSession:
         return self._score() if is_snapshot else None
 
     def _log(self) -> None:
-        step, logged = self.training.step, self.training.logged()
-        row = {"step": step, "lr": self.budget.rate(step - 1), **logged}
+        step = self.training.step
+        row = self.training.logged(self.budget.rate(step - 1))
         self.losses.add(row)
         self.accelerator.log({k: v for k, v in row.items() if v is not None}, step=step)
 
@@ -163,7 +165,7 @@ class _EmmSession:
             self.recorded = step
         self.accelerator.wait_for_everyone()
 
-    def _worked(self, evaluations: int, rows: Sequence[Row] = (), part: str | None = None) -> None:
+    def _worked(self, evaluations: int, rows: Sequence[EmmTrainRow] = (), part: str | None = None) -> None:
         if self.run is not None:
             self.run.append(rows, evaluations=evaluations, seconds=time.perf_counter() - self.began, part=part)
             self.began = time.perf_counter()
@@ -185,7 +187,7 @@ class _EmmSession:
         tops = {name: top for name in self.names if (top := best(rows, name)) is not None}
         self._add_rows(rows, [(top["step"], name, CONFIRMED) for name, top in tops.items()])
 
-    def _add_rows(self, rows: list[Row], wanted: Sequence[tuple[int, str, str]]) -> None:
+    def _add_rows(self, rows: list[EmmTrainRow], wanted: Sequence[tuple[int, str, str]]) -> None:
         """Score what has no row yet; the new rows are put behind the others, on all processes."""
         there = {(row["step"], row["ema"], row["part"]) for row in rows}
         for step, name, part in (each for each in wanted if each not in there):
@@ -195,21 +197,21 @@ class _EmmSession:
                 rows.append(scored[0])
                 self._worked(self.scorer.evaluations, [scored[0]])
 
-    def _rows(self) -> list[Row]:
-        shared = [None if self.run is None else self.run.rows()]
+    def _rows(self) -> list[EmmTrainRow]:
+        shared = [None if self.run is None else self.run.rows(EmmTrainRow)]
         broadcast_object_list(shared)
         return shared[0] or []
 
-    def _thin(self, rows: Sequence[Row]) -> None:
+    def _thin(self, rows: Sequence[EmmTrainRow]) -> None:
         """Keep the snapshots that an average is best at, and the last one."""
         tops = [top["step"] for name in self.names if (top := best(rows, name)) is not None]
         self.snapshots.keep({*tops, *self.snapshots.steps()[-1:]})
 
-    def _finish(self, reason: str | None) -> dict[str, Any]:
+    def _finish(self, reason: str | None) -> Json:
         if self.run is None:
             return {}
         self.losses.write()
-        rows, step = self.run.rows(), self.training.step
+        rows, step = self.run.rows(EmmTrainRow), self.training.step
         results = {name: result(rows, name) for name in self.names}
         logged = self.losses.rows
         return self.run.finish(

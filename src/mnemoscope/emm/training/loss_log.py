@@ -1,8 +1,9 @@
 """The logged losses of a training: means over some steps, in a file of their own."""
 
 from pathlib import Path
+from typing import cast
 
-from mnemoscope.run.rows import Row
+from mnemoscope.run.emm_rows import LossRow
 from mnemoscope.run.run import read_table, write_table
 
 FILE = "losses.jsonl"
@@ -13,13 +14,13 @@ class Losses:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.rows: list[Row] = []
+        self.rows: list[LossRow] = []
 
     def begin(self, step: int) -> None:
         """Take up those of an earlier session, but for steps that have to be done again."""
         self.rows = [row for row in read_losses(self.folder) if row["step"] <= step] if self.folder else []
 
-    def add(self, row: Row) -> None:
+    def add(self, row: LossRow) -> None:
         """Keep a row until it is written."""
         self.rows.append(row)
 
@@ -29,6 +30,6 @@ class Losses:
             write_table(self.folder / FILE, self.rows)
 
 
-def read_losses(folder: Path) -> list[Row]:
+def read_losses(folder: Path) -> list[LossRow]:
     """The logged losses of a run so far; none where there is no file."""
-    return read_table(folder / FILE)
+    return cast(list[LossRow], read_table(folder / FILE))

@@ -1,11 +1,11 @@
 """What a training from scratch is asked for: budget, optimizer, averages, snapshots and their scores, early stops."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
 from mnemoscope.run.options import check, option
+from mnemoscope.run.settings import Settings
 from mnemoscope.training.options import PRECISIONS
 
 STEPS = 3000
@@ -95,11 +95,11 @@ class EmmTrainOptions:
         """The averages that are kept."""
         return tuple(Average.of(name) for name in self.ema)
 
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self) -> Settings:
         """What must be the same when a training goes on."""
         settings = {name: value for name, value in asdict(self).items() if name not in FREE}
         return {name: value for name, value in settings.items() if value is not None or name not in LATER}
 
-    def free(self) -> dict[str, Any]:
+    def free(self) -> Settings:
         """What may differ when a training goes on."""
         return {name: value for name, value in asdict(self).items() if name in FREE}

@@ -13,6 +13,7 @@ from mnemoscope.emm.networks.options import VERSIONS, require_current
 from mnemoscope.emm.networks.preconditioning import Preconditioned
 from mnemoscope.emm.training.average import Average
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import whole
 
@@ -97,7 +98,7 @@ def refuse_another_network(folder: Path) -> None:
         require_current(network["options"]["architecture"], network.get("version"), str(folder))
 
 
-def description(network: NetworkOptions, channels: int, resolution: int, num_classes: int) -> dict[str, Any]:
+def description(network: NetworkOptions, channels: int, resolution: int, num_classes: int) -> Json:
     """What a network is built from again, as JSON; the version is named where it is not the first."""
     about = {"options": vars(network) | {}, "channels": channels, "resolution": resolution, "num_classes": num_classes}
     version = VERSIONS[network.architecture]

@@ -17,6 +17,7 @@ from mnemoscope.emm.training.batches import EmmBatch
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.errors import UsageError
+from mnemoscope.run.emm_rows import LossRow
 from mnemoscope.training.optimizers import FUSED
 
 LARGEST = 1e5  # what an infinite gradient is taken for
@@ -67,7 +68,7 @@ class EmmTraining:
         self._descend(mean)
         self.step += 1
 
-    def logged(self) -> dict[str, Any]:
+    def logged(self, lr: float) -> LossRow:
         """Means over the steps since the last time, over all processes, and how many gradients were bad.
 
         Raises `UsageError` where no loss among them was a number.
@@ -80,6 +81,8 @@ class EmmTraining:
                 "or another --mixed-precision."
             )
         return {
+            "step": self.step,
+            "lr": lr,
             "loss": tallied["loss"] / tallied["losses"],
             "gradient_norm": tallied["norm"] / tallied["norms"] if tallied["norms"] else None,
             "bad_gradients": round(tallied["bad_gradients"]),

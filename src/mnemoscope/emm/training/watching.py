@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -17,7 +16,8 @@ from mnemoscope.emm.sampling.drawing import sample_images
 from mnemoscope.emm.training.budget import Budget
 from mnemoscope.emm.training.options import EmmTrainOptions
 from mnemoscope.emm.training.stepping import placed
-from mnemoscope.run.rows import Row
+from mnemoscope.run.emm_rows import EmmTrainRow, Ratios
+from mnemoscope.run.reading import Json
 
 SELECTED, CONFIRMED = "selection", "confirmation"
 
@@ -42,7 +42,7 @@ class SnapshotScorer:
         self.shape = images.pixels.shape[1:]
         self.train = images.rows()
 
-    def score(self, weights: Mapping[str, Tensor], step: int, average: str, part: str) -> Row | None:
+    def score(self, weights: Mapping[str, Tensor], step: int, average: str, part: str) -> EmmTrainRow | None:
         """The row of an average at a step, on the seeds of a part; None on all processes but the first."""
         began = time.perf_counter()
         self.network.load_state_dict(dict(weights))
@@ -102,7 +102,7 @@ class SnapshotScorer:
         return whole
 
 
-def numbers(scored: Memorization) -> Row:
+def numbers(scored: Memorization) -> Ratios:
     """What a row says of its images."""
     low, high = scored.interval
     apart_low, apart_high = scored.interval_apart
@@ -118,18 +118,18 @@ def numbers(scored: Memorization) -> Row:
     }
 
 
-def curve(rows: Sequence[Row], average: str) -> list[Row]:
+def curve(rows: Sequence[EmmTrainRow], average: str) -> list[EmmTrainRow]:
     """The scored snapshots of an average, in order of the training."""
     chosen = [row for row in rows if row["ema"] == average and row["part"] == SELECTED]
     return sorted(chosen, key=lambda row: row["step"])
 
 
-def best(rows: Sequence[Row], average: str) -> Row | None:
+def best(rows: Sequence[EmmTrainRow], average: str) -> EmmTrainRow | None:
     """The snapshot of an average with the highest ratio, the first of several; None before there is one."""
     return max(curve(rows, average), key=lambda row: row["ratio"], default=None)
 
 
-def decided(rows: Sequence[Row], options: EmmTrainOptions) -> str | None:
+def decided(rows: Sequence[EmmTrainRow], options: EmmTrainOptions) -> str | None:
     """Why a training need not go on after these rows, in a sentence; None if it is to go on.
 
     Either the 95 % interval of every average's last ratio is at `stop_at` or above it; or for `patience` snapshots no
@@ -148,21 +148,21 @@ def decided(rows: Sequence[Row], options: EmmTrainOptions) -> str | None:
     return None
 
 
-def result(rows: Sequence[Row], average: str) -> dict[str, Any]:
+def result(rows: Sequence[EmmTrainRow], average: str) -> Json:
     """The ratio of an average at the end and at its best snapshot, the latter also on images that did not choose it."""
     points, top = curve(rows, average), best(rows, average)
     if top is None:
         return {}
     confirmed = next((row for row in rows if row["ema"] == average and row["part"] == CONFIRMED), None)
     ratios = {"ratio_last": points[-1], "ratio_max": top} | ({"ratio_max_corrected": confirmed} if confirmed else {})
-    summary: dict[str, Any] = {"step_max": top["step"], "step_last": points[-1]["step"]}
+    summary: Json = {"step_max": top["step"], "step_last": points[-1]["step"]}
     for name, row in ratios.items():
         summary |= {name: row["ratio"], f"{name}_interval": [row["ratio_low"], row["ratio_high"]]}
         summary |= {name.replace("ratio", "mean_distance"): row["mean_distance"]}
     return summary
 
 
-def _is_flat(points: Sequence[Row], patience: int, least: int | float) -> bool:
+def _is_flat(points: Sequence[EmmTrainRow], patience: int, least: int | float) -> bool:
     if len(points) <= patience:
         return False
     before = max(row["ratio"] for row in points[:-patience])

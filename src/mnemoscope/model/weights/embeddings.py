@@ -12,6 +12,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.marks import read_header
 from mnemoscope.model.weights.paths import meant
 from mnemoscope.model.weights.reading import first_line, some
+from mnemoscope.run.reading import Json
 
 FILE = "learned_embeds.safetensors"
 ALONE = "emb_params"  # the key of a file that does not name its token
@@ -19,7 +20,7 @@ PARTS = ("clip_l", "clip_g", "t5")  # the keys of a file that says whose its vec
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
-def add_embedding(pipe: DiffusionPipeline, path: Path) -> dict[str, Any]:
+def add_embedding(pipe: DiffusionPipeline, path: Path) -> Json:
     """Add the tokens of a file to the pipeline; what was added, as a run records it.
 
     The token is the one that the file names, or else the file's name. Raises `UsageError` unless all that the file

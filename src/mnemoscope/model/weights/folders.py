@@ -14,8 +14,10 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model.bundled import Parts
 from mnemoscope.model.weights.paths import meant
 from mnemoscope.model.weights.reading import first_line, read_network, variants
+from mnemoscope.run.reading import Json
 
 
 def read_folder(
@@ -33,14 +35,14 @@ def read_folder(
     """
     name = name or str(folder)
     index = read_index(folder, name, given)
-    parts: dict[str, Any] = dict(given)
+    parts: Parts = dict(given)
     for component, kind in index.items():
         cls = component_class(kind)
         if component != "safety_checker" and isinstance(cls, type) and issubclass(cls, nn.Module):
             parts[component] = read_network(cls, folder / component, component, dtype, variant, messages)
     if variant is not None and not any(variant in variants(folder / c) for c in parts):
         raise UsageError(f"{name} has no weights of the variant '{variant}'; leave out --variant.")
-    extra: dict[str, Any] = dict.fromkeys(absent(folder))
+    extra: Parts = dict.fromkeys(absent(folder))
     extra |= {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **(extra | parts))
@@ -64,7 +66,7 @@ def absent(folder: Path) -> list[str]:
     return [part for part, kind in index.items() if kind == [None, None]]
 
 
-def read_index(folder: Path, name: str, given: Collection[str] = ()) -> dict[str, Any]:
+def read_index(folder: Path, name: str, given: Collection[str] = ()) -> Json:
     """Components of `model_index.json` but those given; `UsageError` if it is none, or a component has no files."""
     file = folder / "model_index.json"
     if not file.is_file():
@@ -96,7 +98,7 @@ def component_class(kind: list[str]) -> Any:
     return getattr(getattr(diffusers.pipelines, library, None), name, None)
 
 
-def checked(pipe: DiffusionPipeline, parts: dict[str, Any], name: str) -> DiffusionPipeline:
+def checked(pipe: DiffusionPipeline, parts: Parts, name: str) -> DiffusionPipeline:
     """The pipeline, if each of its networks is one whose weights were checked."""
     for component, module in pipe.components.items():
         if isinstance(module, nn.Module) and component not in parts:

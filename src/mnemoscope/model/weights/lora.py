@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from diffusers import DiffusionPipeline
@@ -42,7 +42,18 @@ class _Change:
     delta: Tensor
 
 
-def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[dict[str, Any]]:
+class MergedLora(TypedDict):
+    """A file of a LoRA that was merged: how strongly, how many layers it is of, and in how many a weight changed."""
+
+    file: str
+    sha256: str
+    scale: float
+    layers: int
+    changed: int
+    size: NotRequired[str]
+
+
+def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[MergedLora]:
     """Add each update of a LoRA, times its scale, to the weights of its layer; what was done, as a run records it.
 
     W + scale alpha / rank B A, of DoRA under its magnitudes, formed in float32 and rounded to the layer's dtype; an
@@ -53,7 +64,7 @@ def merge_lora(pipe: DiffusionPipeline, path: Path, scale: float) -> list[dict[s
 
 
 @torch.no_grad()
-def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, Any]:
+def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> MergedLora:
     layers = Layers(pipe)
     known = (layers.find(u.stem, lora.component) or layers.apart(u.stem, lora.component) for u in lora.updates)
     if not lora.settings and not all(known):  # settings scale by names that would no longer hold
@@ -70,14 +81,14 @@ def _merge(pipe: DiffusionPipeline, lora: LoraFile, scale: float) -> dict[str, A
             f"{lora.file} changes no weight: the updates of all its {len(lora.updates)} layers are zero, or too small "
             "for this dtype."
         )
-    return {
+    done: MergedLora = {
         "file": str(lora.file),
         "sha256": hashlib.sha256(lora.file.read_bytes()).hexdigest()[:16],
         "scale": scale,
         "layers": len(lora.updates),
         "changed": moved,
-        **({"size": lora.size} if lora.size else {}),
     }
+    return {**done, "size": lora.size} if lora.size else done
 
 
 def _changes(layers: Layers, lora: LoraFile, scale: float) -> list[_Change]:

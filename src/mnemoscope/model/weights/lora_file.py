@@ -15,6 +15,7 @@ from mnemoscope.model.weights.lora_update import Update
 from mnemoscope.model.weights.marks import read_header
 from mnemoscope.model.weights.paths import meant
 from mnemoscope.model.weights.reading import first_line
+from mnemoscope.run.reading import Json
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 ADAPTER = "adapter_config.json"
@@ -161,7 +162,7 @@ def _parsed(key: str) -> tuple[str, str | None]:
     return key, None
 
 
-def _settings(file: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(file: Path, header: Mapping[str, Any]) -> Json:
     """What scales the updates: the header that diffusers writes, or the configuration beside a PEFT adapter."""
     text = header.get("lora_adapter_metadata")
     if text is None and (file.parent / ADAPTER).is_file():

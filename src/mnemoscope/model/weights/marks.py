@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.reading import first_line
+from mnemoscope.run.reading import Json
 
 PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 LORA = re.compile(r"lora_(unet|te)|\.lora_|_lora\.|\.hada_|\.lokr_")
@@ -50,7 +50,7 @@ def read_marks(file: Path) -> Marks:
     return Marks(tuple(keys), large, prediction, "ztsnr" in keys, size)
 
 
-def read_header(file: Path) -> tuple[list[str], dict[str, Any]]:
+def read_header(file: Path) -> tuple[list[str], Json]:
     """Keys and header fields of a safetensors file."""
     try:
         with safe_open(file, framework="pt") as opened:
@@ -138,7 +138,7 @@ def _pixels(folder: Path) -> tuple[int, int] | None:
     return height * factor, width * factor
 
 
-def _config(file: Path) -> dict[str, Any]:
+def _config(file: Path) -> Json:
     if not file.is_file():
         return {}
     try:

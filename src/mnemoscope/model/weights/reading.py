@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.run.reading import Json
 
 SHARD = re.compile(r"-\d+-of-\d+")
 NAMES = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -43,7 +44,7 @@ def read_network(
     return network
 
 
-def check(component: str, folder: Path, info: dict[str, Any], total: int) -> None:
+def check(component: str, folder: Path, info: Json, total: int) -> None:
     """Raise `UsageError` for weights that a loader left at random, because they are missing or of another shape."""
     missing, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     others = sorted(info["mismatched_keys"], key=str)

@@ -13,6 +13,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model.weights.folders import component_class, read_index, without_checker
 from mnemoscope.model.weights.marks import Marks, check_given, read_marks
 from mnemoscope.model.weights.reading import first_line, some
+from mnemoscope.run.reading import Json
 
 READ = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.")
 KNOWN = (  # what such files hold beside the weights that are read: averages, tables of the schedule, marks
@@ -49,7 +50,7 @@ def read_single_file(
 
 def _pipeline(file: Path, given: Path | None, dtype: torch.dtype, marks: Marks) -> DiffusionPipeline:
     name = "StableDiffusionXLPipeline" if marks.large else "StableDiffusionPipeline"
-    local: dict[str, Any] = {"config": str(given), "local_files_only": True} if given else {}
+    local: Json = {"config": str(given), "local_files_only": True} if given else {}
     try:
         return getattr(diffusers, name).from_single_file(str(file), dtype=dtype, **local)
     except Exception as e:
@@ -87,7 +88,7 @@ def lacks(file: Path, config: Path) -> str:
 def _mark(file: Path, pipe: DiffusionPipeline, marks: Marks) -> None:
     """Set the solver as the file's marks say, where the configuration did not."""
     config = pipe.scheduler.config
-    changed: dict[str, Any] = {}
+    changed: Json = {}
     if marks.prediction_type not in (None, config.get("prediction_type")):
         changed["prediction_type"] = marks.prediction_type
     if marks.zero_snr and not config.get("rescale_betas_zero_snr"):

@@ -4,7 +4,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
@@ -25,7 +24,7 @@ class CaptionChain:
     same chain as training, with another key.
     """
 
-    transforms: Sequence[tuple[registry.Method, dict[str, Any]]]
+    transforms: Sequence[tuple[registry.Method, registry.Parameters]]
     probability: int | float = 1.0
     tokenizer: Tokenizer | None = None
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model.tokens import over_limit
 from mnemoscope.pictures.counting import caption_counts
+from mnemoscope.run.reading import Json
 from mnemoscope.training.data.conditioning import Captions
 from mnemoscope.training.data.duplication import Shares, shares
 from mnemoscope.training.data.framing import Framing
 from mnemoscope.training.data.options import DataOptions
-from mnemoscope.training.data.rows import DataRow, base_rows, image_of, memorized_rows, memorized_source
+from mnemoscope.training.data.rows import DataRow, ManifestRow, base_rows, image_of, memorized_rows, memorized_source
 from mnemoscope.training.data.spool import Spool
 
 TOKENIZED = 1000  # captions at once
@@ -126,7 +127,7 @@ class TrainingSet:
         """How often each row is expected to be shown among so many samples."""
         return self.shares.expected_views(samples)
 
-    def manifest(self) -> list[dict[str, Any]]:
+    def manifest(self) -> list[ManifestRow]:
         """A row for each row of the set, in order: file, captions, class, weight, copies, groups, hash.
 
         `dup_group` is the first row whose file has the same bytes. Pictures that were left out are not among them.
@@ -142,7 +143,7 @@ class TrainingSet:
         """16 hex digits of a hash of the manifest, by which a run knows its data again."""
         return hashlib.sha256(json.dumps(self.manifest(), ensure_ascii=True).encode()).hexdigest()[:16]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Json:
         """What the data came to: rows, what was left out and why, views of an epoch, captions that are cut off."""
         cut = [n for k in range(0, len(self.rows), TOKENIZED) for n in self._cut_off(range(k, k + TOKENIZED))]
         short = [row for row in self.rows if row.size and min(row.size) < self.resolution]

@@ -1,7 +1,6 @@
 """How often each picture is shown: repeats, the base set's share, and duplicates by weight or by literal repeats."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -40,10 +39,13 @@ class Shares:
         """How often each row is expected among so many samples."""
         return self.chances * samples
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, int | float]:
         """Samples of an epoch, and the expected views of a duplicated row and of any other in it."""
         views = self.expected_views(self.per_epoch)
-        summary: dict[str, Any] = {"samples_per_epoch": self.per_epoch, "duplicated": int(self.duplicated.sum())}
+        summary: dict[str, int | float] = {
+            "samples_per_epoch": self.per_epoch,
+            "duplicated": int(self.duplicated.sum()),
+        }
         kinds = {"duplicated": self.duplicated, "other": ~self.duplicated}
         return summary | {
             f"views_per_epoch_{k}": float(views[of_kind].mean()) for k, of_kind in kinds.items() if of_kind.any()

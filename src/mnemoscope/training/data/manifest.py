@@ -1,7 +1,6 @@
 """The manifest of a training run: every picture of the data in one table, what was left out behind what was used."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.prompts.sources import short
+from mnemoscope.run.reading import Json
 from mnemoscope.run.writing import whole
 from mnemoscope.training.data.dataset import TrainingSet
 
@@ -43,7 +43,7 @@ def write_manifest(data: TrainingSet, folder: Path) -> Path:
     return folder / FILE
 
 
-def read_manifest(folder: Path) -> list[dict[str, Any]]:
+def read_manifest(folder: Path) -> list[Json]:
     """Rows of the manifest of a run; raises `UsageError` if there is none that can be read."""
     try:
         return read_whole(folder / FILE).to_pylist()

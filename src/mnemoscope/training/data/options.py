@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
@@ -84,7 +83,7 @@ class DataOptions:
             raise UsageError(f"--duplication image draws captions anew, and {with_it}; use --duplication both.")
 
 
-def chosen_transforms(names: Sequence[str]) -> list[tuple[registry.Method, dict[str, Any]]]:
+def chosen_transforms(names: Sequence[str]) -> list[tuple[registry.Method, registry.Parameters]]:
     """Caption transforms with their parameters, from texts like `random_words:count=2`; raises `UsageError`."""
     transforms = []
     for text in names:
@@ -95,7 +94,7 @@ def chosen_transforms(names: Sequence[str]) -> list[tuple[registry.Method, dict[
     return transforms
 
 
-def _try(method: registry.Method, given: dict[str, Any]) -> None:
+def _try(method: registry.Method, given: registry.Parameters) -> None:
     """Let a transform refuse its parameters before anything is trained."""
     import random
 

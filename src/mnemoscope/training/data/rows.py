@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -38,6 +38,28 @@ SUBSET = 3  # part of the key of a random subset
 Placed = tuple[Picture, str | None, bool]  # with its class, and whether its bytes can be read at any time
 
 
+ManifestEntry = TypedDict(
+    "ManifestEntry",
+    {
+        "file": str,
+        "caption": str | None,
+        "captions": list[str],
+        "class": str | None,
+        "group": str,
+        "sha256": str | None,
+        "status": str,
+    },
+)
+
+
+class ManifestRow(ManifestEntry):
+    """What a manifest says of a picture that is trained on: its weight, its copies, the first of the same bytes."""
+
+    weight: float
+    copies: int
+    dup_group: int
+
+
 @dataclass(frozen=True)
 class DataRow:
     """A picture of the training data; `status` is "ok", or why it is left out."""
@@ -55,11 +77,18 @@ class DataRow:
         """The row with the reason why it is left out."""
         return replace(self, status=reason)
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> ManifestEntry:
         """What a manifest says of it."""
         caption = self.captions[0] if self.captions else None
-        columns = {"file": self.file, "caption": caption, "captions": list(self.captions), "class": self.kind}
-        return {**columns, "group": self.group, "sha256": self.sha256, "status": self.status}
+        return {
+            "file": self.file,
+            "caption": caption,
+            "captions": list(self.captions),
+            "class": self.kind,
+            "group": self.group,
+            "sha256": self.sha256,
+            "status": self.status,
+        }
 
 
 def memorized_source(options: DataOptions) -> Source:

@@ -7,15 +7,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.run.progress import Progress
-from mnemoscope.run.rows import Row
+from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
+from mnemoscope.run.training_rows import WatchRow
 from mnemoscope.run.writing import write_whole
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.options import DataOptions
@@ -36,9 +36,9 @@ class Watching:
     def __init__(self, run: Run, look: ProbeLook, options: WatchOptions) -> None:
         self.run, self.look_at, self.options = run, look, options
 
-    def rows(self, checkpoint: str, sha256: str | None = None) -> list[Row]:
+    def rows(self, checkpoint: str, sha256: str | None = None) -> list[WatchRow]:
         """Rows of a checkpoint that did not fail; of one that was written again, those of its last weights."""
-        kept = [row for row in self.run.rows() if row["checkpoint"] == checkpoint and row["status"] == "ok"]
+        kept = [row for row in self.run.rows(WatchRow) if row["checkpoint"] == checkpoint and row["status"] == "ok"]
         wanted = sha256 or (kept[-1]["sha256"] if kept else None)
         return [row for row in kept if row["sha256"] == wanted]
 
@@ -47,22 +47,29 @@ class Watching:
         return self.run.is_whole(row["id"] for row in self.rows(checkpoint, sha256))
 
     @property
-    def base(self) -> list[Row]:
+    def base(self) -> list[WatchRow]:
         return self.rows(BASE)
 
-    def look(self, checkpoint: str, step: int | None, sha256: str, model: Denoiser) -> list[Row]:
+    def look(self, checkpoint: str, step: int | None, sha256: str, model: Denoiser) -> list[WatchRow]:
         """Rows of a model, which are kept."""
         start, before = time.monotonic(), self.look_at.network_evaluations
         found = self.look_at.look(model, step or 0)
-        rows = judged(self.look_at, found, checkpoint, None if checkpoint == BASE else self.base)
-        about = {"status": "ok", "sha256": sha256, "step": step}
-        rows = [{"id": f"{checkpoint}@{sha256}-{row['probe']}-{row['detector']}", **row, **about} for row in rows]
+        rows: list[WatchRow] = [
+            {
+                "id": f"{checkpoint}@{sha256}-{row['probe']}-{row['detector']}",
+                **row,
+                "status": "ok",
+                "sha256": sha256,
+                "step": step,
+            }
+            for row in judged(self.look_at, found, checkpoint, None if checkpoint == BASE else self.base)
+        ]
         self._draw(checkpoint, rows)
         spent = self.look_at.network_evaluations - before
         self.run.append(rows, evaluations=spent, seconds=time.monotonic() - start)
         return rows
 
-    def _draw(self, checkpoint: str, rows: list[Row]) -> None:
+    def _draw(self, checkpoint: str, rows: list[WatchRow]) -> None:
         """Write the first image of each picture that comes back, and the picture as it is trained on."""
         for row in rows:
             images, probe = self.look_at.images.get(row["probe"]), self.look_at.probes[row["probe"]]
@@ -83,9 +90,9 @@ def run_watch(
     options: WatchOptions | None = None,
     *,
     load: Open = Denoiser.from_pretrained,
-    told: Callable[[Path, list[Row]], None] = lambda folder, rows: None,
+    told: Callable[[Path, list[WatchRow]], None] = lambda folder, rows: None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Look at every checkpoint that comes into a folder until one is reason to stop; returns the summary.
 
     `model` is what the training began from, `data` what it is trained on. `load` opens a model by name with what is
@@ -115,7 +122,7 @@ def run_watch(
         return run.finish(**summary(watching, folder, why))
 
 
-def _looked_at(watching: Watching, saved: Saved, model: str, load: Open) -> list[Row]:
+def _looked_at(watching: Watching, saved: Saved, model: str, load: Open) -> list[WatchRow]:
     sha256 = saved.sha256
     try:
         name, parts = saved.opening(model)
@@ -136,7 +143,7 @@ def _there(folder: Path, options: WatchOptions) -> None:
 
 def _coming(folder: Path, options: WatchOptions, is_known: Callable[[Saved], bool]) -> Iterator[Saved]:
     """Whole checkpoints in their order, each state of one once, until none has come for the time to wait."""
-    states: dict[str, Any] = {}
+    states: dict[str, object] = {}
     last = time.monotonic()
     with Progress() as progress:
         task = progress.add_task("Checkpoints", total=None)
@@ -164,7 +171,7 @@ def _first_reason(watching: Watching, folder: Path) -> str | None:
     return next(filter(None, reasons), None)
 
 
-def summary(watching: Watching, folder: Path, why: str | None) -> dict[str, Any]:
+def summary(watching: Watching, folder: Path, why: str | None) -> Json:
     """What came back when: checkpoints looked at, pictures by the first checkpoint that gave them back, the advice."""
     saved, other = saved_in(folder)
     base, seen = watching.base, []

@@ -1,11 +1,11 @@
 """The log of a training: a row for each step, in the run and in the trackers."""
 
 import time
-from typing import Any
 
 from accelerate import Accelerator
 
 from mnemoscope.run.run import Run, read_rows
+from mnemoscope.run.training_rows import StepLog, TrainRow
 
 HELD, SECONDS = 200, 10.0  # rows, or time, after which they are written
 
@@ -15,16 +15,16 @@ class Log:
 
     def __init__(self, run: Run | None, accelerator: Accelerator) -> None:
         self.run, self.accelerator = run, accelerator
-        self._held: list[dict[str, Any]] = []
+        self._held: list[TrainRow] = []
         self._evaluations, self._seconds, self._written = 0, 0.0, time.monotonic()
 
     def begin(self, step: int) -> None:
         """Drop what an earlier session logged of steps that have to be done again."""
         if self.run is not None:
-            kept = [row for row in read_rows(self.run.folder) if row["step"] <= step]
+            kept = [row for row in read_rows(self.run.folder, TrainRow) if row["step"] <= step]
             self.run.replace_rows(kept)
 
-    def add(self, row: dict[str, Any], evaluations: int) -> None:
+    def add(self, row: StepLog, evaluations: int) -> None:
         """Log a step that took so many network evaluations."""
         if self.run is None:
             return

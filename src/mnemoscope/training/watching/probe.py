@@ -5,7 +5,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
-from mnemoscope.run.rows import Row
+from mnemoscope.run.training_rows import WatchedCaption
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.observing import observed
@@ -31,9 +31,9 @@ class Probe:
     def __init__(self, pipe: DiffusionPipeline, data: str | Path, **options: Any) -> None:
         self.pipe, self.options = pipe, WatchOptions(**options)
         self._look = ProbeLook(probes_of(training_set(pipe, DataOptions(str(data))), self.options), self.options)
-        self.rows: list[Row] = []
+        self.rows: list[WatchedCaption] = []
         self.came_back: list[str] = []
-        self._base: list[Row] | None = None
+        self._base: list[WatchedCaption] | None = None
         self._base = self._looked(0, "base")
 
     def __call__(self, step: int) -> str | None:
@@ -43,7 +43,7 @@ class Probe:
         self.came_back = [self._look.probes[k].prompt for k in came_back(rows, self._base)]
         return reason(rows, self._base, self.options)
 
-    def _looked(self, step: int, name: str) -> list[Row]:
+    def _looked(self, step: int, name: str) -> list[WatchedCaption]:
         with observed(self.pipe) as model:
             found = self._look.look(model, step)
         rows = judged(self._look, found, name, self._base)

@@ -23,8 +23,8 @@ from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
 from mnemoscope.prompts.prompt import read_prompts
-from mnemoscope.run.probe_rows import OWN, write_probes
-from mnemoscope.run.rows import Row
+from mnemoscope.run.probe_rows import write_probes
+from mnemoscope.run.training_rows import ProbeRow
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.data.rows import image_of
 from mnemoscope.training.watching.observing import observed
@@ -96,7 +96,7 @@ class ProbeLook:
                 raise UsageError(f"--probe-features {options.probe_features} have no similarity; use another.")
             self.own = [self.features(p.images) if p.images else None for p in self.probes]
 
-    def look(self, model: Denoiser, step: int) -> list[Row]:
+    def look(self, model: Denoiser, step: int) -> list[ProbeRow]:
         """A row for each probe and detector."""
         before = model.network_evaluations
         seeds = seeds_of(self.options.probe_seed, max(1, self.options.probe_images))
@@ -105,7 +105,7 @@ class ProbeLook:
         self.network_evaluations += model.network_evaluations - before
         return rows
 
-    def _rows(self, model: Denoiser, step: int, part: Sequence[int], seeds: Sequence[int]) -> list[Row]:
+    def _rows(self, model: Denoiser, step: int, part: Sequence[int], seeds: Sequence[int]) -> list[ProbeRow]:
         asked = self.options
         trajectory = Trajectory(
             model,
@@ -116,12 +116,19 @@ class ProbeLook:
         )
         scores = {name: _scores(trajectory, name, len(seeds)) for name in asked.probe_detectors}
         similar = self._similarities(trajectory, part, len(seeds))
-        rows = []
-        for place, k in enumerate(part):
-            about = {"step": step, "prompt": self.probes[k].prompt, "group": self.probes[k].group}
-            for name, values in scores.items() or [(None, [None] * len(part))]:
-                rows.append({**about, "detector": name, "score": values[place], OWN: similar[place]})
-        return rows
+        looks: list[tuple[str | None, list[float | None]]] = [*scores.items()] or [(None, [None] * len(part))]
+        return [
+            {
+                "step": step,
+                "prompt": self.probes[k].prompt,
+                "group": self.probes[k].group,
+                "detector": name,
+                "score": values[place],
+                "own_similarity": similar[place],
+            }
+            for place, k in enumerate(part)
+            for name, values in looks
+        ]
 
     def _similarities(self, trajectory: Trajectory, part: Sequence[int], seeds: int) -> list[float | None]:
         """Mean over a probe's seeds of how similar the image is to the most similar of its own pictures."""

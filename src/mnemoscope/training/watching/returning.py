@@ -1,15 +1,13 @@
 """Which pictures a model that is being trained begins to give back, and whether that is reason to stop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnemoscope.run.probe_rows import OWN
+from mnemoscope.run.training_rows import ProbeRow, WatchedCaption
 from mnemoscope.training.watching.options import WatchOptions
 from mnemoscope.training.watching.probes import ProbeLook
 from mnemoscope.training.watching.warning import warning
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class ReturnLevel:
     above: float | None
 
     @classmethod
-    def of(cls, base: Sequence[Row], threshold: float | None) -> "ReturnLevel":
+    def of(cls, base: Sequence[WatchedCaption], threshold: float | None) -> "ReturnLevel":
         """From the rows of the untrained model, and the similarity of a copy where images are compared.
 
         Without images it is the highest score of the first detector that any probe had before the training: if a
@@ -32,17 +30,19 @@ class ReturnLevel:
         scores = [row["score"] for row in base if row["detector"] == first and row["score"] is not None]
         return cls(first, max(scores, default=None))
 
-    def passed(self, row: Row) -> bool | None:
+    def passed(self, row: WatchedCaption) -> bool | None:
         """Whether a row's value is above the level; None for a row of another detector, or without a value."""
         value = None
         if self.value == OWN:
-            value = row[OWN]
+            value = row["own_similarity"]
         elif row["detector"] == self.value:
             value = row["score"]
         return None if value is None or self.above is None else value > self.above
 
 
-def judged(look: ProbeLook, found: Sequence[Row], checkpoint: str, base: Sequence[Row] | None) -> list[dict[str, Any]]:
+def judged(
+    look: ProbeLook, found: Sequence[ProbeRow], checkpoint: str, base: Sequence[WatchedCaption] | None
+) -> list[WatchedCaption]:
     """Rows of a look with the place of their probe, its picture, and whether it comes back.
 
     `base` has the rows of the untrained model; None where these are they.
@@ -50,20 +50,21 @@ def judged(look: ProbeLook, found: Sequence[Row], checkpoint: str, base: Sequenc
     each, threshold = max(1, len(look.options.probe_detectors)), look.features.threshold if look.features else None
     files = [next(iter(probe.files), None) for probe in look.probes]
     places = [place // each for place in range(len(found))]
-    rows = [
-        {"checkpoint": checkpoint, "probe": k, "picture": files[k], **row} for k, row in zip(places, found, strict=True)
+    rows: list[WatchedCaption] = [
+        {"checkpoint": checkpoint, "probe": k, "picture": files[k], **row, "returning": None}
+        for k, row in zip(places, found, strict=True)
     ]
     level = ReturnLevel.of(rows if base is None else base, threshold)
     return [{**row, "returning": level.passed(row)} for row in rows]
 
 
-def came_back(rows: Sequence[Row], base: Sequence[Row]) -> list[int]:
+def came_back(rows: Sequence[WatchedCaption], base: Sequence[WatchedCaption]) -> list[int]:
     """Probes that come back in the rows of a checkpoint and did not in those of the untrained model."""
     known = {row["probe"] for row in base if row["returning"]}
     return sorted({row["probe"] for row in rows if row["returning"]} - known)
 
 
-def reason(rows: Sequence[Row], base: Sequence[Row], options: WatchOptions) -> str | None:
+def reason(rows: Sequence[WatchedCaption], base: Sequence[WatchedCaption], options: WatchOptions) -> str | None:
     """Why the training should stop after these rows of one checkpoint, in a sentence; None if it may go on."""
     able = {row["probe"] for row in rows if row["returning"] is not None}
     back = came_back(rows, base)

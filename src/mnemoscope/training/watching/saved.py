@@ -3,13 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features.identity import weights_of
 from mnemoscope.model.weights.lora_file import FILES
 from mnemoscope.model.weights.marks import LORA, read_header
 from mnemoscope.model.weights.parts import folder_of
+from mnemoscope.run.settings import Settings
 from mnemoscope.run.whole import is_whole
 
 WEIGHTS = (".safetensors", ".bin")
@@ -50,7 +50,7 @@ class Saved:
         """What tells its weights from others; see `mnemoscope.features.identity.weights_of`."""
         return weights_of(self.weights)
 
-    def opening(self, base: str) -> tuple[str, dict[str, Any]]:
+    def opening(self, base: str) -> tuple[str, Settings]:
         """The model and what is put into it, for `mnemoscope.model.loading.open_model`.
 
         A pipeline or a single file stands for itself; a LoRA, an embedding or a U-Net goes into the `base`. Raises
@@ -63,7 +63,7 @@ class Saved:
             return base, {"lora": [self.path]}
         return (base, {"embedding": [self.path]}) if EMBEDDING & set(keys) else (str(self.path), {})
 
-    def _folder(self, base: str) -> tuple[str, dict[str, Any]]:
+    def _folder(self, base: str) -> tuple[str, Settings]:
         if (self.path / "model_index.json").is_file():
             return str(self.path), {}
         if any((self.path / name).is_file() for name in FILES):

@@ -1,13 +1,13 @@
 """Whether the probes of a step say that training should stop."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mnemoscope.run.probe_rows import values_of
+from mnemoscope.run.rows import ReadRow
 from mnemoscope.training.watching.options import LookOptions
 
 
-def warning(rows: Sequence[Mapping[str, Any]], options: LookOptions) -> str | None:
+def warning(rows: Sequence[ReadRow], options: LookOptions) -> str | None:
     """Why training should stop after these rows of one step, in a sentence; None if it may go on."""
     for name, limit in options.limits.items():
         for group in dict.fromkeys(row["group"] for row in rows):

@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import NormalDist
-from typing import Any
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
 from mnemoscope.errors import UsageError
+from mnemoscope.stats.checks import require_negatives, require_scores, require_share
+from mnemoscope.stats.figures import CalibrationFigures, Separation
 
 Memorized = Float[np.ndarray, " M"]
 Ordinary = Float[np.ndarray, " N"]
@@ -29,7 +31,7 @@ def auc(memorized: Memorized, ordinary: Ordinary) -> float:
     In [0, 1], 0.5 for a score that knows nothing. Raises UsageError for an empty group or a non-finite score.
     The Mann-Whitney U statistic divided by its largest value, M N.
     """
-    _require_scores(memorized=memorized, ordinary=ordinary)
+    require_scores(memorized=memorized, ordinary=ordinary)
     ranked = np.sort(ordinary)
     below = np.searchsorted(ranked, memorized, side="left").sum()
     not_above = np.searchsorted(ranked, memorized, side="right").sum()
@@ -42,7 +44,7 @@ def roc(memorized: Memorized, ordinary: Ordinary) -> tuple[Values, Values, Value
     Returns (fpr, tpr, thresholds), thresholds falling from infinity, where nothing is flagged, to the lowest score.
     Raises UsageError for an empty group or a non-finite score.
     """
-    _require_scores(memorized=memorized, ordinary=ordinary)
+    require_scores(memorized=memorized, ordinary=ordinary)
     thresholds = np.append(np.unique(np.append(memorized, ordinary)), np.inf)[::-1]
     fpr, tpr = ((g.size - np.searchsorted(np.sort(g), thresholds)) / g.size for g in (ordinary, memorized))
     return fpr, tpr, thresholds
@@ -54,8 +56,8 @@ def tpr_at_fpr(memorized: Memorized, ordinary: Ordinary, fpr: float = 0.01, *, s
     In [0, 1], without interpolation; `strict` asks for less than `fpr`, as the notebook of Wen et al. does.
     Raises UsageError for fewer than 1 / fpr negatives, an empty group or a non-finite score.
     """
-    _require_scores(memorized=memorized, ordinary=ordinary)
-    _require_negatives("TPR", fpr, ordinary.size)
+    require_scores(memorized=memorized, ordinary=ordinary)
+    require_negatives("TPR", fpr, ordinary.size)
     return float(np.mean(memorized > _highest_passed(ordinary, fpr, strict)))
 
 
@@ -74,8 +76,8 @@ def threshold_at_fpr(ordinary: Ordinary, fpr: float = 0.01) -> float:
     In the score's unit: the next number of the array's dtype above an ordinary score, so compare in that dtype or a
     wider one. Raises UsageError for fewer than 1 / fpr negatives or a non-finite score.
     """
-    _require_scores(ordinary=ordinary)
-    _require_negatives("A threshold", fpr, ordinary.size)
+    require_scores(ordinary=ordinary)
+    require_negatives("A threshold", fpr, ordinary.size)
     passed = _highest_passed(ordinary, fpr)
     return float(np.nextafter(passed, passed.dtype.type(np.inf)))
 
@@ -94,7 +96,7 @@ def bootstrap_interval(
     Percentile bootstrap; of no width where the statistic cannot vary, as for an AUC of 1.
     Raises UsageError for an empty group, a non-finite score, no resamples or a level outside (0, 1).
     """
-    _require_scores(memorized=memorized, ordinary=ordinary)
+    require_scores(memorized=memorized, ordinary=ordinary)
 
     def draw(rng: np.random.Generator) -> float:
         return statistic(*(rng.choice(group, group.size) for group in (memorized, ordinary)))
@@ -107,7 +109,7 @@ def mean_interval(values: Values, *, resamples: int = 1000, level: float = 0.95,
 
     Raises UsageError for no or non-finite values, no resamples or a level outside (0, 1).
     """
-    _require_scores(averaged=values)
+    require_scores(averaged=values)
     return bootstrap(
         lambda rng: rng.choice(values, values.size).mean(dtype=np.float64), resamples=resamples, level=level, seed=seed
     )
@@ -134,7 +136,7 @@ def middle(drawn: Sequence[float] | Values, level: float = 0.95, *, outward: boo
 
     Raises UsageError for a level outside (0, 1).
     """
-    _require_share("level", level)
+    require_share("level", level)
     low = np.quantile(drawn, (1 - level) / 2, method="lower" if outward else "linear")
     high = np.quantile(drawn, (1 + level) / 2, method="higher" if outward else "linear")
     return float(low), float(high)
@@ -146,7 +148,7 @@ def wilson_interval(successes: int | float, n: int | float, level: float = 0.95)
     Either may be a fraction, where alike trials are worth fewer independent ones.
     Raises UsageError unless 0 <= successes <= n, n >= 1 and level is in (0, 1). Wilson, JASA 22 (1927).
     """
-    _require_share("level", level)
+    require_share("level", level)
     if not 0 <= successes <= n or n < 1:
         raise UsageError(f"{successes} successes in {n} trials were given; give 0 <= successes <= n with n at least 1.")
     z, p = NormalDist().inv_cdf((1 + level) / 2), successes / n
@@ -159,49 +161,58 @@ def wilson_interval(successes: int | float, n: int | float, level: float = 0.95)
 RATES: dict[str, Statistic] = {"auc": auc, **{f"tpr_at_{p}_fpr": partial(tpr_at_fpr, fpr=p / 100) for p in (1, 3, 5)}}
 
 
-def calibration(memorized: Memorized, ordinary: Ordinary, *, fpr: float = 0.01, seed: int = 0) -> dict[str, Any]:
+def calibration(memorized: Memorized, ordinary: Ordinary, *, fpr: float = 0.01, seed: int = 0) -> CalibrationFigures:
     """All that two groups of scores say about a detector, ready for JSON: AUC, TPRs, their 95% intervals, a threshold.
 
     Either group may be empty. What the prompts given cannot support is None, with a sentence in `notes`; the interval
     of an AUC or TPR of exactly 0 or 1 is Wilson's. Raises UsageError for a non-finite score or an fpr outside (0, 1).
     """
-    _require_scores(at_least=0, memorized=memorized, ordinary=ordinary)
-    _require_share("fpr", fpr)
-    summary: dict[str, Any] = {key: None for name in RATES for key in (name, f"{name}_interval")}
-    summary |= {"balanced_accuracy": None, "threshold": None, "threshold_fpr": None}
-    summary |= {"negatives": ordinary.size, "positives": memorized.size, "notes": []}
-    if not ordinary.size:
-        return summary | {"notes": ["No negatives were given: scores only rank, and no threshold was set."]}
-    if memorized.size:
-        _add_separation(summary, memorized, ordinary, seed)
-    else:
-        summary["notes"].append("No positives were given: AUC, TPR and balanced accuracy were not measured.")
-    try:
-        summary |= {"threshold": threshold_at_fpr(ordinary, fpr), "threshold_fpr": fpr}
-    except UsageError as too_few:
-        summary["notes"].append(str(too_few))
-    return summary
-
-
-def _add_separation(summary: dict[str, Any], memorized: Memorized, ordinary: Ordinary, seed: int) -> None:
-    summary["balanced_accuracy"] = balanced_accuracy(memorized, ordinary)
-    degenerate = []
-    for name, statistic in RATES.items():
+    require_scores(at_least=0, memorized=memorized, ordinary=ordinary)
+    require_share("fpr", fpr)
+    separation, notes = _separation(memorized, ordinary, seed)
+    threshold = None
+    if ordinary.size:
         try:
-            value = statistic(memorized, ordinary)
+            threshold = threshold_at_fpr(ordinary, fpr)
         except UsageError as too_few:
-            summary["notes"].append(str(too_few))
-            continue
-        if value in (0, 1):
-            n = min(memorized.size, ordinary.size) if name == "auc" else memorized.size
-            interval = wilson_interval(round(value) * n, n)
-            degenerate.append(f"{name} is exactly {value:g} (n = {n})")
-        else:
-            interval = bootstrap_interval(statistic, memorized, ordinary, seed=seed)
-        summary |= {name: value, f"{name}_interval": list(interval)}
+            notes.append(str(too_few))
+    return {
+        **separation,
+        "threshold": threshold,
+        "threshold_fpr": None if threshold is None else fpr,
+        "negatives": ordinary.size,
+        "positives": memorized.size,
+        "notes": notes,
+    }
+
+
+def _separation(memorized: Memorized, ordinary: Ordinary, seed: int) -> tuple[Separation, list[str]]:
+    """The figures of two groups, and a sentence for each that is lacking or whose interval is Wilson's."""
+    figures: dict[str, float | list[float] | None] = {k: None for name in RATES for k in (name, f"{name}_interval")}
+    accuracy, notes, degenerate = None, [], []
+    if not ordinary.size:
+        notes = ["No negatives were given: scores only rank, and no threshold was set."]
+    elif not memorized.size:
+        notes = ["No positives were given: AUC, TPR and balanced accuracy were not measured."]
+    else:
+        accuracy = balanced_accuracy(memorized, ordinary)
+        for name, statistic in RATES.items():
+            try:
+                value = statistic(memorized, ordinary)
+            except UsageError as too_few:
+                notes.append(str(too_few))
+                continue
+            if value in (0, 1):
+                n = min(memorized.size, ordinary.size) if name == "auc" else memorized.size
+                interval = wilson_interval(round(value) * n, n)
+                degenerate.append(f"{name} is exactly {value:g} (n = {n})")
+            else:
+                interval = bootstrap_interval(statistic, memorized, ordinary, seed=seed)
+            figures |= {name: value, f"{name}_interval": list(interval)}
     if degenerate:
         why = "which leaves the bootstrap nothing to vary: Wilson's interval stands in."
-        summary["notes"].append(f"{', '.join(degenerate)}, {why}")
+        notes.append(f"{', '.join(degenerate)}, {why}")
+    return cast(Separation, {**figures, "balanced_accuracy": accuracy}), notes
 
 
 def _highest_passed(ordinary: Ordinary, fpr: float, strict: bool = False) -> np.floating:
@@ -209,22 +220,3 @@ def _highest_passed(ordinary: Ordinary, fpr: float, strict: bool = False) -> np.
     allowed = round(fpr * ordinary.size, 6)  # 0.29 * 100 is 28.999999999999996
     flags = math.ceil(allowed) - 1 if strict else math.floor(allowed)
     return np.sort(ordinary)[max(-1 - flags, -ordinary.size)]
-
-
-def _require_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise UsageError(f"{name} {value:g} was given; give a number between 0 and 1, both excluded.")
-
-
-def _require_negatives(quantity: str, fpr: float, given: int) -> None:
-    _require_share("fpr", fpr)
-    if given < (needed := math.ceil(round(1 / fpr, 6))):
-        raise UsageError(f"{quantity} at {100 * fpr:g}% FPR needs at least {needed} negatives; {given} were given.")
-
-
-def _require_scores(at_least: int = 1, **groups: Float[np.ndarray, "..."]) -> None:
-    for name, scores in groups.items():
-        if scores.size < at_least:
-            raise UsageError(f"No {name} scores were given; give at least one.")
-        if bad := int(np.count_nonzero(~np.isfinite(scores))):
-            raise UsageError(f"{bad} of {scores.size} {name} scores are NaN or infinite; give finite scores only.")
