@@ -1,7 +1,8 @@
 """The commands that do everything at once."""
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -13,6 +14,7 @@ from mnemoscope.cli.finetuning import AuditedPrompts, audit_finetune, finetune
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
+    from mnemoscope.audit.run import Examination
     from mnemoscope.features.alignment import Aligner
     from mnemoscope.model.denoiser import Denoiser
 
@@ -40,20 +42,58 @@ def demo(
     return None
 
 
-def _afterwards(explain: str, mitigate: str, **sampling: Any) -> dict[str, Any]:
-    """What an audit does with what is flagged, checked before any work."""
-    from mnemoscope import registry
-    from mnemoscope.explanation.run import Explanation
-    from mnemoscope.mitigation.chosen import Mitigation
+@dataclass(frozen=True, kw_only=True)
+class AuditReferences:
+    """The training images that an audit compares with, and what judges whether images show their prompt."""
 
-    found: dict[str, Any] = {}
-    if explain != "none":
-        words = {"unit": "word"} if "unit" in registry.get("explain", explain).parameters else {}
-        found["explanation"] = Explanation(explain, words, **sampling)
-    if mitigate != "none":
-        found["mitigation"] = Mitigation(mitigate)
-        found["mitigation"].check()
-    return found
+    PANEL: ClassVar = opt.COMPARISON
+    references: opt.References = None
+    captions: opt.ReferenceCaptions = None
+    alignment: opt.Alignment = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """What an audit does with prompts, and with those that are flagged."""
+
+    PANEL: ClassVar = opt.METHOD
+    method: Detectors = field(default_factory=lambda: list(NOISE_NORM))
+    param: opt.Param = None
+    seeds: opt.Seeds = 4
+    images: Annotated[int, opt.of(opt.SAMPLING, "Images drawn for each prompt shown.", min=1)] = 4
+    explain: Annotated[str, opt.of(opt.METHOD, "How to explain what is flagged, or none.")] = "token_occlusion"
+    mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent"
+    most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24
+    threshold: opt.Flagging = None
+    fpr: opt.Fpr = 0.01
+
+    def examination(self, sampling: opt.SamplingOptions) -> "Examination":
+        """They as an audit takes them, checked before any work."""
+        from mnemoscope import registry
+        from mnemoscope.audit.run import Examination
+        from mnemoscope.detection.scoring import Detection
+        from mnemoscope.explanation.run import Explanation
+        from mnemoscope.generation.run import Generation
+        from mnemoscope.mitigation.chosen import Mitigation
+        from mnemoscope.run.settings import parameters
+
+        drawing = {"seed": sampling.seed, **sampling.settings}
+        explanation, mitigation = None, None
+        if self.explain != "none":
+            words = {"unit": "word"} if "unit" in registry.get("explain", self.explain).parameters else {}
+            explanation = Explanation(self.explain, words, **drawing)
+        if self.mitigate != "none":
+            mitigation = Mitigation(self.mitigate)
+            mitigation.check()
+        return Examination(
+            Detection(one_method(self.method), parameters(self.param), seeds=self.seeds, **drawing),
+            Generation(images=self.images, **drawing),
+            explanation=explanation,
+            mitigation=mitigation,
+            most=self.most,
+            fpr=self.fpr,
+            threshold=self.threshold,
+        )
 
 
 def _aligner(alignment: str | None, model: "Denoiser", *, has_own_prompts: bool) -> "Aligner | None":
@@ -70,19 +110,9 @@ def audit(
     prompts: AuditedPrompts,
     sampling: opt.SamplingOptions,
     features: opt.PixelFeatures,
+    references: AuditReferences,
+    options: AuditOptions,
     out: opt.Out,
-    references: opt.References = None,
-    captions: opt.ReferenceCaptions = None,
-    method: Detectors = NOISE_NORM,
-    param: opt.Param = None,
-    seeds: opt.Seeds = 4,
-    images: Annotated[int, opt.of(opt.SAMPLING, "Images drawn for each prompt shown.", min=1)] = 4,
-    alignment: opt.Alignment = None,
-    explain: Annotated[str, opt.of(opt.METHOD, "How to explain what is flagged, or none.")] = "token_occlusion",
-    mitigate: Annotated[str, opt.of(opt.METHOD, "How to mitigate what is flagged, or none.")] = "embedding_descent",
-    most: Annotated[int, opt.of(opt.METHOD, "How many of the highest-scoring prompts are drawn.", min=1)] = 24,
-    threshold: opt.Flagging = None,
-    fpr: opt.Fpr = 0.01,
     policy: Annotated[Path | None, opt.of(opt.RUN, "YAML file with limits that the audit must keep; see gate.")] = None,
     batch_size: opt.Batch = "auto",
     overwrite: opt.Overwrite = False,
@@ -91,41 +121,27 @@ def audit(
 
     With --data, of a fine-tune: its training captions are drawn with it and with its base.
     """
-    from mnemoscope.audit.run import Copying, Examination, run_audit
-    from mnemoscope.detection.scoring import Detection
+    from mnemoscope.audit.run import Copying, run_audit
     from mnemoscope.features.references import read_references
     from mnemoscope.gate.policy import read_policy
-    from mnemoscope.generation.run import Generation
-    from mnemoscope.run.settings import parameters
 
-    flagging = one_method(method)
-    if threshold is not None and prompts.data:
+    if options.threshold is not None and prompts.data:
         raise UsageError("--threshold is one model's, and with --data each model gets its own; leave it out.")
     limits = read_policy(policy) if policy else None  # a mistake in it is told before the work
-    compared = prompts.compared_with(references)
-    column = prompts.column if prompts.data else None  # else it is that of the prompts
-    drawing: dict[str, Any] = {"seed": sampling.seed, **sampling.settings}
-    afterwards = _afterwards(explain, mitigate, **drawing)
+    compared = prompts.compared_with(references.references)
+    asked = replace(options.examination(sampling), batch=batch_size, overwrite=overwrite)
     models = finetune(model, prompts) if prompts.data else None
     loaded = models.tuned if models else model.load()
-    judge = _aligner(alignment, loaded, has_own_prompts=models is None) if compared else None
-    asked = Examination(
-        Detection(flagging, parameters(param), seeds=seeds, **drawing),
-        Generation(images=images, **drawing),
-        references=read_references(compared, captions=captions, column=column) if compared else None,
-        copying=Copying(compared, features.descriptor(model.device), captions=captions, column=column, aligner=judge)
-        if compared
-        else None,
-        **afterwards,
-        most=most,
-        fpr=fpr,
-        batch=batch_size,
-        overwrite=overwrite,
-        threshold=threshold,
-    )
+    if compared:
+        column = prompts.column if prompts.data else None  # else it is that of the prompts
+        judge = _aligner(references.alignment, loaded, has_own_prompts=models is None)
+        by, captions = features.descriptor(model.device), references.captions
+        copying = Copying(compared, by, captions=captions, column=column, aligner=judge)
+        read = read_references(compared, captions=captions, column=column)
+        asked = replace(asked, references=read, copying=copying)
     negatives = prompts.read_negatives(loaded, sampling.seed)
     if models:
-        failed = audit_finetune(models, prompts, captions, out, asked, negatives)
+        failed = audit_finetune(models, prompts, references.captions, out, asked, negatives)
     else:
         failed = run_audit(loaded, prompts.read(loaded, sampling.seed), out, **vars(asked), negatives=negatives)
     _told(out, limits, failed)

@@ -58,8 +58,10 @@ def group_of(hint: Any) -> OptionGroup | None:
 
 
 def _default(field: "Field[Any]", hint: Any) -> Any:
-    if field.default_factory is not MISSING or _listed(hint):
+    if _listed(hint):
         return None
+    if field.default_factory is not MISSING:
+        return field.default_factory()
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 

@@ -1,12 +1,42 @@
 """The command that compares mitigations."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnemoscope.sweep.curves import SweepPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptMitigations:
+    """Mitigations, and the strengths at which they are tried."""
+
+    PANEL: ClassVar = opt.METHOD
+    mitigate: opt.Mitigate = None
+    param: opt.Param = None
+    strength: Annotated[
+        list[str] | None,
+        opt.of(opt.METHOD, "Strengths to try: 1,2,4, or of one of several mitigations MITIGATION=1,2,4. Repeat it."),
+    ] = None
+    threshold: opt.Threshold = None
+
+    def points(self) -> "list[SweepPoint]":
+        """Every point that is tried, checked; without a mitigation all that need no further parameter."""
+        from mnemoscope import registry
+        from mnemoscope.mitigation.chosen import chosen
+        from mnemoscope.run.settings import parameters
+        from mnemoscope.sweep.curves import points
+
+        given, every = parameters(self.param), [*registry.names("mitigate"), *registry.names("caption")]
+        said = {key.rpartition(".")[2] for key in given}
+        names = self.mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
+        return points(chosen(names, given), strengths_of(self.strength or [], names))
 
 
 @command(app)
@@ -16,15 +46,9 @@ def sweep(
     sampling: opt.SamplingOptions,
     references: Annotated[str, opt.of(opt.COMPARISON, "Training images with captions, from any source.")],
     features: opt.PixelFeatures,
+    mitigations: SweptMitigations,
     out: opt.Out,
     captions: opt.ReferenceCaptions = None,
-    mitigate: opt.Mitigate = None,
-    param: opt.Param = None,
-    strength: Annotated[
-        list[str] | None,
-        opt.of(opt.METHOD, "Strengths to try: 1,2,4, or of one of several mitigations MITIGATION=1,2,4. Repeat it."),
-    ] = None,
-    threshold: opt.Threshold = None,
     images: opt.Images = 1,
     alignment: opt.Alignment = None,
     replication_threshold: Annotated[
@@ -34,25 +58,19 @@ def sweep(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Draw the same images under mitigations of growing strength, and show what each takes and costs."""
-    from mnemoscope import registry
     from mnemoscope.features.alignment import aligner
     from mnemoscope.features.references import read_references
     from mnemoscope.generation.run import Generation
-    from mnemoscope.mitigation.chosen import chosen, readable
-    from mnemoscope.run.settings import parameters
-    from mnemoscope.sweep.curves import points
+    from mnemoscope.mitigation.chosen import readable
     from mnemoscope.sweep.fitting import fitting
     from mnemoscope.sweep.run import run_sweep
 
-    given, every = parameters(param), [*registry.names("mitigate"), *registry.names("caption")]
-    said = {key.rpartition(".")[2] for key in given}
-    names = mitigate or [name for name in every if not registry.missing(registry.stopping(name), said)]
-    tried = points(chosen(names, given), strengths_of(strength or [], names))
-    generation = Generation(images=images, seed=sampling.seed, threshold=readable(threshold), **sampling.settings)
+    tried, threshold = mitigations.points(), readable(mitigations.threshold)
+    generation = Generation(images=images, seed=sampling.seed, threshold=threshold, **sampling.settings)
     compared = read_references(references, captions=captions, descriptor=features.descriptor(model.device))
     loaded = model.load()
     texts = prompts.read(loaded, sampling.seed)
-    fit, left_out = (tried, []) if mitigate else fitting(loaded, tried, texts, generation)
+    fit, left_out = (tried, []) if mitigations.mitigate else fitting(loaded, tried, texts, generation)
     summary = run_sweep(
         loaded,
         texts,
