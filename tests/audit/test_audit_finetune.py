@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.training_utils import _collate_lora_metadata
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 import tiny
+from lora_files import saved_with_lora
 from mnemoscope import planted as planted_model
 from mnemoscope.audit.changes import notes, summary
 from mnemoscope.audit.finetune import Beyond, Finetune, run_finetune_audit
@@ -165,15 +160,7 @@ def test_a_weight_that_goes_nowhere_is_refused(text: str) -> None:
 @pytest.fixture
 def tuned(tmp_path: Path) -> Path:
     """A pipeline and a strong random LoRA of it, on the disk, and a folder of captioned pictures."""
-    tiny.stable_diffusion().save_pretrained(tmp_path / "base")
-    network = tiny.unet()
-    config = LoraConfig(r=2, lora_alpha=16, target_modules=["to_q", "to_v"], init_lora_weights=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network.add_adapter(config)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
-    about = _collate_lora_metadata({"unet": network})
-    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=layers, **about)
+    saved_with_lora(tmp_path)
     folder_of(tmp_path / "set", CAPTIONS)
     return tmp_path
 

@@ -4,14 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.training_utils import _collate_lora_metadata
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 
 import tiny
+from lora_files import saved_with_lora
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
@@ -24,15 +19,7 @@ AUDIT = ["--num-inference-steps", 2, "--images", 1, "--seeds", 1, "--explain", "
 @pytest.fixture
 def tuned(tmp_path: Path) -> Denoiser:
     """A pipeline with a strong random LoRA, both of them also on the disk, apart."""
-    tiny.stable_diffusion().save_pretrained(tmp_path / "base")
-    network = tiny.unet()
-    config = LoraConfig(r=2, lora_alpha=16, target_modules=["to_q", "to_v"], init_lora_weights=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network.add_adapter(config)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
-    about = _collate_lora_metadata({"unet": network})
-    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=layers, **about)
+    network = saved_with_lora(tmp_path)
     (tmp_path / "captions.txt").write_text("\n".join(PROMPTS) + "\n")
     return Denoiser(tiny.stable_diffusion(network=network))
 

@@ -4,10 +4,8 @@ import dataclasses
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import typer
 from safetensors import SafetensorError
 
 import mnemoscope as mn
+from interrupting import interrupted
 from mnemoscope import cli
 from mnemoscope.cli.command import COMMON
 from mnemoscope.emm.data.options import SubsetOptions
@@ -236,14 +235,5 @@ def test_two_processes_are_one_with_two_passes(train, tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     words = ["emm", "train", *TINY, "--steps", 3000, "--checkpoint-every", 1, "--samples", 0, "--out", tmp_path / "run"]
-    command = [sys.executable, "-m", "mnemoscope.cli", *map(str, words)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic()
-    while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() - waited < 120:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "mnemoscope: interrupted; the same command goes on where it was.\n"
-    (checkpoint,) = tmp_path.glob("run/checkpoints/step-*")
+    checkpoint = interrupted(words, tmp_path / "run")
     assert 0 < int(checkpoint.name[5:]) < 3000

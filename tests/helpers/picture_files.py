@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mnemoscope.pictures import Unreadable, read_pictures
+
 NAMES = ["a/1.png", "a/2.png", "a/10.png", "b.png"]
 
 
@@ -101,3 +103,15 @@ HOSTILE = {
     "huge.png": (declared(2**31 - 1, 2**31 - 1), "more than 100 megapixels"),
     "float.tiff": (encoded(image(0).convert("F"), "TIFF"), "pixels of 32 bits, whose range is not known"),
 }  # fmt: skip
+
+
+def reasons(source: Path | str) -> dict[str, str]:
+    """For each picture of a source "ok", or why it cannot be read."""
+    found = {}
+    for picture in read_pictures(source):
+        try:
+            picture.image()
+            found[picture.key] = "ok"
+        except Unreadable as e:
+            found[picture.key] = f"{e.status}: {e.reason}"
+    return found

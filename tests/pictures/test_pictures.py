@@ -13,19 +13,20 @@ from PIL import Image
 import mnemoscope as mn
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Missing, Picture, Unreadable, decoded, open_source, read_pictures
-from picture_files import CAPTIONS, DATA, HOSTILE, LAYOUTS, NAMES, encoded, image, lines, tarred, written, zipped
-
-
-def reasons(source: Path) -> dict[str, str]:
-    found = {}
-    for picture in read_pictures(source):
-        try:
-            picture.image()
-            found[picture.key] = "ok"
-        except Unreadable as e:
-            found[picture.key] = f"{e.status}: {e.reason}"
-    return found
-
+from picture_files import (
+    CAPTIONS,
+    DATA,
+    HOSTILE,
+    LAYOUTS,
+    NAMES,
+    encoded,
+    image,
+    lines,
+    reasons,
+    tarred,
+    written,
+    zipped,
+)
 
 # Layouts
 

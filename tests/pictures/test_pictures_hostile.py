@@ -19,23 +19,13 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Unreadable, open_source, read_pictures
 from mnemoscope.pictures import zips as zip_files
 from mnemoscope.pictures.tables import picture as row_picture
+from picture_files import reasons
 
 
 def png(seed: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def state(source: Path | str) -> dict[str, str]:
-    found = {}
-    for picture in read_pictures(source):
-        try:
-            picture.image()
-            found[picture.key] = "ok"
-        except Unreadable as e:
-            found[picture.key] = f"{e.status}: {e.reason}"
-    return found
 
 
 def folder(path: Path, files: dict[str, bytes | str]) -> Path:
@@ -95,7 +85,7 @@ def test_links_of_a_tar_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
         ("zero.png", device),
         ("z/z.png", png(1)),
     )
-    assert state(source) == {
+    assert reasons(source) == {
         "x.tar:a": "ok",
         "x.tar:gone": "missing: a link to 'b.png', which is not in its tar file",
         "x.tar:out": "missing: a link to '../../../etc/passwd', which is not in its tar file",
@@ -124,8 +114,8 @@ def test_samples_of_two_parts_and_failed_downloads(tmp_path: Path) -> None:
     assert [p.captions for p in found.values()] == [
         ("one fox",), ("two bees",), (), ("of another picture",), (), ()
     ]  # fmt: skip
-    assert state(source)["x.tar:1"] == "missing: not downloaded: timeout"
-    assert state(source)["x.tar:p.v1.1"] == "missing: no image in the sample"
+    assert reasons(source)["x.tar:1"] == "missing: not downloaded: timeout"
+    assert reasons(source)["x.tar:p.v1.1"] == "missing: no image in the sample"
     assert opened.unmatched == ["cat.crop.txt"] and found["5"].kind == "7"
 
 
@@ -138,7 +128,7 @@ def test_a_header_that_leads_backwards_ends_the_tar(tmp_path: Path) -> None:
         first.size = len(png(0))
         archive.addfile(first, io.BytesIO(png(0)))
         archive.addfile(info)
-    found = state(tmp_path / "x.tar")
+    found = reasons(tmp_path / "x.tar")
     assert found["x.tar:a"] == "ok" and any("damaged" in reason for reason in found.values())
 
 
@@ -154,7 +144,7 @@ def test_links_and_bombs_of_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             info = zipfile.ZipInfo(name)
             info.external_attr = (stat.S_IFLNK | 0o777) << 16
             archive.writestr(info, target)
-    found = state(tmp_path / "x.zip")
+    found = reasons(tmp_path / "x.zip")
     assert found["x.zip:a.png"] == found["x.zip:s.png"] == "ok"
     assert found["x.zip:bomb.png"].startswith("unreadable: more than 2 MiB, 100 times")
     assert found["x.zip:gone.png"] == "missing: a link to '../../etc/passwd', which is not in its zip file"
@@ -180,7 +170,7 @@ def test_members_that_lie_over_one_another_are_a_bomb(tmp_path: Path) -> None:
     many = entry * 50
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 50, 50, len(many), start, 0)
     (tmp_path / "x.zip").write_bytes(data[:start] + many + tail)
-    assert "lie over one another" in state(tmp_path / "x.zip")["x.zip"]
+    assert "lie over one another" in reasons(tmp_path / "x.zip")["x.zip"]
 
 
 # Folders
@@ -193,7 +183,7 @@ def test_special_files_and_links_in_circles(tmp_path: Path) -> None:
     (source / "zero.png").symlink_to("/dev/zero")
     (source / "loop.png").symlink_to("loop.png")
     (source / "deep").symlink_to(".")
-    found = state(source)
+    found = reasons(source)
     assert found["a.png"] == "ok" and found["pipe.png"] == found["zero.png"] == "unreadable: not a regular file"
     assert found["loop.png"].startswith("unreadable: the file cannot be read") and len(found) == 4
     os.mkfifo(source / "captions.jsonl")
@@ -210,7 +200,7 @@ def test_folders_a_thousand_levels_deep(tmp_path: Path) -> None:
         os.close(above)
     os.close(here)
     try:
-        assert state(source)["a.png"] == "ok"
+        assert reasons(source)["a.png"] == "ok"
     finally:
         subprocess.run(["rm", "-rf", source], check=True)  # what cleans up after tests is no deeper than the stack
 
@@ -247,10 +237,10 @@ def test_a_folder_that_may_not_be_entered_is_counted(tmp_path: Path) -> None:
 def test_names_that_are_no_utf8_are_written_as_escapes(tmp_path: Path) -> None:
     source = folder(tmp_path / "set", {"a.png": png(0)})
     (source / os.fsdecode(b"caf\xe9.png")).write_bytes(png(1))
-    assert state(source) == {"a.png": "ok", "caf\\udce9.png": "ok"}
+    assert reasons(source) == {"a.png": "ok", "caf\\udce9.png": "ok"}
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(source, ".")
-    assert set(state(tmp_path / "x.tar")) == {"x.tar:./a", "x.tar:./caf\\udce9"}
+    assert set(reasons(tmp_path / "x.tar")) == {"x.tar:./a", "x.tar:./caf\\udce9"}
 
 
 @pytest.mark.slow
@@ -277,7 +267,7 @@ def test_a_run_cannot_name_files_outside_of_it(tmp_path: Path) -> None:
     ]
     run = folder(tmp_path / "run", {"images/a.png": png(1), "rows.jsonl": "".join(json.dumps(r) + "\n" for r in rows)})
     folder(run, {"run.json": '{"command": "generate"}'})
-    found = state(run)
+    found = reasons(run)
     assert found.pop("images/a.png") == "ok" and len(found) == 3
     assert set(found.values()) == {"unreadable: its row names a file outside of the run"}
 

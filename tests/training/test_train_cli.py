@@ -4,10 +4,8 @@ import dataclasses
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from safetensors.torch import load_file
 
 import mnemoscope as mn
 import tiny
+from interrupting import interrupted
 from mnemoscope import cli
 from mnemoscope.cli.command import COMMON
 from mnemoscope.report import train as shown
@@ -209,15 +208,5 @@ def test_two_processes_are_one_with_the_whole_batch(train, base: Path, source: P
 
 def test_ctrl_c_leaves_130_and_the_same_command_goes_on(base: Path, source: Path, tmp_path: Path) -> None:
     words = ["train", base, "--data", source, "--out", tmp_path / "run", "--device", "cpu", "--steps", 500]
-    command = [sys.executable, "-m", "mnemoscope.cli", *map(str, words), "--checkpoint-every", "1", "--keep", "1"]
-    env = os.environ | {"PYTHONPATH": str(Path(mn.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic()
-    while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() - waited < 120:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "mnemoscope: interrupted; the same command goes on where it was.\n"
-    (checkpoint,) = tmp_path.glob("run/checkpoints/step-*")
+    checkpoint = interrupted([*words, "--checkpoint-every", "1", "--keep", "1"], tmp_path / "run")
     assert len(read_rows(tmp_path / "run")) == int(checkpoint.name[5:]) < 500
