@@ -1,6 +1,5 @@
 """An experiment, arm by arm and seed by seed: trained, drawn, measured; killed at any point it goes on from there."""
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from mnemoscope.model.loading import load
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json
 from mnemoscope.run.training_rows import ExperimentRow
-from mnemoscope.run.writing import whole
+from mnemoscope.run.writing import write_csv
 from mnemoscope.training.data.batches import training_set
 from mnemoscope.training.data.dataset import TrainingSet
 from mnemoscope.training.loop import train
@@ -62,7 +61,7 @@ def run_experiment(
             row for row in run.rows(ExperimentRow) if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}
         ]
         summary = summary_of(asked, chosen, rows)
-        write_table(summary["table"], run.folder / "table.csv")
+        write_csv(run.folder / "table.csv", COLUMNS, map(flat, summary["table"]))
         return run.finish(seeds=seeds, arms=[arm.name for arm in chosen], **summary)
 
 
@@ -82,17 +81,12 @@ def summary_of(asked: Experiment, arms: Sequence[ExperimentArm], rows: Sequence[
     return about | how | {"table": tables[asked.baseline], "expected": verdicts}
 
 
-def write_table(entries: Sequence[Effect], file: Path) -> Path:
-    """The table as CSV."""
-    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for entry in entries:
-            ends = {"low": entry["interval"], "difference_low": entry["difference_interval"]}
-            low = {name: pair[0] for name, pair in ends.items() if pair}
-            high = {name.replace("low", "high"): pair[1] for name, pair in ends.items() if pair}
-            writer.writerow({**entry, **low, **high})
-    return file
+def flat(entry: Effect) -> dict[str, object]:
+    """An entry of the table as a row of a CSV file, the ends of an interval in two columns."""
+    ends = {"low": entry["interval"], "difference_low": entry["difference_interval"]}
+    low = {name: pair[0] for name, pair in ends.items() if pair}
+    high = {name.replace("low", "high"): pair[1] for name, pair in ends.items() if pair}
+    return {**entry, **low, **high}
 
 
 class _SharedWork:

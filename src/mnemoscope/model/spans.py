@@ -101,12 +101,14 @@ def _pieces(ids: Sequence[int], decode: Callable[[list[int]], str], unknown: int
 
 def _matched(pieces: Sequence[str], letters: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]] | None:
     """The characters of each of these pieces if the letters begin with them, in this order."""
-    patterns = [r"\s+".join(re.escape(part) for part in piece.split()) for piece in pieces]
     last = len(pieces) - 1
-    patterns = [
-        (r"\S+" if k == last else r"\S+?") if piece == UNKNOWN else pattern
-        for k, (piece, pattern) in enumerate(zip(pieces, patterns, strict=True))
-    ]
+
+    def pattern(k: int, piece: str) -> str:
+        if piece != UNKNOWN:
+            return r"\s+".join(re.escape(part) for part in piece.split())
+        return r"\S+" if k == last else r"\S+?"
+
+    patterns = [pattern(k, piece) for k, piece in enumerate(pieces)]
     found = re.match("".join(rf"\s*({pattern})" for pattern in patterns), "".join(low for low, *_ in letters))
     if found is None:
         return None

@@ -4,13 +4,14 @@ What a kill leaves beside a file has a name that begins with a dot and ends with
 run clears it away, and so does the next command that writes it.
 """
 
+import csv
 import errno
 import glob
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -29,6 +30,16 @@ def write_whole(file: Path, content: Content) -> None:
             content(opened)
         else:
             opened.write(utf8(content) if isinstance(content, str) else content)
+
+
+def write_csv(
+    file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, end_of_line: str = "\n"
+) -> None:
+    """Write these columns of rows as comma-separated values; what a row lacks is empty."""
+    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, columns, extrasaction="ignore", lineterminator=end_of_line)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from mnemoscope.run.image_rows import SweepRow
 def copy_limit(references: References, asked: float | None) -> float:
     """The similarity from which an image is a copy: what was asked for, or what holds for the descriptor."""
     by = references.descriptor
-    limit = asked if asked is not None else COPY if by is None else by.threshold
-    if by is not None and limit is None:
+    if asked is not None or by is None:
+        return COPY if asked is None else asked
+    if by.threshold is None:
         told = f"From which similarity of {by.identity.features} on an image is a copy is not established"
         raise UsageError(f"{told}; give --replication-threshold.")
-    assert limit is not None
-    return limit
+    return by.threshold
 
 
 def similarity_text(references: References) -> str:

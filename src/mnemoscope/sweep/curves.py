@@ -1,6 +1,5 @@
 """The points of a sweep, and the curves through them."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from mnemoscope import registry, stats
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.run.image_rows import SweepRow
-from mnemoscope.run.writing import whole
+from mnemoscope.run.writing import write_csv
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,4 @@ def write_curves(curves: Sequence[CurvePoint], file: Path) -> None:
         flat.append(
             plain | {f"{k[:-9]}_{side}": v[i] for k, v in ends.items() for i, side in enumerate(("low", "high"))}
         )
-    with whole(file) as partial, partial.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, fieldnames=list(flat[0]))
-        writer.writeheader()
-        writer.writerows(flat)
+    write_csv(file, list(flat[0]), flat, end_of_line="\r\n")

@@ -1,6 +1,5 @@
 """A sweep, level by level, size by size, seed by seed; killed at any point it goes on from there."""
 
-import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Literal
 
 from mnemoscope.emm.sweeps.bisection import wanted
 from mnemoscope.emm.sweeps.cells import Cell, Task, Trained, distinct, ratios, row_of, task_of, trained
-from mnemoscope.emm.sweeps.comparing import COLUMNS, TableEntry, flat, summary_of
+from mnemoscope.emm.sweeps.comparing import COLUMNS, flat, summary_of
 from mnemoscope.emm.sweeps.file import Sweep
 from mnemoscope.emm.sweeps.level import FactorLevel
 from mnemoscope.errors import UsageError
 from mnemoscope.run.emm_rows import EmmSweepRow
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
-from mnemoscope.run.writing import whole
+from mnemoscope.run.writing import write_csv
 from mnemoscope.search.ray_runner import map_shards
 
 Trainer = Callable[[Task], Trained]
@@ -67,7 +66,7 @@ def run_sweep(
                     tell(f"{number} of {len(each)}: {of_folder[0].n} images, seed {of_folder[0].seed}: {ratios_said}")
             done = _rows(run, chosen, seeds)
         summary = summary_of(asked, done)
-        write_table(summary["table"], run.folder / "table.csv")
+        write_csv(run.folder / "table.csv", COLUMNS, map(flat, summary["table"]))
         return run.finish(seeds=seeds, levels=[level.name for level in chosen], adaptive=adaptive, **summary)
 
 
@@ -77,15 +76,6 @@ def chosen_levels(asked: Sweep, names: Sequence[str]) -> list[FactorLevel]:
         if name not in asked.levels:
             raise UsageError(f"{asked.file} has no level {name}; it has {', '.join(asked.levels)}.")
     return [level for level in asked.levels.values() if not names or level.name in (*names, asked.baseline)]
-
-
-def write_table(entries: Sequence[TableEntry], file: Path) -> Path:
-    """The table as CSV."""
-    with whole(file) as partial, partial.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat(entry) for entry in entries)
-    return file
 
 
 def _missing(
