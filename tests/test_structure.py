@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,11 @@ def test_each_name_of_a_class_means_one_thing() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(file.relative_to(ROOT).as_posix())
     assert not {name: files for name, files in homes.items() if len(files) > 1}
+
+
+def test_what_a_dictionary_holds_is_said_by_a_type_or_a_name() -> None:
+    bare = [file for file in SOURCES for line in file.read_text().splitlines() if "dict[str, Any]" in line]
+    assert len(bare) <= 70, Counter(file.parent.name for file in bare)
 
 
 def test_help_imports_nothing_heavy() -> None:
