@@ -236,7 +236,7 @@ def test_every_kind_of_row_names_its_columns(kind: type) -> None:
     assert kind.__doc__ and set(AnyRow.__annotations__) <= set(kind.__annotations__)
     failure = {"status": "failed", "id": "a", "error": "no"}
     assert misfit(failure | {"prompt": "a red fox"}, kind) is None
-    assert misfit(failure, kind) == ("it lacks prompt" if "prompt" in kind.__annotations__ else None)
+    assert misfit(failure, kind) == ("it lacks prompt" if "prompt" in kind.__required_keys__ else None)
     assert misfit({"status": "ok", "id": "a"}, kind)
 
 

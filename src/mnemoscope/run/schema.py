@@ -29,7 +29,7 @@ def misfit(row: Any, kind: type) -> str | None:
     is_failed = row.get("status") == "failed"
     if row.get("status") not in ("ok", "failed"):
         return f"its status is {_short(row.get('status'))}, not ok or failed"
-    asked = PromptRow if "prompt" in _hints(kind) else AnyRow
+    asked = PromptRow if "prompt" in getattr(kind, "__required_keys__", ()) else AnyRow
     return misfit_fields(row, asked if is_failed else kind)
 
 
