@@ -27,7 +27,8 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     training,
     watching,
 )
-from mnemoscope.cli.application import app
+from mnemoscope.cli.application import app as app
+from mnemoscope.cli.application import whole
 from mnemoscope.errors import UsageError, nearest, plain
 
 
@@ -69,4 +70,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer characters than prompts have
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_guarded(app))
+    sys.exit(_guarded(whole()))

@@ -1,6 +1,8 @@
 """The command-line application that the commands register with."""
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -41,3 +43,9 @@ def group(name: str, text: str, cls: type[CommandGroup] = CommandGroup, **how: o
     typer_group = typer.Typer(cls=cls, help=text, no_args_is_help=True, rich_markup_mode=None, **how)  # type: ignore[arg-type]
     app.add_typer(typer_group, name=name)
     return typer_group
+
+
+@cache
+def whole() -> Callable[..., Any]:
+    """The command line with all that registered, put together once."""
+    return typer.main.get_command(app)

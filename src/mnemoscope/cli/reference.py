@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
 from mnemoscope.cli.helping import REST, sections_of
 
 HEAD = """# Commands
@@ -19,9 +17,9 @@ COMMON = "Control"  # the subject whose options all commands have
 def reference(root: Any = None) -> str:
     """Markdown of every command: what it does, how it is called, its options in a table for each subject."""
     if root is None:
-        from mnemoscope.cli import app
+        from mnemoscope.cli import whole
 
-        root = typer.main.get_command(app)
+        root = whole()
     commands = dict(leaves(root))
     pages = [part for words, command in commands.items() for part in _page(words, command)]
     first = next(iter(commands.values()))

@@ -85,7 +85,7 @@ class Differences:
         index = 1 if setting.compat else first_image(sampler.levels, model.prediction_type)
         self.x_t: Tensor = start.x_t if setting.compat else start.state(index)[0]
         self.cond: Cond = start.cond
-        self.null: Cond | None = start.null
+        self.null: Cond | None = start.null_rows() if setting.guided else None
         self.t: Tensor = sampler.timesteps[index]
         self.level = sampler.levels[index]
         self.plain = self.of(slice(None), None)
@@ -102,9 +102,9 @@ class Differences:
         model, x_t = self.model, self.x_t[samples]
         cond = _blocked(rows(self.cond, samples), gain)
         conditional = model.predict(x_t, self.t, cond)
-        if not self.setting.guided:
+        if self.null is None:
             return conditional
-        null = model.null(len(x_t), x_t.shape[1:]) if self.null is None else rows(self.null, samples)
+        null = rows(self.null, samples)
         first, second = model.predict(x_t, self.t, _blocked(null, gain)), conditional
         if self.setting.compat:
             first, second = second, first

@@ -114,14 +114,18 @@ def whole(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _hooked(network: nn.Module, hooks: Mapping[str, Callable]) -> Iterator[None]:
-    modules = dict(network.named_modules())
-    for name in hooks:
-        if name not in modules:
-            raise UsageError(f"{type(network).__name__} has no module '{name}'.")
-    handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
+    modules = [_submodule(network, name) for name in hooks]
+    handles = [module.register_forward_hook(hook) for module, hook in zip(modules, hooks.values(), strict=True)]
     try:
         with whole(network):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _submodule(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        raise UsageError(f"{type(network).__name__} has no module '{name}'.") from None

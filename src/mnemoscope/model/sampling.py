@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule, solvers
-from mnemoscope.model.cond import Cond, concatenate
+from mnemoscope.model.cond import Cond, concatenate, rows
 from mnemoscope.model.solvers import scaled
 from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.step import Step, refuse_null_branch
@@ -41,6 +41,7 @@ class Sampler:
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
         self.num_inference_steps, self.graph = num_inference_steps, False
+        self._null: dict[tuple[int, ...], Cond] = {}
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
@@ -201,7 +202,14 @@ class Sampler:
         """Which samples' latents the unconditional branch is computed at, whose it then is, and its conditioning."""
         shared = self.share_uncond and null is None
         first, inverse = distinct(x_t) if shared else (slice(None), slice(None))
-        return first, inverse, null or self.model.null(len(x_t[first]), x_t.shape[1:], self.guidance_scale)
+        return first, inverse, null or self.null(len(x_t[first]), x_t.shape[1:])
+
+    def null(self, count: int, shape: Sequence[int]) -> Cond:
+        """Conditioning of the unconditional branch, repeated; that of one sample is asked of the model once."""
+        key = tuple(shape)
+        if key not in self._null:
+            self._null[key] = self.model.null(1, shape, self.guidance_scale)
+        return rows(self._null[key], torch.zeros(count, dtype=torch.long))
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond, null: Cond | None) -> tuple[Tensor, Tensor]:
         """Both branches in one forward pass or two, in the order of the family's pipeline."""

@@ -154,7 +154,7 @@ class Start:
 
     def null_rows(self) -> Cond:
         """Conditioning of the unconditional branch of each sample, as it stands."""
-        return self.null or self.model.null(len(self), self.x_t.shape[1:], self.solver.guidance_scale)
+        return self.null or self.solver.null(len(self), self.x_t.shape[1:])
 
     def ends(self) -> Int[Tensor, " B"]:
         """Position of each prompt's end token; raises `UsageError` where only embeddings were given."""
