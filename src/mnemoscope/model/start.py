@@ -37,6 +37,10 @@ class Solver(Protocol):
         """The unconditional prediction by itself, in the network's own units, without a graph."""
         ...
 
+    def null(self, count: int, shape: Sequence[int]) -> Cond:
+        """Conditioning of the unconditional branch, repeated."""
+        ...
+
     def state(self, start: "Start", index: int) -> tuple[Tensor, Tensor]:
         """x_t and t of a later step, sampled plainly from the start as it stands."""
         ...
