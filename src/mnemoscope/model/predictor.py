@@ -1,12 +1,17 @@
 """What a step, a start and a sampling need of the model that they belong to."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mnemoscope.model.cond import Cond
+
+if TYPE_CHECKING:
+    from mnemoscope.model.schedule import Level
+    from mnemoscope.model.start import Start
+    from mnemoscope.model.step import Step
 
 
 @runtime_checkable
@@ -60,3 +65,30 @@ class Predictor(Protocol):
     def describe(self) -> Mapping[str, Any]: ...
 
     def step(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """What a start needs of the sampling that it begins."""
+
+    model: Predictor
+    guidance_scale: int | float
+    num_inference_steps: int
+    timesteps: Tensor
+    levels: "Sequence[Level]"
+
+    def look(self, start: "Start") -> "Step":
+        """The first step as it stands, without a graph."""
+        ...
+
+    def null_alone(self, x_t: Tensor, t: Tensor, null: Cond | None) -> Tensor:
+        """The unconditional prediction by itself, in the network's own units, without a graph."""
+        ...
+
+    def null(self, count: int, shape: Sequence[int]) -> Cond:
+        """Conditioning of the unconditional branch, repeated."""
+        ...
+
+    def state(self, start: "Start", index: int) -> tuple[Tensor, Tensor]:
+        """x_t and t of a later step, sampled plainly from the start as it stands."""
+        ...

@@ -12,6 +12,7 @@ from torch import Tensor
 from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule, solvers
 from mnemoscope.model.cond import Cond, concatenate, rows
+from mnemoscope.model.kept import Kept
 from mnemoscope.model.solvers import scaled
 from mnemoscope.model.start import Start, distinct
 from mnemoscope.model.step import Step, refuse_null_branch
@@ -41,7 +42,7 @@ class Sampler:
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
         self.num_inference_steps, self.graph = num_inference_steps, False
-        self._null: dict[tuple[int, ...], Cond] = {}
+        self.kept = Kept()
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
@@ -206,10 +207,8 @@ class Sampler:
 
     def null(self, count: int, shape: Sequence[int]) -> Cond:
         """Conditioning of the unconditional branch, repeated; that of one sample is asked of the model once."""
-        key = tuple(shape)
-        if key not in self._null:
-            self._null[key] = self.model.null(1, shape, self.guidance_scale)
-        return rows(self._null[key], torch.zeros(count, dtype=torch.long))
+        one = self.kept(tuple(shape), lambda: self.model.null(1, shape, self.guidance_scale))
+        return rows(one, torch.zeros(count, dtype=torch.long))
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond, null: Cond | None) -> tuple[Tensor, Tensor]:
         """Both branches in one forward pass or two, in the order of the family's pipeline."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -10,40 +9,10 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.cond import Cond, rows
-from mnemoscope.model.schedule import Level
+from mnemoscope.model.predictor import Solver
 from mnemoscope.model.step import Seen, Step
 
-if TYPE_CHECKING:
-    from mnemoscope.model.predictor import Predictor
-
 StepChange = Callable[[Step], None]
-
-
-@runtime_checkable
-class Solver(Protocol):
-    """What a start needs of the sampling that it begins."""
-
-    model: "Predictor"
-    guidance_scale: int | float
-    num_inference_steps: int
-    timesteps: Tensor
-    levels: Sequence[Level]
-
-    def look(self, start: "Start") -> Step:
-        """The first step as it stands, without a graph."""
-        ...
-
-    def null_alone(self, x_t: Tensor, t: Tensor, null: Cond | None) -> Tensor:
-        """The unconditional prediction by itself, in the network's own units, without a graph."""
-        ...
-
-    def null(self, count: int, shape: Sequence[int]) -> Cond:
-        """Conditioning of the unconditional branch, repeated."""
-        ...
-
-    def state(self, start: "Start", index: int) -> tuple[Tensor, Tensor]:
-        """x_t and t of a later step, sampled plainly from the start as it stands."""
-        ...
 
 
 class Start:
