@@ -41,8 +41,7 @@ class Sampler:
         solver: Any = None,
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
-        self.num_inference_steps, self.graph = num_inference_steps, False
-        self.kept = Kept()
+        self.num_inference_steps, self.graph, self.kept = num_inference_steps, False, Kept()
         most = model.pipe.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
