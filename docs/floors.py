@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch
 
 HERE = Path(__file__).parent
 GROUPS = {
-    "what a person meets": ("cli", "report"),
+    "what a person meets": ("cli", "app", "report"),
     "jobs": (
         "audit gate repair sweep recovery experiments emm rewriting explanation generation detection"
         " training localization measuring mitigation"

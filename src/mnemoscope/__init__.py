@@ -16,6 +16,7 @@ for _name, _value in (
     ("ORT_DISABLE_TELEMETRY", "1"),
     ("HF_HUB_DISABLE_TELEMETRY", "1"),
     ("RAY_USAGE_STATS_ENABLED", "0"),
+    ("GRADIO_ANALYTICS_ENABLED", "False"),
 ):
     os.environ.setdefault(_name, _value)
 
