@@ -1,7 +1,7 @@
 """Make the pictures of the documentation from runs on the bundled model: `python docs/pictures.py [--runs FOLDER]`.
 
 Runs that are in the folder already are gone on with, as of any command. It needs the extra `test` and a Chromium.
-`floors.png` is drawn by `docs/floors.py`.
+`floors.png` is drawn by `docs/floors.py`, `app.png` is made by `docs/app_picture.py`.
 """
 
 import argparse

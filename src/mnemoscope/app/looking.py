@@ -17,7 +17,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.run import run_explanation
 from mnemoscope.generation.run import Generation, run_generation
-from mnemoscope.job.batching import seeds_of
+from mnemoscope.job.seeds import seeds_of
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 from mnemoscope.report.pictures import picture
 from mnemoscope.report.shares import read_words, spaced, spoken
