@@ -28,6 +28,7 @@ def main() -> None:
         page.locator("#prompt textarea").fill(found["examples"][0])
         page.keyboard.press("Enter")
         page.wait_for_selector("#look-result [data-state=done]", timeout=300_000)
+        page.wait_for_selector("#look:not([disabled])")
         page.screenshot(path=HERE / "images" / "app.png")
 
 
