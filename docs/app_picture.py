@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from mnemoscope.app.serving import served
-from mnemoscope.app.subject import Subject, bundled
+from mnemoscope.app.subject import PageSubject, bundled
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import quiet
 
@@ -20,7 +20,7 @@ def main() -> None:
     """Serve the bundled model, try the first example, and keep what is seen."""
     quiet()
     found = bundled("demo")
-    subject = Subject(model=Denoiser.from_pretrained("demo", device="cpu"), **found)
+    subject = PageSubject(model=Denoiser.from_pretrained("demo", device="cpu"), **found)
     browser = next(filter(None, map(shutil.which, BROWSERS)))
     with tempfile.TemporaryDirectory() as runs, served(subject, Path(runs)) as address, sync_playwright() as started:
         page = started.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(viewport=SIZE)

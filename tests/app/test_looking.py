@@ -15,9 +15,9 @@ from mnemoscope.app import choices
 from mnemoscope.app.desk import NOT_SET, Desk, facts
 from mnemoscope.app.fragments import intro, looked, status
 from mnemoscope.app.handlers import STOPPED, Handlers
-from mnemoscope.app.looking import LONGEST, Look, Question, look
+from mnemoscope.app.looking import LONGEST, PromptLook, Question, look
 from mnemoscope.app.runs import Runs
-from mnemoscope.app.subject import Subject, bundled
+from mnemoscope.app.subject import PageSubject, bundled
 from mnemoscope.app.working import followed
 from mnemoscope.detection.run import run_detection
 from mnemoscope.detection.scoring import Detection
@@ -32,12 +32,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def looks(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> list[Look]:
+def looks(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> list[PromptLook]:
     question = Question("memorized 2", seed=3, mitigation="embedding_descent")
     return list(look(desk, question, tmp_path_factory.mktemp("look")))
 
 
-def test_what_is_known_grows_in_the_order_of_what_a_person_asks(looks: list[Look]) -> None:
+def test_what_is_known_grows_in_the_order_of_what_a_person_asks(looks: list[PromptLook]) -> None:
     doing = ["scoring", "weighing the words", "drawing", "mapping what the text changes"]
     assert [each.doing for each in looks] == [*doing, "drawing again with embedding_descent", ""]
     assert [each.at for each in looks] == [0, 1, 2, 3, 4, 4] and {each.of for each in looks} == {5}
@@ -46,7 +46,7 @@ def test_what_is_known_grows_in_the_order_of_what_a_person_asks(looks: list[Look
 
 
 def test_the_score_is_that_of_a_detection_with_the_same_threshold(
-    desk: Desk, looks: list[Look], tmp_path: Path
+    desk: Desk, looks: list[PromptLook], tmp_path: Path
 ) -> None:
     detection = Detection("noise_norm", {"steps": 1}, **planted_desk.SAMPLING)
     negatives = as_prompts(planted_desk.ORDINARY)
@@ -59,12 +59,12 @@ def test_the_score_is_that_of_a_detection_with_the_same_threshold(
     assert score["units"] == "eps" and desk.origin == "set at 5 % false alarms on 24 ordinary prompts of a list"
 
 
-def test_the_memorized_words_carry_the_score(looks: list[Look]) -> None:
+def test_the_memorized_words_carry_the_score(looks: list[PromptLook]) -> None:
     assert [word["word"] for word in looks[-1].words] == ["memorized", "2"]
     assert sum(abs(word["share"]) for word in looks[-1].words) == pytest.approx(1)
 
 
-def test_images_are_copies_and_mitigated_ones_are_not(looks: list[Look]) -> None:
+def test_images_are_copies_and_mitigated_ones_are_not(looks: list[PromptLook]) -> None:
     plain, mitigated = looks[-1].images, looks[-1].mitigated
     assert [image["seed"] for image in plain] == [image["seed"] for image in mitigated] == [3, 4]
     for image, other in zip(plain, mitigated, strict=True):
@@ -233,7 +233,7 @@ def test_bundled_models_bring_what_the_page_needs() -> None:
     assert (
         len(found["negatives"]) == 120 and isinstance(found["aligner"], NearestConcept) and len(found["examples"]) == 4
     )
-    assert bundled("elsewhere") == {} and Subject(model=planted.model(), **found).usual["guidance_scale"] == 3.0
+    assert bundled("elsewhere") == {} and PageSubject(model=planted.model(), **found).usual["guidance_scale"] == 3.0
 
 
 def test_alignment_is_told_where_something_tells(desk: Desk, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mnemoscope import planted
 from mnemoscope.app.desk import Desk
-from mnemoscope.app.subject import Subject
+from mnemoscope.app.subject import PageSubject
 from mnemoscope.features import descriptor
 from mnemoscope.prompts.prompt import as_prompts
 
@@ -31,14 +31,14 @@ def training_pictures(folder: Path) -> Path:
     return folder
 
 
-def about(references: Path | None = None, **changes: Any) -> Subject:
+def about(references: Path | None = None, **changes: Any) -> PageSubject:
     """The planted model as a page's subject."""
     given: dict[str, Any] = {"model": planted.model(), "sampling": SAMPLING, "fpr": 0.05}
     given |= {"negatives": as_prompts(ORDINARY), "negatives_from": "of a list"}
     given |= {"examples": ["memorized 1", "ordinary 1"]}
     if references is not None:
         given |= {"references": str(references), "features": lambda: descriptor("pixels")}
-    return Subject(**{**given, **changes})
+    return PageSubject(**{**given, **changes})
 
 
 def desk(folder: Path, **changes: Any) -> Desk:

@@ -3,7 +3,7 @@
 from mnemoscope import lazily
 
 _HOMES = {
-    "Subject": "app.subject",
+    "PageSubject": "app.subject",
     "served": "app.serving",
 }
 __getattr__, __dir__ = lazily(__name__, _HOMES)

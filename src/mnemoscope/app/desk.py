@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.app.subject import Subject
+from mnemoscope.app.subject import PageSubject
 from mnemoscope.detection.run import run_detection
 from mnemoscope.detection.scoring import Detection
 from mnemoscope.errors import UsageError
@@ -32,7 +32,7 @@ class Desk:
     conditions than the page's.
     """
 
-    def __init__(self, subject: Subject, folder: Path) -> None:
+    def __init__(self, subject: PageSubject, folder: Path) -> None:
         self.subject, self.model, self.folder = subject, subject.model, folder
         self.lock = threading.Lock()
         self.detection = Detection(params={"steps": 1}, **{**subject.usual, **subject.sampling})

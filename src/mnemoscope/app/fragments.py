@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from mnemoscope.app.desk import Desk, facts
-from mnemoscope.app.looking import Look
+from mnemoscope.app.looking import PromptLook
 from mnemoscope.app.runs import RunLine
 from mnemoscope.app.working import News
 from mnemoscope.report import detect
@@ -39,7 +39,7 @@ def intro(desk: Desk) -> str:
     return _made("intro.html", facts=facts(desk))
 
 
-def looked(desk: Desk, look: Look) -> str:
+def looked(desk: Desk, look: PromptLook) -> str:
     """What is known of a prompt so far."""
     words = sorted(look.words, key=lambda word: -abs(word["share"]))
     return _made(
@@ -63,7 +63,7 @@ def _scale(score: dict[str, Any] | None) -> dict[str, float]:
     return {"score": max(100 * score["score"] / whole, 0.0), "limit": 100 * score["limit"] / whole}
 
 
-def status(said: str = "", *, news: News[Any] | None = None, look: Look | None = None, problem: str = "") -> str:
+def status(said: str = "", *, news: News[Any] | None = None, look: PromptLook | None = None, problem: str = "") -> str:
     """How far the work is, what came of it, or why there is none."""
     content: dict[str, Any] = {"said": said, "problem": problem, "doing": ""}
     if news is not None and look is not None:

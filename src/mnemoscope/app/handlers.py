@@ -9,7 +9,7 @@ from typing import Any
 
 from mnemoscope.app import fragments
 from mnemoscope.app.desk import Desk
-from mnemoscope.app.looking import Look, Question, look
+from mnemoscope.app.looking import PromptLook, Question, look
 from mnemoscope.app.nearest import check
 from mnemoscope.app.runs import Runs
 from mnemoscope.app.working import followed
@@ -30,7 +30,7 @@ class Handlers:
         """A prompt looked at, with word of how far it is."""
         stop, folder = threading.Event(), Path(tempfile.mkdtemp(prefix="look-", dir=self.desk.folder))
         self.sessions[session] = stop
-        last: Look | None = None
+        last: PromptLook | None = None
         try:
             yield fragments.status("Waiting for the model."), ""
             for news in followed(self.desk.model, self.desk.lock, lambda: look(self.desk, question, folder), stop):

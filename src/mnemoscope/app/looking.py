@@ -49,7 +49,7 @@ class Question:
 
 
 @dataclass
-class Look:
+class PromptLook:
     """What is known of a prompt so far; `doing` says what comes next, step `at` of so many, and is empty at the end."""
 
     question: Question
@@ -63,13 +63,13 @@ class Look:
     problems: list[str] = field(default_factory=list)
 
 
-def look(desk: Desk, question: Question, folder: Path) -> Iterator[Look]:
+def look(desk: Desk, question: Question, folder: Path) -> Iterator[PromptLook]:
     """What is known of a prompt, each time that there is more of it; its files are in the folder.
 
     What cannot be known of a prompt, or of this model, is told among the problems. Raises `UsageError` for a prompt
     that cannot be drawn.
     """
-    known = Look(question.checked())
+    known = PromptLook(question.checked())
     (prompt,) = as_prompts([question.prompt])
     every = stages(desk, question)
     for at, (doing, stage) in enumerate(every.items()):
@@ -82,7 +82,7 @@ def look(desk: Desk, question: Question, folder: Path) -> Iterator[Look]:
     yield replace(known, doing="")
 
 
-Stage = Callable[[Desk, Question, Prompt, Path, Look], None]
+Stage = Callable[[Desk, Question, Prompt, Path, PromptLook], None]
 
 
 def stages(desk: Desk, question: Question) -> dict[str, Stage]:
@@ -104,34 +104,34 @@ def _sampling(desk: Desk, question: Question) -> dict[str, Any]:
     }
 
 
-def _score(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: Look) -> None:
+def _score(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: PromptLook) -> None:
     run_detection(desk.model, [prompt], folder / "detect", desk.detection, threshold=desk.threshold)
     (row,) = _done(folder / "detect", known)
     method = registry.detection(desk.detection.method)
     known.score = {**row, "summary": method.summary, "origin": desk.origin, "limit": desk.limit}
 
 
-def _weigh(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: Look) -> None:
+def _weigh(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: PromptLook) -> None:
     asked = Explanation(WORDS, {"unit": "word"}, **_sampling(desk, question))
     run_explanation(desk.model, [prompt], folder / "explain", asked)
     for row in _done(folder / "explain", known):
         known.words = spoken(spaced(read_words(row["words"]) or [], prompt.text))
 
 
-def _draw(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: Look) -> None:
+def _draw(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: PromptLook) -> None:
     asked = Generation(images=desk.images, **_sampling(desk, question))
     run_generation(desk.model, [prompt], folder / "generate", asked)
     known.images = _shown(desk, prompt, folder / "generate", known)
 
 
-def _map(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: Look) -> None:
+def _map(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: PromptLook) -> None:
     asked = Explanation(REGIONS, **_sampling(desk, question))
     run_explanation(desk.model, [prompt], folder / "regions", asked)
     for row, image in zip(_done(folder / "regions", known), known.images, strict=False):
         image |= {"map": picture(folder / "regions", row["overlay"]), "share": row["share"]}
 
 
-def _mitigate(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: Look) -> None:
+def _mitigate(desk: Desk, question: Question, prompt: Prompt, folder: Path, known: PromptLook) -> None:
     gated = question.only_flagged and desk.threshold is not None
     found = choices.asked(question.mitigation, question.strength, desk, gated=gated)
     assert found is not None
@@ -146,7 +146,7 @@ def _mitigate(desk: Desk, question: Question, prompt: Prompt, folder: Path, know
     known.mitigated = _shown(desk, prompt, folder / "mitigate", known)
 
 
-def _shown(desk: Desk, prompt: Prompt, run: Path, known: Look) -> list[dict[str, Any]]:
+def _shown(desk: Desk, prompt: Prompt, run: Path, known: PromptLook) -> list[dict[str, Any]]:
     """The images of a run, each with its nearest training picture and whether it shows what was asked for."""
     rows = _done(run, known)
     near = nearest(desk, run / "images", run.with_name(f"search-{run.name}")) if desk.lookout and rows else {}
@@ -167,7 +167,7 @@ def _alignment(desk: Desk, file: Path, prompt: str) -> float | None:
         return number(float(np.asarray(judge.align([image.convert("RGB")], [prompt]))[0]))
 
 
-def _done(run: Path, known: Look) -> list[dict[str, Any]]:
+def _done(run: Path, known: PromptLook) -> list[dict[str, Any]]:
     """The rows of a run that did not fail; why others did is a problem that is told."""
     rows = read_rows(run)
     known.problems += list(dict.fromkeys(str(row["error"]) for row in rows if row["status"] != "ok"))

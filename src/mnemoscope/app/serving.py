@@ -6,14 +6,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mnemoscope.app.desk import Desk
 from mnemoscope.app.limits import LARGEST, OwnSourcesOnly, UploadLimit
 from mnemoscope.app.runs import Runs
-from mnemoscope.app.subject import Subject
+from mnemoscope.app.subject import PageSubject
 from mnemoscope.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
+HOW: dict[str, Any] = {  # nothing but the page, and no word of it on the terminal
+    "quiet": True,
+    "prevent_thread_lock": True,
+    "show_error": True,
+    "footer_links": [],
+    "max_file_size": LARGEST,
+    "allowed_paths": [],
+    **dict.fromkeys(("ssr_mode", "pwa", "mcp_server", "enable_monitoring", "run_history"), False),
+}
 NEEDED = "The page needs gradio 6; run pip install 'mnemoscope[app]'."
 
 
@@ -29,7 +39,7 @@ def need_gradio() -> None:
 
 @contextmanager
 def served(
-    subject: Subject, runs: Path, *, host: str = LOOPBACK, port: int | None = None, share: bool = False
+    subject: PageSubject, runs: Path, *, host: str = LOOPBACK, port: int | None = None, share: bool = False
 ) -> Iterator[str]:
     """Serve the page about a subject and a folder of runs while the block is open; yields its address.
 
@@ -56,19 +66,9 @@ def served(
                 server_name=host,
                 server_port=port,
                 share=share,
-                quiet=True,
-                prevent_thread_lock=True,
-                show_error=True,
-                footer_links=[],
-                max_file_size=LARGEST,
-                allowed_paths=[],
                 theme=theme(),
                 head=f"<style>{style()}</style>",
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                enable_monitoring=False,
-                run_history=False,
+                **HOW,
                 app_kwargs={
                     "routes": routes(listed, folder),
                     "middleware": [Middleware(OwnSourcesOnly), Middleware(UploadLimit)],

@@ -18,7 +18,7 @@ SAMPLING = {"num_inference_steps": 20, "guidance_scale": 3.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class PageSubject:
     """A model and what the page needs beside it; what is not given is not shown.
 
     `negatives` are ordinary prompts, which set the threshold unless one is given: that of a detection's run, or

@@ -12,7 +12,7 @@ from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnemoscope.app.subject import Subject
+    from mnemoscope.app.subject import PageSubject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,9 @@ def app_(
             typer.echo("Ended.")
 
 
-def subject(model: ShownModel, sampling: ShownSampling, against: HeldAgainst, own: opt.OwnFeatures) -> "Subject":
+def subject(model: ShownModel, sampling: ShownSampling, against: HeldAgainst, own: opt.OwnFeatures) -> "PageSubject":
     """What the page is about, with what a bundled model brings along where nothing else was given."""
-    from mnemoscope.app.subject import Subject, bundled
+    from mnemoscope.app.subject import PageSubject, bundled
     from mnemoscope.features.alignment import aligner
 
     if against.index and against.references:
@@ -110,7 +110,7 @@ def subject(model: ShownModel, sampling: ShownSampling, against: HeldAgainst, ow
         about["references"] = None
     if against.alignment:
         about["aligner"] = aligner(against.alignment, model.device)
-    return Subject(
+    return PageSubject(
         model=loaded,
         sampling=sampling.given,
         images=sampling.images,
