@@ -1,9 +1,8 @@
 """Mitigations to choose from, and their strengths."""
 
-from typing import Any
-
 from mnemoscope import registry
 from mnemoscope.app.desk import Desk
+from mnemoscope.app.subject import Told
 from mnemoscope.audit.run import aimed
 from mnemoscope.mitigation.chosen import Mitigation, chosen
 from mnemoscope.run.yaml_values import yaml_value
@@ -41,7 +40,7 @@ def asked(name: str, strength: str, desk: Desk, *, gated: bool) -> Mitigation | 
     if name == NONE:
         return None
     parameter, _ = strengths(name, desk)
-    given: dict[str, Any] = {}
+    given: Told = {}
     if parameter and strength != USUAL:
         given = {parameter: yaml_value(strength, parameter)}
     (found,) = chosen([name], given)

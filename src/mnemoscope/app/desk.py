@@ -2,10 +2,9 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 from mnemoscope import registry
-from mnemoscope.app.subject import PageSubject
+from mnemoscope.app.subject import PageSubject, Told
 from mnemoscope.detection.run import run_detection
 from mnemoscope.detection.scoring import Detection
 from mnemoscope.errors import UsageError
@@ -14,7 +13,7 @@ from mnemoscope.methods.amounts import is_number
 from mnemoscope.methods.gate import Conditions
 from mnemoscope.methods.thresholds import detection_summary, fixed_threshold
 from mnemoscope.mitigation.redraw import Lookout
-from mnemoscope.report.record import Row, part
+from mnemoscope.report.record import part
 from mnemoscope.report.text import counted, number
 from mnemoscope.run.schema import misfit_fields
 from mnemoscope.search import build_index
@@ -51,7 +50,7 @@ class Desk:
         known = part(summary, "conditions")
         if misfit_fields(known, Conditions):
             raise UsageError(f"{given} is no detection with a threshold; give the run of one, or NUMBER[:UNIT].")
-        its_own: dict[str, Any] = {key: known[key] for key in ("num_inference_steps", "guidance_scale") if key in known}
+        its_own: Told = {key: known[key] for key in ("num_inference_steps", "guidance_scale") if key in known}
         drawn = {**subject.usual, **its_own, **subject.sampling}
         usual, seeds = registry.detection(known["method"]).parameters, int(known.get("seeds", 1))
         params = known.get("params") or {}
@@ -88,7 +87,7 @@ class Desk:
         return self.detection.seeds if self.detection.seeds > 1 else self.subject.images
 
     @property
-    def compared_by(self) -> Row | None:
+    def compared_by(self) -> Told | None:
         """What pictures are compared by, with how many, and from which similarity on one counts as a copy."""
         if self.lookout is None:
             return None
@@ -101,7 +100,7 @@ class Desk:
         }
 
 
-def origin(summary: Row, whose: str) -> str:
+def origin(summary: Told, whose: str) -> str:
     """What a threshold was set on, as a detection's summary has it."""
     fpr, count = number(summary.get("threshold_fpr")), int(number(summary.get("negatives")) or 0)
     if fpr is None:
@@ -109,7 +108,7 @@ def origin(summary: Row, whose: str) -> str:
     return f"set at {100 * fpr:g} % false alarms on {counted(count, 'ordinary prompt')} {whose}".strip()
 
 
-def facts(desk: Desk) -> dict[str, Any]:
+def facts(desk: Desk) -> Told:
     """The line under the page's title: which model, sampled how, compared with what."""
     model, sampling = desk.model, desk.detection
     height, width = model.size

@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 from mnemoscope.app.desk import Desk, facts
 from mnemoscope.app.looking import PromptLook
 from mnemoscope.app.runs import RunLine
+from mnemoscope.app.subject import Told
 from mnemoscope.app.working import News
 from mnemoscope.report import detect
 from mnemoscope.report.explain import legend
@@ -55,7 +56,7 @@ def looked(desk: Desk, look: PromptLook) -> str:
     )
 
 
-def _scale(score: dict[str, Any] | None) -> dict[str, float]:
+def _scale(score: Told | None) -> dict[str, float]:
     """Where a score and its threshold lie on a bar, in percent."""
     if score is None or not score["limit"]:
         return {"score": 0.0, "limit": 0.0}
@@ -65,14 +66,14 @@ def _scale(score: dict[str, Any] | None) -> dict[str, float]:
 
 def status(said: str = "", *, news: News[Any] | None = None, look: PromptLook | None = None, problem: str = "") -> str:
     """How far the work is, what came of it, or why there is none."""
-    content: dict[str, Any] = {"said": said, "problem": problem, "doing": ""}
+    content: Told = {"said": said, "problem": problem, "doing": ""}
     if news is not None and look is not None:
         content |= {"doing": look.doing, "at": look.at, "of": look.of}
         content |= {"seconds": news.seconds, "evaluations": news.evaluations}
     return _made("status.html", **content)
 
 
-def checked(found: dict[str, Any]) -> str:
+def checked(found: Told) -> str:
     """What a person's picture is nearest to."""
     return _made("check.html", found=found)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,7 @@ from mnemoscope import registry
 from mnemoscope.app import choices
 from mnemoscope.app.desk import Desk
 from mnemoscope.app.nearest import nearest
+from mnemoscope.app.subject import Told
 from mnemoscope.detection.run import run_detection
 from mnemoscope.errors import UsageError
 from mnemoscope.explanation.asked import Explanation
@@ -56,10 +57,10 @@ class PromptLook:
     doing: str = ""
     at: int = 0
     of: int = 0
-    score: dict[str, Any] | None = None
-    words: list[dict[str, Any]] = field(default_factory=list)
-    images: list[dict[str, Any]] = field(default_factory=list)  # one a seed, without the mitigation
-    mitigated: list[dict[str, Any]] = field(default_factory=list)  # one a seed, with it
+    score: Told | None = None
+    words: list[Told] = field(default_factory=list)
+    images: list[Told] = field(default_factory=list)  # one a seed, without the mitigation
+    mitigated: list[Told] = field(default_factory=list)  # one a seed, with it
     problems: list[str] = field(default_factory=list)
 
 
@@ -95,7 +96,7 @@ def stages(desk: Desk, question: Question) -> dict[str, Stage]:
     return {"scoring": _score, **words, **drawing}
 
 
-def _sampling(desk: Desk, question: Question) -> dict[str, Any]:
+def _sampling(desk: Desk, question: Question) -> Told:
     about = desk.detection
     return {
         "seed": question.seed,
@@ -146,7 +147,7 @@ def _mitigate(desk: Desk, question: Question, prompt: Prompt, folder: Path, know
     known.mitigated = _shown(desk, prompt, folder / "mitigate", known)
 
 
-def _shown(desk: Desk, prompt: Prompt, run: Path, known: PromptLook) -> list[dict[str, Any]]:
+def _shown(desk: Desk, prompt: Prompt, run: Path, known: PromptLook) -> list[Told]:
     """The images of a run, each with its nearest training picture and whether it shows what was asked for."""
     rows = _done(run, known)
     near = nearest(desk, run / "images", run.with_name(f"search-{run.name}")) if desk.lookout and rows else {}
@@ -167,8 +168,8 @@ def _alignment(desk: Desk, file: Path, prompt: str) -> float | None:
         return number(float(np.asarray(judge.align([image.convert("RGB")], [prompt]))[0]))
 
 
-def _done(run: Path, known: PromptLook) -> list[dict[str, Any]]:
+def _done(run: Path, known: PromptLook) -> list[Told]:
     """The rows of a run that did not fail; why others did is a problem that is told."""
-    rows = read_rows(run)
+    rows = cast(list[Told], read_rows(run))
     known.problems += list(dict.fromkeys(str(row["error"]) for row in rows if row["status"] != "ok"))
     return [row for row in rows if row["status"] == "ok"]

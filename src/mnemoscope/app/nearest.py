@@ -2,9 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from mnemoscope.app.desk import Desk
+from mnemoscope.app.subject import Told
 from mnemoscope.errors import UsageError
 from mnemoscope.report.pictures import picture
 from mnemoscope.run.progress import hushed
@@ -14,7 +15,7 @@ from mnemoscope.search import run_search
 NOTHING = "There are no training pictures to compare with; start the page with --references or --index."
 
 
-def nearest(desk: Desk, queries: Path, folder: Path, k: int = 3) -> dict[str, dict[str, Any]]:
+def nearest(desk: Desk, queries: Path, folder: Path, k: int = 3) -> dict[str, Told]:
     """By file name: the nearest training pictures of each picture of a file or folder, nearest first, and a verdict.
 
     Raises `UsageError` where there is nothing to compare with, and for pictures of which none can be read.
@@ -23,8 +24,8 @@ def nearest(desk: Desk, queries: Path, folder: Path, k: int = 3) -> dict[str, di
         raise UsageError(NOTHING)
     look = desk.lookout
     run_search(look.index.folder, queries, folder, look.features, k=k)
-    found: dict[str, dict[str, Any]] = {}
-    for row in read_rows(folder):
+    found: dict[str, Told] = {}
+    for row in cast(list[Told], read_rows(folder)):
         own = found.setdefault(row["file"], {"matches": [], "error": None, "picture": None})
         if row["status"] != "ok":
             own["error"] = str(row["error"])
@@ -37,7 +38,7 @@ def nearest(desk: Desk, queries: Path, folder: Path, k: int = 3) -> dict[str, di
     return found
 
 
-def _told(folder: Path, row: dict[str, Any], limit: float) -> dict[str, Any]:
+def _told(folder: Path, row: Told, limit: float) -> Told:
     return {
         "similarity": row["score"],
         "copied": row["score"] > limit,
@@ -47,7 +48,7 @@ def _told(folder: Path, row: dict[str, Any], limit: float) -> dict[str, Any]:
     }
 
 
-def check(desk: Desk, upload: Path, folder: Path) -> dict[str, Any]:
+def check(desk: Desk, upload: Path, folder: Path) -> Told:
     """What a picture of a person's own is nearest to; raises `UsageError` for a file that is no picture.
 
     Nothing of it is kept: the folder goes again.

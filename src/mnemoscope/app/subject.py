@@ -11,6 +11,7 @@ from mnemoscope.features.alignment import CONCEPTS, Aligner, aligner
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt, as_prompts
 
+Told = dict[str, Any]  # what the page shows of something, by the names that its templates use
 BUNDLED = ("demo", "demo-flow")
 ORDINARY = 120  # bundled prompts that the threshold is set on
 EXAMPLES = (("verbatim", 0), ("template", 0), ("ordinary", ORDINARY), ("unseen", 0))
@@ -42,7 +43,7 @@ class PageSubject:
     examples: Sequence[str] = ()
 
 
-def bundled(name: str) -> dict[str, Any]:
+def bundled(name: str) -> Told:
     """What a bundled model brings along, as ordinary prompts and training pictures; nothing for other models."""
     if name not in BUNDLED:
         return {}
