@@ -11,7 +11,10 @@ NAMES = """
     localize mitigate read_pictures read_policy read_prompts run_audit run_detection run_explanation run_gate
     run_generation run_localization run_measurement run_recovery run_sweep series
 """.split()
-SHORT = "step start trajectory denoiser loading ablation hooks schedule".split()
+SHORT = """
+    step start trajectory denoiser loading ablation hooks schedule tokens words families cond attention sampling autoencoder
+    identity jacobian likeness
+""".split()
 ROOMS = """
     prompts run detection explanation localization generation recovery sweep audit captions detectors explainers
     features localizers measures mitigations pictures plots report scores search demo errors registry stats planted

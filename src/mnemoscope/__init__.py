@@ -91,7 +91,11 @@ _MODULES = {
         " stats sweep"
     ).split()
 } | {
-    name: f"model.{name}" for name in "ablation denoiser hooks loading schedule start step trajectory".split()
+    name: f"model.{name}"
+    for name in (
+        "ablation attention autoencoder cond denoiser families hooks identity jacobian likeness loading sampling schedule"
+        " start step tokens trajectory words"
+    ).split()
 }  # modules that are reached as attributes, and where they are
 
 
