@@ -12,8 +12,8 @@ NAMES = """
     run_generation run_localization run_measurement run_recovery run_sweep series
 """.split()
 SHORT = """
-    step start trajectory denoiser loading ablation hooks schedule tokens words families cond attention sampling autoencoder
-    identity jacobian likeness
+    step start trajectory denoiser loading ablation hooks schedule tokens words families cond attention sampling
+    autoencoder identity jacobian likeness
 """.split()
 ROOMS = """
     prompts run detection explanation localization generation recovery sweep audit captions detectors explainers
