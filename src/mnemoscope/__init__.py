@@ -93,8 +93,8 @@ _MODULES = {
 } | {
     name: f"model.{name}"
     for name in (
-        "ablation attention autoencoder cond denoiser families hooks identity jacobian likeness loading sampling schedule"
-        " start step tokens trajectory words"
+        "ablation attention autoencoder cond denoiser families hooks identity jacobian likeness loading sampling"
+        " schedule start step tokens trajectory words"
     ).split()
 }  # modules that are reached as attributes, and where they are
 
