@@ -1,17 +1,19 @@
 """Picture for docs/app.md: `python docs/app_picture.py` serves the page, tries a prompt, writes images/app.png."""
 
+import io
 import shutil
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from mnemoscope.app.serving import served
 from mnemoscope.app.subject import PageSubject, bundled
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import quiet
+from pictures import write
 
-HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1100, "height": 1240}
 
@@ -29,7 +31,7 @@ def main() -> None:
         page.keyboard.press("Enter")
         page.wait_for_selector("#look-result [data-state=done]", timeout=300_000)
         page.wait_for_selector("#look:not([disabled])")
-        page.screenshot(path=HERE / "images" / "app.png")
+        write("app", Image.open(io.BytesIO(page.screenshot())))
 
 
 if __name__ == "__main__":

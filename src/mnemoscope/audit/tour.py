@@ -29,7 +29,7 @@ NEXT = (
         "the same on a model of your own",
         "mnemoscope audit MODEL --prompts captions.txt --negatives ordinary.txt --references train/",
     ),
-    ("what else there is", "mnemoscope list"),
+    ("prompts and pictures tried in a browser", "mnemoscope app --model demo"),
 )
 
 
