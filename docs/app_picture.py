@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pictures import write
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -12,7 +13,6 @@ from mnemoscope.app.serving import served
 from mnemoscope.app.subject import PageSubject, bundled
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import quiet
-from pictures import write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1100, "height": 1240}
