@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,25 @@ def test_parquet_keeps_what_json_can_write(tmp_path: Path) -> None:
     prompts = read_prompts(tmp_path / "p.parquet")
     assert texts(prompts) == ["a cat", "a dog"]
     assert [p.source for p in prompts] == [{"size": 3, "tags": ["x"]}, {"size": None, "score": 0.5, "tags": []}]
+
+
+def test_decimal_fractions_of_a_table_are_numbers(tmp_path: Path) -> None:
+    decimals = {
+        "label": pa.array([Decimal(1), Decimal(0), None], pa.decimal128(38, 0)),
+        "score": pa.array([Decimal("0.50"), Decimal("2.00"), None], pa.decimal256(60, 2)),
+        "several": pa.array([[Decimal("1.5")], [], None], pa.list_(pa.decimal128(9, 1))),
+    }
+    pq.write_table(pa.table({"caption": ["a cat", "a dog", "a bird"], **decimals}), tmp_path / "p.parquet")
+    prompts = read_prompts(tmp_path / "p.parquet")
+    assert [p.label for p in prompts] == [True, False, None]
+    sources = [{"score": 0.5, "several": [1.5]}, {"score": 2, "several": []}, {"score": None, "several": None}]
+    assert [p.source for p in prompts] == sources
+
+
+@pytest.mark.parametrize("labels", [pa.array([b"1"]), pa.array([1], pa.timestamp("s"))], ids=["bytes", "times"])
+def test_labels_of_another_type_are_not_dropped(tmp_path: Path, labels: pa.Array) -> None:
+    pq.write_table(pa.table({"caption": ["a cat"], "memorized": labels}), tmp_path / "p.parquet")
+    assert "says neither memorized nor ordinary" in sentence(tmp_path / "p.parquet")
 
 
 # Columns

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 
 CAPTION_COLUMNS = ("prompt", "caption", "text", "captions", "sentence", "title")
+LABEL_COLUMNS = ("label", "memorized", "is_memorized")
 
 
 def find(names: Iterable[str], wanted: Iterable[str]) -> str:

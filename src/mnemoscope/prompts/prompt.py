@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, LABEL_COLUMNS, find, short
 from mnemoscope.pictures.counting import EmptyPrompts
 from mnemoscope.pictures.rows import SourceRow, unreadable
 from mnemoscope.prompts.runs import REFERENCE, Only
 from mnemoscope.prompts.sources import random_texts, read_rows
 from mnemoscope.run.reading import Json
 
-LABEL_COLUMNS = ("label", "memorized", "is_memorized")
 KIND_COLUMNS = ("type", "kind")
 LABELS = dict.fromkeys(("true", "1", "1.0", "yes", "memorized"), True)
 LABELS |= dict.fromkeys(("false", "0", "0.0", "no", "ordinary", "unmemorized"), False)

@@ -6,6 +6,7 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, LABEL_COLUMNS, short
 from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.reading import archive, open_source
 from mnemoscope.pictures.rows import (
@@ -95,20 +96,29 @@ def _table_rows(table: Any, where: str) -> Iterator[SourceRow]:
             raise unreadable(f"{where}, after row {done}", f"unreadable ({short(error)}); write it again") from error
         for row in rows:
             done += 1
-            yield f"{where}, row {done}", row
+            yield f"{where}, row {done}", {name: _number(value) for name, value in row.items()}
+
+
+def _number(value: Any) -> Any:
+    """Decimal fractions, in lists too, as whole numbers or floats; anything else as it is."""
+    if isinstance(value, list):
+        return [_number(each) for each in value]
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _kept(schema: Any, where: str) -> list[str]:
-    """Columns of texts, numbers and the like; not those of images."""
-    names = distinct(schema.names, where)
-    return [n for n, kind in zip(names, schema.types, strict=True) if _plain(kind) or n.casefold() in CAPTION_COLUMNS]
+    """Columns of texts, numbers and the like, and whatever is called caption or label; not those of images."""
+    names, called = distinct(schema.names, where), {*CAPTION_COLUMNS, *LABEL_COLUMNS}
+    return [n for n, kind in zip(names, schema.types, strict=True) if _plain(kind) or n.casefold() in called]
 
 
 def _plain(kind: Any) -> bool:
     """Whether Arrow values of this type are text, numbers, truth values or lists of them."""
     kind = getattr(kind, "value_type", kind)
     named = str(kind) in ("string", "large_string", "string_view", "bool", "null")
-    return named or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return named or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 READERS: dict[str, Callable[[bytes, str], Iterator[SourceRow]]] = {
