@@ -260,6 +260,26 @@ def test_the_solver_of_a_flow_model_is_refused(saved: dict[str, Path], tmp_path:
         Denoiser.from_pretrained(folder, device="cpu")
 
 
+def test_a_solver_that_is_named_as_two_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved["sd"], tmp_path / "two"))
+    own = json.loads((folder / "model_index.json").read_text())["scheduler"][1]
+    edited(folder, "scheduler/scheduler_config.json", _class_name="EulerDiscreteScheduler")
+    config = folder / "scheduler/scheduler_config.json"
+    said = f"{folder / 'model_index.json'} names a {own}, and {config} a EulerDiscreteScheduler; correct the wrong one."
+    assert refusal(folder) == said
+
+
+@pytest.mark.parametrize("spacing", ["middle", None])
+def test_a_solver_that_cannot_be_timed_is_refused_once(
+    saved: dict[str, Path], tmp_path: Path, spacing: str | None
+) -> None:
+    folder = Path(shutil.copytree(saved["sd"], tmp_path / "untimed"))
+    edited(folder, "scheduler/scheduler_config.json", timestep_spacing=spacing)
+    model = Denoiser.from_pretrained(folder, device="cpu")
+    with pytest.raises(UsageError, match=r"^\w+Scheduler cannot take 2 steps as it is configured \(.+\); correct its"):
+        model.sampler(2)
+
+
 # Paths
 
 

@@ -46,7 +46,7 @@ class Sampler:
         if not 1 <= num_inference_steps <= most:
             raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
         solvers.check_guidance_scale(guidance_scale)
-        self.begun = solver or model.family.solver(num_inference_steps, shape or model.latent_shape)  # never stepped
+        self.begun = solver or solvers.timed(model, num_inference_steps, shape or model.latent_shape)  # never stepped
         self.scheduler = solvers.copied(self.begun)
         self.timesteps: Tensor = self.scheduler.timesteps
         self.levels: Sequence[schedule.Level] = solvers.levels(self.scheduler)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mnemoscope.errors import UsageError
 from mnemoscope.model.schedule import PURE_NOISE, Level, alpha_sigma, is_flow, of_ratio, prediction_type
+from mnemoscope.model.weights.reading import first_line
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -72,6 +73,20 @@ def swapped(name: str, kept_config: Any) -> Any:
     if prediction_type(made) != prediction_type(kept_config) or not alike:
         raise UsageError(f"{SCHEDULERS[name]} cannot have this model's noise schedule; use --scheduler own or another.")
     return made
+
+
+def timed(model: Any, steps: int, shape: Sequence[int]) -> Any:
+    """A model's solver with the timesteps of so many steps; raises `UsageError` where its configuration has none."""
+    try:
+        return model.family.solver(steps, shape)
+    except UsageError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as e:
+        name, reason = type(model.pipe.scheduler).__name__, first_line(e).rstrip(".")
+        raise UsageError(
+            f"{name} cannot take {steps} steps as it is configured ({reason}); correct its scheduler_config.json, "
+            "or choose another with --scheduler."
+        ) from e
 
 
 def levels(scheduler: Any) -> list[Level]:

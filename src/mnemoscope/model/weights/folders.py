@@ -16,7 +16,7 @@ from torch import nn
 from mnemoscope.errors import UsageError
 from mnemoscope.model.bundled import Parts
 from mnemoscope.model.weights.paths import meant
-from mnemoscope.model.weights.reading import first_line, read_network, variants
+from mnemoscope.model.weights.reading import first_line, read_config, read_network, variants
 from mnemoscope.run.reading import Json
 
 
@@ -40,6 +40,7 @@ def read_folder(
         cls = component_class(kind)
         if component != "safety_checker" and isinstance(cls, type) and issubclass(cls, nn.Module):
             parts[component] = read_network(cls, folder / component, component, dtype, variant, messages)
+    _refuse_another_solver(folder, index)
     if variant is not None and not any(variant in variants(folder / c) for c in parts):
         raise UsageError(f"{name} has no weights of the variant '{variant}'; leave out --variant.")
     extra: Parts = dict.fromkeys(absent(folder))
@@ -84,6 +85,16 @@ def read_index(folder: Path, name: str, given: Collection[str] = ()) -> Json:
         if part != "safety_checker" and not any((folder / part).glob("*")):
             raise UsageError(f"{name} lacks its {part}, which its model_index.json names.")
     return named
+
+
+def _refuse_another_solver(folder: Path, index: Json) -> None:
+    """Raise `UsageError` where a scheduler's configuration is of another class than the index names."""
+    config = folder / "scheduler/scheduler_config.json"
+    named, own = index.get("scheduler"), read_config(config).get("_class_name")
+    if named and isinstance(own, str) and own != named[1]:
+        raise UsageError(
+            f"{folder / 'model_index.json'} names a {named[1]}, and {config} a {own}; correct the wrong one."
+        )
 
 
 def _is_component(kind: Any) -> bool:

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mnemoscope.errors import UsageError
-from mnemoscope.model.weights.reading import first_line
+from mnemoscope.model.weights.reading import first_line, read_config
 from mnemoscope.run.reading import Json
 
 PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
@@ -109,7 +109,7 @@ def _size(file: Path, text: str) -> tuple[int, int] | None:
 
 def check_given(file: Path, folder: Path, marks: Marks, size: tuple[int, int] | None) -> None:
     """Raise `UsageError` where a configuration that lies beside the file says otherwise than the file does."""
-    scheduler = _config(folder / "scheduler/scheduler_config.json")
+    scheduler = read_config(folder / "scheduler/scheduler_config.json")
     asked = {"prediction_type": marks.prediction_type, "rescale_betas_zero_snr": marks.zero_snr or None}
     for name, value in asked.items():
         if value is not None and scheduler.get(name, value) != value:
@@ -118,7 +118,7 @@ def check_given(file: Path, folder: Path, marks: Marks, size: tuple[int, int] | 
                 f"{file} is marked {setting}, and {folder / 'scheduler/scheduler_config.json'} says "
                 f"{json.dumps(scheduler[name])}; correct the one that is wrong."
             )
-    named = _config(folder / "model_index.json").get("_class_name", "")
+    named = read_config(folder / "model_index.json").get("_class_name", "")
     if named and ("XL" in named) != marks.large:
         raise UsageError(f"{file} holds {'an' if marks.large else 'no'} XL model, and {folder} configures a {named}.")
     given = _pixels(folder)
@@ -129,20 +129,10 @@ def check_given(file: Path, folder: Path, marks: Marks, size: tuple[int, int] | 
 
 def _pixels(folder: Path) -> tuple[int, int] | None:
     """Height and width in pixels that a configuration is for, where it says them."""
-    sample = _config(folder / "unet/config.json").get("sample_size")
-    blocks = _config(folder / "vae/config.json").get("block_out_channels")
+    sample = read_config(folder / "unet/config.json").get("sample_size")
+    blocks = read_config(folder / "vae/config.json").get("block_out_channels")
     if not isinstance(blocks, list) or not isinstance(sample, int | list):
         return None
     height, width = (sample, sample) if isinstance(sample, int) else sample
     factor = 2 ** (len(blocks) - 1)
     return height * factor, width * factor
-
-
-def _config(file: Path) -> Json:
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(f"{file} is not readable JSON: {first_line(e)}") from e
-    return config if isinstance(config, dict) else {}

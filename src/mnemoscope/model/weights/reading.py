@@ -1,5 +1,6 @@
 """One network from its folder, with every one of its weights from the files that lie there."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -102,3 +103,14 @@ def first_line(error: BaseException) -> str:
     """What an error says, on one line of at most 300 characters."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
+
+
+def read_config(file: Path) -> Json:
+    """A configuration of diffusers, empty where there is none; raises `UsageError` for a file that is no JSON."""
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as e:
+        raise UsageError(f"{file} is not readable JSON: {first_line(e)}") from e
+    return config if isinstance(config, dict) else {}
