@@ -36,8 +36,9 @@ COMMANDS += [
     "verify",
     "watch",
     "repair",
+    "app",
 ]
-HEAVY = ["torch", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
+HEAVY = ["torch", "gradio", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
 PROMPTS = ["memorized 0", "memorized 1", "ordinary 0", "ordinary 1"]
 
 
