@@ -21,6 +21,7 @@ from mnemoscope.cli.sweeping import strengths_of
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.run.run import read_rows
+from mnemoscope.run.settings import read_settings
 from mnemoscope.sweep.curves import points
 
 ROOT = typer.main.get_command(cli.app)
@@ -181,11 +182,37 @@ def test_values_of_any_option_or_parameter_are_runs_of_their_own(run) -> None:
     Path("s.yaml").write_text("seeds: [1, 2]\n")
     assert run("detect", *PLANTED, "--config", "s.yaml", "--out", "b")[0] == 0
     assert {p.name for p in Path("b").iterdir() if p.is_dir()} == {"seeds=1", "seeds=2"}
-    for words, said in ((["p"], "names no values"), (["nosuch=1"], "has no parameter 'nosuch'")):
+    refused = [(["p"], "names no values"), (["nosuch=1"], "has no parameter 'nosuch'")]
+    refused += [(["seeds=1,1"], "a value twice"), (["seeds=1", "--sweep", "seeds=2"], "more than once")]
+    refused += [(["out=x,y"], "changes no run"), (["seeds=[1,2]"], "takes one value")]
+    for words, said in refused:
         code, _, err = run("detect", *PLANTED, "--sweep", *words, "--out", "c")
         assert code == 2 and said in err
     code, _, err = run("list", "--sweep", "name=a,b")
     assert code == 2 and "list makes none" in err
+
+
+def test_the_command_line_wins_over_a_list_of_the_settings_file(asked, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("seeds: [1, 2]\nnum-inference-steps: [3, 4]\n")
+    words = ("detect", "m", "--prompts", "p", "--config", file)
+    both, seeds = ["seeds=1,2", "num_inference_steps=3,4"], ["seeds=1,2"]
+
+    def unquoted(*more: str) -> list[str]:
+        return [text.replace('"', "") for text in asked(*words, *more).values["sweep"]]
+
+    assert unquoted() == both
+    assert unquoted("--sweep", "p=1,2") == [*both, "p=1,2"]
+    assert unquoted("--num-inference-steps", "5") == seeds
+    assert unquoted("--sweep", "num-inference-steps=5,6") == [*seeds, "num-inference-steps=5,6"]
+
+
+@pytest.mark.parametrize("text", ["seeds: 1\nseeds: 2\n", '{"seeds": 1, "seeds": 2}', "top-k: 1\ntop_k: 2\n"])
+def test_a_setting_that_is_given_twice_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="twice"):
+        read_settings(file, ["seeds", "top_k"])
 
 
 def test_strengths_belong_to_their_mitigation() -> None:

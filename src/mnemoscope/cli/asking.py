@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnemoscope.cli.settings_file import is_names, is_pairs, merged
+from mnemoscope.cli.settings_file import is_names, is_pairs, merged, swept
 from mnemoscope.run.settings import Settings
 from mnemoscope.run.yaml_values import yaml_value
 
@@ -89,6 +89,8 @@ def asked_of(context: Any, values: Mapping[str, Any]) -> Asked:
     for parameter in context.command.params:
         if is_pairs(parameter):
             values_of[parameter.name] = merged(context, parameter, values_of[parameter.name])
+    if "sweep" in values_of:
+        values_of["sweep"] = swept(context, values_of["sweep"])
     sources = {name: context.get_parameter_source(name) for name in values_of}
     return Asked(context, values_of, frozenset(n for n, s in sources.items() if s is not None and s.name in GIVEN))
 

@@ -37,6 +37,25 @@ def is_names(parameter: Any) -> bool:
     return getattr(parameter, "multiple", False) and parameter.metavar == NAMES
 
 
+def swept(context: Any, value: Sequence[str] | None) -> list[str] | None:
+    """The sweeps of the settings file and of the command line, but for what the command line sets or sweeps itself."""
+    from_line = _is_typed(context, "sweep")
+    names = {sweep_name(text) for text in value or ()} if from_line else set()
+    filed = (context.default_map or {}).get("sweep") or []
+    kept = [each for each in filed if sweep_name(each) not in names and not _is_typed(context, sweep_name(each))]
+    return [*kept, *((value or ()) if from_line else ())] or None
+
+
+def sweep_name(text: str) -> str:
+    """What the values of `NAME=A,B` are of, as an option or a parameter is called."""
+    return text.partition("=")[0].strip().replace("-", "_").removeprefix("param.")
+
+
+def _is_typed(context: Any, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def merged(context: Any, parameter: Any, value: Sequence[str] | None) -> list[str] | None:
     """The pairs of an option from the settings file and from the command line; for each name the last one holds."""
     filed = (context.default_map or {}).get(parameter.name) or []

@@ -3,13 +3,14 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from mnemoscope.cli.asking import Asked
+from mnemoscope.cli.asking import RUNNING, Asked
+from mnemoscope.cli.settings_file import sweep_name
 from mnemoscope.errors import UsageError
 from mnemoscope.run.yaml_values import yaml_value
 
@@ -21,8 +22,11 @@ def try_all(asked: Asked, out: Path) -> list[dict[str, Any]]:
     """
     from mnemoscope.report import write
 
+    _refuse_twice(asked.values["sweep"])
     swept = dict(values_of(text) for text in asked.values["sweep"])
     combinations = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
+    if len({folder_name(chosen) for chosen in combinations}) < len(combinations):
+        raise UsageError("--sweep gives a value twice, or two that name one folder; give each once.")
     runs, codes = [], []
     for chosen in combinations:
         folder = out / folder_name(chosen)
@@ -34,6 +38,13 @@ def try_all(asked: Asked, out: Path) -> list[dict[str, Any]]:
     if max(codes):
         raise typer.Exit(max(codes))
     return runs
+
+
+def _refuse_twice(texts: Sequence[str]) -> None:
+    names = [sweep_name(text) for text in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--sweep gives '{name}' more than once; give all its values at once: {name}=A,B.")
 
 
 def values_of(text: str) -> tuple[str, list[Any]]:
@@ -53,6 +64,10 @@ def with_values(asked: Asked, chosen: Mapping[str, Any]) -> Asked:
     options = {p.name: p for p in asked.context.command.params}
     for name, value in chosen.items():
         option = options.get(name.replace("-", "_"))
+        if option is not None and option.name in RUNNING:
+            raise UsageError(f"--sweep {name}: it changes no run; sweep an option that does.")
+        if option is not None and isinstance(value, list | dict):
+            raise UsageError(f"--sweep {name}={json.dumps(value)}: the option takes one value; write {name}=A,B.")
         if option is not None:
             given = [value] if option.multiple else value
             asked = asked.having(**{option.name: given})

@@ -22,6 +22,9 @@ def read_settings(file: Path, known: Iterable[str], several: Iterable[str] = (),
     if not isinstance(values, dict):
         raise UsageError(f"{file} holds no options; write one a line, name: value.")
     settings = {str(k).replace("-", "_"): v for k, v in values.items()}
+    if len(settings) < len(values):
+        twice = next(k for k in values if str(k).replace("-", "_") != str(k) and str(k).replace("-", "_") in values)
+        raise UsageError(f"{file} sets '{twice}' twice, with - and with _; set it once.")
     names = set(known)
     for name in settings:
         if name not in names:
