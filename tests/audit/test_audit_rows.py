@@ -92,8 +92,8 @@ def test_an_audit_of_a_folder_by_the_command_line(name: str, mnemoscope, tmp_pat
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
     common = ["--prompts", tmp_path / "prompts.txt", "--device", "cpu", "--num-inference-steps", 2]
     drawn = ["--size", "8", "--images", 1, "--seeds", 1, "--mitigate", "none"]
-    code, said = mnemoscope("audit", tmp_path / "model", *common, *drawn, "--out", tmp_path / "run")[:2]
-    assert code == 0, said
+    code, said, error = mnemoscope("audit", tmp_path / "model", *common, *drawn, "--out", tmp_path / "run")
+    assert code == 0, said + error
     summary = json.loads((tmp_path / "run" / "detect" / "summary.json").read_text())
     assert summary["conditions"]["units"] == "x0" and (tmp_path / "run" / "report.html").is_file()
     page = (tmp_path / "run" / "report.html").read_text()

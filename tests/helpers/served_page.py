@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ COMMAND = ["-m", "mnemoscope.cli", "app"]
 
 @contextmanager
 def process(*words: object) -> Iterator[subprocess.Popen[str]]:
-    """A program of Python, interrupted when the block ends."""
+    """A program of Python, ended when the block ends."""
     paths = os.pathsep.join((str(PACKAGE), str(HELPERS)))
     environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     given = [sys.executable, "-u", *map(str, words)]
@@ -27,7 +26,7 @@ def process(*words: object) -> Iterator[subprocess.Popen[str]]:
         yield made
     finally:
         if made.poll() is None:
-            made.send_signal(signal.SIGINT)
+            made.terminate()
         made.communicate(timeout=60)
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures import open_source
 from mnemoscope.prompts.documents import KNOWN
 from mnemoscope.prompts.prompt import Prompt, as_prompts, read_prompts
 
@@ -573,11 +574,18 @@ def test_a_dataset_of_several_splits_needs_one_named(datasets: Any, tmp_path: Pa
     assert (prompt.text, prompt.label) == ("a cat", True)
 
 
-@pytest.mark.parametrize("name", ["hub:owner-nobody/no-such-dataset", "hub:no such name!", "hub:parquet", "hub:a/b:x"])
+@pytest.mark.parametrize("name", ["hub:owner-nobody/no-such-dataset", "hub:no such name!", "hub:a/b:x"])
 def test_a_dataset_out_of_reach(datasets: Any, name: str) -> None:
     message = sentence(name)
     assert message.startswith(f"{name}: datasets cannot load it (")
     assert message.endswith("); check name, split and network.")
+
+
+def test_a_format_is_no_dataset(datasets: Any) -> None:
+    said = "hub:parquet: parquet is a format of files, not a dataset; write hub:owner/name or give a folder."
+    assert sentence("hub:parquet") == said
+    with pytest.raises(UsageError, match="^hub:parquet: parquet is a format of files"):
+        open_source("hub:parquet")
 
 
 def test_a_corrupt_saved_dataset(datasets: Any, tmp_path: Path) -> None:

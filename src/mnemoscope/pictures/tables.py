@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ def dataset(name: str, column: str | None) -> Dataset:
         import datasets
     except ImportError as e:
         raise UsageError(f"Reading {name} needs datasets; run pip install 'mnemoscope[data]'.") from e
-    place, _, split = name.removeprefix("hub:").partition(":")
     is_hub = name.startswith("hub:")
+    place, split = on_hub(name) if is_hub else (name, "")
     load: Callable[[], Any] = (
         (lambda: datasets.load_dataset(place, split=split or None))
         if is_hub
@@ -110,6 +111,18 @@ def dataset(name: str, column: str | None) -> Dataset:
     chosen(loaded.features.arrow_schema, name, column)
     homes = _caches(datasets) if is_hub else (Path(name).resolve(),)
     return Dataset(loaded, place if is_hub else Path(name).name, column, range(len(loaded)), homes)
+
+
+def on_hub(name: str) -> tuple[str, str]:
+    """Name and split of a dataset of the hub, `hub:owner/name[:split]`; raises `UsageError`."""
+    place, _, split = name.removeprefix("hub:").partition(":")
+    if not place:
+        raise UsageError(f"{name}: no dataset is named; write hub:owner/name or hub:owner/name:split.")
+    if place.isidentifier() and find_spec(
+        f"datasets.packaged_modules.{place}"
+    ):  # would read the current folder's files
+        raise UsageError(f"{name}: {place} is a format of files, not a dataset; write hub:owner/name or give a folder.")
+    return place, split
 
 
 def _caches(datasets: Any) -> tuple[Path, ...]:

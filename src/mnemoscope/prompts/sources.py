@@ -27,6 +27,7 @@ from mnemoscope.pictures.rows import (
     text_rows,
     unreadable,
 )
+from mnemoscope.pictures.tables import on_hub
 from mnemoscope.prompts.bundled import PREFIX, bundled_rows
 from mnemoscope.prompts.documents import document_rows
 from mnemoscope.prompts.runs import Only, is_run, run_rows
@@ -133,10 +134,8 @@ READERS: dict[str, Callable[[bytes, str], Iterator[SourceRow]]] = {
 
 
 def _hub_rows(name: str) -> Iterator[SourceRow]:
-    path, _, split = name.removeprefix("hub:").partition(":")
-    if not path:
-        raise unreadable(name, "no dataset is named; write hub:owner/name or hub:owner/name:split")
     datasets = _datasets(name)
+    path, split = on_hub(name)
     return _dataset_rows(lambda: datasets.load_dataset(path, split=split or None), name, ":")
 
 
