@@ -1,5 +1,6 @@
 """Packed tars: the same pictures as of the plain tar, as far as they can be unpacked, and no bomb."""
 
+import bz2
 import gzip
 import pickle
 import random
@@ -51,6 +52,15 @@ def test_what_was_unpacked_before_the_damage_is_read(tmp_path: Path) -> None:
     assert found[0].captions == ("c0",) and found[0].image().size == (40, 40)
     with pytest.raises(Exception, match="the tar file is damaged: Compressed file ended"):
         found[-1].data()
+
+
+def test_damage_in_the_middle_of_a_bz2_is_said_like_any_other(tmp_path: Path) -> None:
+    data = bytearray(bz2.compress(random.Random(0).randbytes(2_000_000)))
+    data[1_500_000] ^= 255
+    (tmp_path / "a.tar.bz2").write_bytes(data)
+    whole = packed.TarBytes(tmp_path / "a.tar.bz2")
+    with whole.opened() as file:
+        assert len(file.read()) > 0 and whole.problem == "Invalid data stream"
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar", random.Random(0).randbytes(99)], ids=["empty", "text", "random"])

@@ -56,7 +56,9 @@ class TarBytes:
                         self.problem = f"it unpacks to more than {most >> 20} MiB"
                         break
                     file.write(piece)
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as e:
+            if isinstance(e, OSError) and e.errno is not None:  # of the disk; gzip and bz2 say damage without a number
+                raise
             self.problem = str(e).partition("\n")[0]
         file.flush()
         return file
