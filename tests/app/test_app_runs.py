@@ -1,6 +1,8 @@
 """The list of runs: what each is, how far it is, its report, and nothing from outside the folder."""
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,7 @@ import pytest
 from mnemoscope import UsageError
 from mnemoscope.app.fragments import framed, listed
 from mnemoscope.app.runs import DAMAGED, FINISHED, RUNNING, STOPPED, Runs
-from mnemoscope.run import activity
-from mnemoscope.run.activity import is_open
+from mnemoscope.run.activity import MOMENT, is_open
 from mnemoscope.run.run import Run
 from pages import make_detect, make_generate
 
@@ -42,23 +43,23 @@ def test_each_run_is_told_by_kind_model_state_and_headline(folder: Path) -> None
     assert "There are no runs" in listed([], "runs") and Runs(folder / "none").lines() == []
 
 
-@pytest.mark.parametrize("has_locks", [True, False])
-def test_a_run_that_somebody_has_open_is_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool
-) -> None:
-    if not has_locks:
-        monkeypatch.setattr(activity, "LOCKS", tmp_path / "none")
-    elif not activity.LOCKS.is_file():
-        pytest.skip("this machine does not list its locks")
+def test_a_run_that_somebody_has_open_is_running(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
-    with Run(tmp_path / "run", "detect", {}) as run:
+    with Run(tmp_path / "run", "detect", {}):
         (line,) = runs.lines()
         assert line.state == RUNNING and line.headline == "No row yet." and runs.is_running("run")
-    if not has_locks:
-        for name in ("run.json", "rows.jsonl"):
-            os.utime(run.folder / name, (1, 1))
     assert not is_open(tmp_path / "run") and not is_open(tmp_path)
     assert runs.lines()[0].state == STOPPED
+
+
+def test_a_question_whether_a_run_is_open_is_in_nobodys_way(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", "detect", {}):
+        pass
+    asking = (tmp_path / "run" / ".lock").open()
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    threading.Timer(MOMENT / 4, asking.close).start()
+    with Run(tmp_path / "run", "detect", {}):
+        assert is_open(tmp_path / "run")
 
 
 def test_the_newest_run_is_first(folder: Path) -> None:

@@ -1,27 +1,25 @@
-"""Whether somebody is at work in a run's folder, without being in the way."""
+"""Whether somebody is at work in a run's folder, and the moment for which that question may be in another's way."""
 
+import fcntl
 import os
-import time
 from pathlib import Path
 
-LOCKS = Path("/proc/locks")
-LATELY = 120.0  # seconds since the last row, where the machine does not tell who holds a lock
+MOMENT = 0.2  # seconds for which a command that begins waits for a lock, as somebody may just be asking
 
 
 def is_open(folder: Path) -> bool:
-    """Whether a process has a run open: as this machine says of its lock, or else by how lately a row was written.
+    """Whether a process has a run open, found by asking for a share in its lock, which is given back at once.
 
-    The lock is not tried, as a command that begins at that moment would find it taken.
+    Reading is enough for that: the folder may be another user's.
     """
-    lock = folder / ".lock"
-    if not lock.is_file():
+    try:
+        lock = os.open(folder / ".lock", os.O_RDONLY)
+    except OSError:
         return False
     try:
-        held = LOCKS.read_text()
-    except OSError:
-        held = ""
-    if held:
-        inode = str(os.stat(lock).st_ino)
-        return any(line.split()[5].rpartition(":")[2] == inode for line in held.splitlines() if "->" not in line)
-    written = [file.stat().st_mtime for name in ("rows.jsonl", "run.json") if (file := folder / name).is_file()]
-    return bool(written) and time.time() - max(written) < LATELY
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False

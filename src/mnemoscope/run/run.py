@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run import schema
+from mnemoscope.run.activity import MOMENT
 from mnemoscope.run.asked import asked_of, both_known_by
 from mnemoscope.run.environment import environment, keep_threads
 from mnemoscope.run.reading import Json, lines, read_json, read_table
@@ -53,7 +54,7 @@ class Run:
         self._make_folder()
         self._lock = FileLock(self.folder / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=MOMENT)
         except Timeout as e:
             raise UsageError(f"{self.folder} is in use by another process; wait for it or give another --out.") from e
         try:
