@@ -32,6 +32,8 @@ def test_a_seal_holds_the_sha256_of_every_file_and_no_lock(run: Path) -> None:
     assert not changes.any and changes.files == 4
     assert changes.seal == hashlib.sha256((run / "seal.json").read_bytes()).hexdigest()
     assert seal(run)["files"] == files  # once more is as good
+    (run / "new.txt").write_text("")
+    assert verify(run).any and verify(run).added == ("new.txt",)
 
 
 def test_verify_tells_what_was_changed_missing_and_added_and_leaves_with_3(run: Path, mnemoscope) -> None:

@@ -15,7 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.run import explain_rows
 from mnemoscope.generation.run import Generation, run_generation
-from mnemoscope.job.seeds import content_of, own_seeds
+from mnemoscope.job.seeds import MOST_SEEDS, content_of, own_seeds, seeds_of
 from mnemoscope.localization.run import Localization, locate_rows, run_localization
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt, Prompts, read_prompts
@@ -115,3 +115,9 @@ def test_the_option_of_the_command_line(tmp_path: Path, mnemoscope: Callable[...
     code, out, said = mnemoscope(*words, "--seed-column", "noise", "--limit", "1")
     assert code == 0, said
     assert [row["seeds"] for row in read_rows(tmp_path / "out")] == [[5]]
+
+
+def test_more_seeds_than_any_memory_holds_are_refused() -> None:
+    assert len(seeds_of(3, MOST_SEEDS)) == MOST_SEEDS
+    with pytest.raises(UsageError, match=f"give {MOST_SEEDS} at most"):
+        seeds_of(3, MOST_SEEDS + 1)
