@@ -50,6 +50,16 @@ def test_the_push_is_the_difference_of_the_predicted_clean_images(kind):
     torch.testing.assert_close(expected, -sigma / alpha * eps)
 
 
+def test_a_swapped_step_guides_from_the_prompt_to_the_null():
+    step = first("vp")
+    toward, scale = step.native, step.guidance_scale
+    step.swapped = True
+    step.__dict__.pop("native")
+    assert scale > 1 and not torch.allclose(step.native_cond, step.native_uncond)
+    torch.testing.assert_close(step.native + toward, step.native_cond + step.native_uncond)
+    torch.testing.assert_close(step.native, (1 - scale) * step.native_cond + scale * step.native_uncond)
+
+
 @pytest.mark.parametrize("process", NOISY)
 def test_at_pure_noise_the_push_is_that_of_the_prior_means_and_memorized_prompts_have_more_of_it(process):
     step = first(process)

@@ -15,6 +15,7 @@ from mnemoscope.report import write
 from mnemoscope.report.reading import headline, read
 from mnemoscope.report.shares import coloured, shares, spaced, strength
 from mnemoscope.report.terminal import print_run
+from mnemoscope.report.text import percent
 from pages import HOSTILE, Page, edit, make_explain, printed, rows_of, save, word_row
 
 WORDS = ["the", "fox", "and", "the", "fox"]
@@ -215,3 +216,7 @@ def test_the_terminal_shows_words_of_the_first_prompts(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor", no_color=False)
     print_run(folder, console, limit=3)
     assert "48;2;" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_share_is_said_in_percent_and_what_is_no_number_is_none() -> None:
+    assert percent([0.25, "x", None, [1]]) == [25.0, None, None, [100]]

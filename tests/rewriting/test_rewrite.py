@@ -301,6 +301,8 @@ def test_the_summary_is_worked_out_by_hand() -> None:
     means = {k: found[k] for k in ("mean_before", "mean_after", "mean_selected", "mean_change")}
     assert means == {"mean_before": 7.0, "mean_after": 4.5, "mean_selected": 3.0, "mean_change": -2.5}
     assert found["passing"] == 1 and found["selected_below"] == 1 and found["selected_below_interval"][0] < 0.5
+    none_below = summarised(selected(outcome_rows(), 1.0), "letters", 1.0)
+    assert none_below["passing"] == 2 and none_below["selected_below"] == 0
     assert found["levels"]["1"] | {"mean_change_interval": 0} == {
         "mean_change": -1.75,
         "mean_change_interval": 0,
