@@ -26,7 +26,7 @@ from mnemoscope.run.run import read_json, read_rows
 from mnemoscope.training.data.options import DataOptions
 from mnemoscope.training.watching.following import run_watch
 from mnemoscope.training.watching.options import WatchOptions
-from mnemoscope.training.watching.returning import ReturnLevel
+from mnemoscope.training.watching.returning import ReturnLevel, came_back
 from mnemoscope.training.watching.saved import number_in, saved_in
 from places import HELPERS, PACKAGE
 
@@ -107,6 +107,13 @@ def test_scores_alone_are_held_against_those_before_the_training(tmp_path: Path,
     level = ReturnLevel.of([row for row in rows if row["checkpoint"] == "base"], None)
     assert all(row["returning"] == (row["score"] > level.above) for row in rows)
     assert summary["network_evaluations"] == 2 * (4 + 1)  # one conditional a caption, one unconditional a look
+
+
+def test_what_the_untrained_model_gives_back_already_does_not_come_back() -> None:
+    def rows(*returning: int) -> list[Any]:
+        return [{"probe": probe, "returning": probe in returning} for probe in range(4)]
+
+    assert came_back(rows(3, 1, 0), rows(1)) == [0, 3] and came_back(rows(1), rows(1)) == []
 
 
 def test_a_second_session_looks_at_what_is_new_or_was_written_again(tmp_path: Path, data: DataOptions) -> None:
