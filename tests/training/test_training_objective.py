@@ -260,13 +260,14 @@ def test_the_filter_is_strict_and_its_forms_differ_by_the_root_of_the_size():
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "flow_prediction"])
-def test_the_norm_is_in_noise_units_for_every_prediction_type(kind):
+@pytest.mark.parametrize(("units", "to_units"), [("eps", schedule.to_eps), ("x0", schedule.to_x0)])
+def test_the_norm_is_in_its_units_for_every_prediction_type(kind, units, to_units):
     cond, null, x_t = tiny.latents(2), tiny.latents(2, seed=1), tiny.latents(2, seed=2)
     alpha, sigma = torch.tensor([0.3, 0.8]), torch.tensor([0.7, 0.2])
-    found = text_push(cond, null, alpha, sigma, kind)
+    found = text_push(cond, null, alpha, sigma, kind, units=units)
     for k in range(2):
         level = (float(alpha[k]), float(sigma[k]), kind)
-        difference = schedule.to_eps(cond[k], x_t[k], *level) - schedule.to_eps(null[k], x_t[k], *level)
+        difference = to_units(cond[k], x_t[k], *level) - to_units(null[k], x_t[k], *level)
         assert found[k].item() == pytest.approx(difference.norm().item(), rel=1e-4)
 
 
