@@ -66,6 +66,10 @@ def test_ground_truth_files_hold_every_kind(emoji: scenes.Emoji, tmp_path: Path)
     ground_truth.write_prompts(emoji, tmp_path / "prompts.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
     assert {r["kind"] for r in rows} == {"verbatim", "template", "ordinary", "unseen"}
+    for row in rows:
+        others = {w for r in rows if r is not row for w in ground_truth.words(r["prompt"])}
+        triggers = row.get("triggers", [])
+        assert bool(triggers) == (row["kind"] == "verbatim") and not others.intersection(triggers)
     ground_truth.write_references(emoji, tmp_path / "references")
     assert len(list((tmp_path / "references").glob("*-verbatim.png"))) == len(captions.VERBATIM)
     ordinary = sorted((tmp_path / "references").glob("*-ordinary.png"))[0]

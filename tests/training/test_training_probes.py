@@ -347,6 +347,9 @@ def test_the_curve_shows_each_group_with_its_interval(tmp_path):
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     assert np.allclose(lines["memorized (n = 2)"], [[0, 0], [20, 0.35], [40, 0.7]])
     assert np.allclose(lines["base (n = 1)"], [[0, 0], [20, 0.1], [40, 0.2]])
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    at_the_end = band[band[:, 0] == 40, 1]
+    assert (at_the_end.min(), at_the_end.max()) == (0.5, 0.9)  # of two values a bootstrap covers both
     assert "threshold 0.8" in lines and png(figure)[:4] == b"\x89PNG"
     scores = probes_plot(json.loads(json.dumps(rows)), "noise_norm")
     assert len(scores.axes[0].collections) == 2
