@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,15 +137,21 @@ def test_a_repaired_model_and_one_drawn_beyond_stand_beside_them(tmp_path: Path)
     assert "beyond" in found and set(rows[3]["similarities"]) == {"base", "tuned", "repaired"}
 
 
-def test_pictures_of_one_caption_are_one_prompt_in_an_interval() -> None:
-    def row(prompt: str, value: float) -> dict:
-        return {"prompt_id": prompt, "control": False, "scores": {}, "flags": {}, "added": value, "like_base": {}} | {
-            "similarities": {"base": 0.0, "tuned": value},
-            "copied": {"base": False, "tuned": value > 0.5},
-        }
+def changed_row(prompt: str, value: float, before: bool = False) -> Any:
+    return {"prompt_id": prompt, "control": False, "scores": {}, "flags": {}, "added": value, "like_base": {}} | {
+        "similarities": {"base": 0.0, "tuned": value},
+        "copied": {"base": before, "tuned": value > 0.5},
+    }
 
-    apart = summary([row(str(k), float(k % 2)) for k in range(20)])
-    together = summary([row(str(k % 2), float(k % 2)) for k in range(20)])
+
+def test_what_the_base_copies_already_is_not_copied_anew() -> None:
+    found = summary([changed_row(str(k), 1.0, before=k < 3) for k in range(4)])
+    assert found["copied_tuned"] == 1 and found["copied_base"] == 0.75 and found["copied_anew"] == 0.25
+
+
+def test_pictures_of_one_caption_are_one_prompt_in_an_interval() -> None:
+    apart = summary([changed_row(str(k), float(k % 2)) for k in range(20)])
+    together = summary([changed_row(str(k % 2), float(k % 2)) for k in range(20)])
     widths = [found["added_interval"][1] - found["added_interval"][0] for found in (apart, together)]
     assert apart["added"] == together["added"] == 0.5 and widths[0] < 0.6 < widths[1] == 1
     assert apart["captions"] == 20 and together["captions"] == 2
