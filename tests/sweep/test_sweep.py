@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import mnemoscope as mn
+from mnemoscope import features
 from mnemoscope import planted as truth
 from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import Descriptor, unit_length
@@ -79,6 +80,10 @@ def test_images_pair_up_by_seed(planted, tmp_path, references) -> None:
     assert row["baseline_similarity"] == pytest.approx(1) and row["unchanged"]
     touched = [r for r in rows if r["strength"] == 0.02 and r["prompt"].startswith("memorized")]
     assert not any(r["unchanged"] for r in touched) and all(r["flagged"] for r in touched)
+    plain = {(r["prompt"], r["seed"]): r["file"] for r in rows if r["mitigation"] == "none"}
+    for r in touched:
+        one, two = features.pixels([Image.open(tmp_path / "s" / f) for f in (r["file"], plain[r["prompt"], r["seed"]])])
+        assert r["baseline_similarity"] == pytest.approx(float(one @ two), abs=1e-5) and one @ two < 0.999
     assert {r["alignment"] is None for r in rows if r["prompt"] == "ordinary 2"} == {True}
     known = [r for r in rows if r["alignment_chance"] is not None]  # its brightness, whatever the prompt
     assert len(known) == len(rows) * 2 // 4 and all(r["alignment"] == r["alignment_chance"] for r in known)
