@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,14 @@ def info(command: str) -> dict[str, Any]:
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What stats says of the labelled rows, as JSON would hold it."""
-    memorized = np.array([row["score"] for row in rows if row["label"]], float)
-    ordinary = np.array([row["score"] for row in rows if row["role"] == "negative" or row["label"] is False], float)
-    return stats.calibration(memorized, ordinary) | {"conditions": {"steps": 50, "dtype": "float32"}}
+    memorized = tuple(row["score"] for row in rows if row["label"])
+    ordinary = tuple(row["score"] for row in rows if row["role"] == "negative" or row["label"] is False)
+    return json.loads(_calibrated(memorized, ordinary)) | {"conditions": {"steps": 50, "dtype": "float32"}}
+
+
+@cache
+def _calibrated(memorized: tuple[float, ...], ordinary: tuple[float, ...]) -> str:
+    return json.dumps(stats.calibration(np.array(memorized, float), np.array(ordinary, float)))
 
 
 def save(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]], summary: dict[str, Any] | None) -> Path:

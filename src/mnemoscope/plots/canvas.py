@@ -19,7 +19,7 @@ FONT = FontProperties(family="DejaVu Sans")  # comes with matplotlib
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file, the same on every call."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -1,6 +1,8 @@
 """Whether what is read from a run is what was written: values checked against the types of `mnemoscope.rows`."""
 
+from collections.abc import Callable
 from functools import cache
+from math import isfinite
 from types import UnionType
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -8,6 +10,7 @@ from mnemoscope.run.reading import is_number
 from mnemoscope.run.row_kinds import KINDS
 from mnemoscope.run.rows import FILE, AnyRow, PromptRow, ReadRow
 
+Fit = Callable[[Any], bool]
 VERSION = 2  # of the files of a run, the newest that is read; raised where an older program would misread them
 SINCE = {"detections": 2}  # kinds of run that older versions did not know
 
@@ -41,36 +44,47 @@ def files_of(row: ReadRow, kind: type) -> list[str]:
 def misfit_fields(value: dict[str, Any], kind: type) -> str | None:
     """What is wrong with an object's fields, or None."""
     required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-    for name, hint in _hints(kind).items():
+    for name, fit in _fields(kind).items():
         if name not in value:
             if name in required:
                 return f"it lacks {name}"
-        elif not fits(value[name], hint):
+        elif not fit(value[name]):
             return f"its {name} is {_short(value[name])}"
     return None
 
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value is of a type; numbers are finite, and a whole one counts as one with a fraction."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (Union, UnionType):
-        return any(fits(value, each) for each in arguments)
-    if origin is list:
-        return isinstance(value, list) and all(fits(each, arguments[0]) for each in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
-    if is_typeddict(hint):
-        return isinstance(value, dict) and misfit_fields(value, hint) is None
-    if hint in (int, float):
-        return is_number(value) and (hint is float or isinstance(value, int))
-    return value is None if hint is type(None) else isinstance(value, hint)
+    return _fit(hint)(value)
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: type) -> dict[str, Fit]:
+    return {name: _fit(hint) for name, hint in get_type_hints(kind).items()}
+
+
+@cache
+def _fit(hint: Any) -> Fit:
+    """What tells whether a value is of a type, made once a type: a run has many values, and lists of them."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda value: True
+    if origin in (Union, UnionType):
+        among = [_fit(each) for each in arguments]
+        return lambda value: any(fit(value) for fit in among)
+    if origin is list:
+        of_item = _fit(arguments[0])
+        return lambda value: isinstance(value, list) and all(map(of_item, value))
+    if origin is dict:
+        of_value = _fit(arguments[1])
+        return lambda value: isinstance(value, dict) and all(map(of_value, value.values()))
+    if is_typeddict(hint):
+        return lambda value: isinstance(value, dict) and misfit_fields(value, hint) is None
+    if hint is float:
+        return lambda value: isfinite(value) if type(value) is float else is_number(value)
+    if hint is int:
+        return lambda value: isinstance(value, int) and is_number(value)
+    return lambda value: isinstance(value, hint)
 
 
 @cache
