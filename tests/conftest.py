@@ -17,6 +17,10 @@ with warnings.catch_warnings():
     import diffusers  # noqa: F401
     import transformers  # noqa: F401
 
+import signatures  # noqa: E402
+
+signatures.install()
+
 from mnemoscope.model.denoiser import Denoiser  # noqa: E402
 from mnemoscope.model.loading import quiet  # noqa: E402
 
