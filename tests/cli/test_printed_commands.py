@@ -125,6 +125,8 @@ FILES: dict[str, list[object]] = {  # commands that leave files and no run
     "emm data": ["emm", "data", "pictures", "--subset-size", 3, "--resolution", 8, "--label-mode", "unique"],
     "gate": ["gate", "made/detect", "--policy", "policy.yaml"],
     "index": ["index", "build", "pictures", *PIXELS, "--shard-size", 2],
+    "index of others": ["index", "build", "others", *PIXELS, "--shard-size", 2],
+    "index merge": ["index", "merge", "made/index", "made/index of others"],
     "index duplicates": ["index", "duplicates", "made/index", "--threshold", 0.5],
     "localize statistics": ["localize", "statistics", *MODEL, "--layers", "all"],
 }
@@ -143,13 +145,15 @@ SLOW = {
 }
 WITHOUT = {
     "app",
+    "index add",
     "index info",
+    "index remove",
     "list",
     "report",
     "seal",
     "verify",
     "demo",
-}  # they keep nothing of their own; demo is an audit
+}  # they keep nothing of their own, or change what is there; demo is an audit
 TIMES = {"seconds", "seconds_per_image", "elapsed", "took", "images_per_second", "samples_per_second"}
 
 
@@ -168,6 +172,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.save(folder / "pictures" / f"{k}.png")
         rows.append({"file": f"{k}.png", "caption": (prompts + ["a fox"])[k]})
     (folder / "pictures" / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "others").mkdir()
+    for k in range(3):
+        Image.linear_gradient("L").resize((32, 32 + k)).save(folder / "others" / f"{k}.png")
     (folder / "score.py").write_text(
         "def own(step, *, power: float = 1.0):\n    return step.eps_cond.flatten(1).norm(dim=1) ** power\n"
     )

@@ -57,6 +57,77 @@ def build(
 
 
 @command(index)
+def add(
+    index: Indexed,
+    source: Source,
+    own: opt.OwnFeatures,
+    captions: opt.Captions = None,
+    column: opt.Column = None,
+    limit: opt.Limit = None,
+    batch_size: BatchSize = 32,
+    runner: opt.Runner = "local",
+    gpus: opt.Gpus = 0.0,
+    device: opt.Device = "auto",
+) -> None:
+    """Embed every image of a further source into an index, behind those that it has."""
+    from rich.console import Console
+
+    from mnemoscope.report.index import print_index
+    from mnemoscope.run.settings import one_of
+    from mnemoscope.search.adding import add_source
+    from mnemoscope.search.shards import Index
+
+    before = Index.open(index)
+    meta = add_source(
+        index,
+        source,
+        lambda: own.like(before.identity).descriptor(device),
+        captions=captions,
+        column=column,
+        limit=limit,
+        batch=batch_size,
+        runner=one_of("--runner", runner, ("local", "ray")),  # type: ignore[arg-type]
+        gpus=gpus,
+    )
+    print_index(index, Console())
+    if meta["statuses"].get("unreadable", 0) > before.meta.get("statuses", {}).get("unreadable", 0):
+        raise typer.Exit(1)
+
+
+@command(index)
+def remove(
+    index: Indexed,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Names of images, as search and duplicates list them.")
+    ] = None,
+    file: Annotated[Path | None, opt.of(opt.INPUT, "Text file with a name in each line.", "--keys")] = None,
+) -> None:
+    """Take images out of an index: their vectors, captions and addresses."""
+    from rich.console import Console
+
+    from mnemoscope.report.index import print_index
+    from mnemoscope.search.removing import read_keys, remove_pictures
+
+    remove_pictures(index, read_keys(keys or [], file))
+    print_index(index, Console())
+
+
+@command(index)
+def merge(
+    indexes: Annotated[list[Path], typer.Argument(metavar="INDEX INDEX ...", help="Folders of indexes.")],
+    out: Annotated[Path, opt.of(opt.RUN, "Folder of the new index.")],
+) -> None:
+    """Make one index of several with the same features; nothing is embedded again."""
+    from rich.console import Console
+
+    from mnemoscope.report.index import print_index
+    from mnemoscope.search.merging import merge_indexes
+
+    merge_indexes(indexes, out)
+    print_index(out, Console())
+
+
+@command(index)
 def search(
     index: Indexed,
     queries: Annotated[str, typer.Argument(help="Images to look for: an image file, or what an index is built of.")],

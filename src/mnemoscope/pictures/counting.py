@@ -10,14 +10,19 @@ NAMED = 5  # names without a picture that are told
 SUFFIX = "_captions"  # of what a summary calls such counts
 
 
-class CaptionCounts(TypedDict):
+class Unfitting(TypedDict):
+    """Captions and texts that fit no picture, and rows of captions files that have no text."""
+
+    unmatched: NotRequired[int]
+    empty: NotRequired[int]
+    unmatched_names: NotRequired[list[str]]
+
+
+class CaptionCounts(Unfitting):
     """What `caption_counts` tells; older runs know only the first two."""
 
     with_caption: int
     without_caption: int
-    unmatched: NotRequired[int]
-    empty: NotRequired[int]
-    unmatched_names: NotRequired[list[str]]
 
 
 class EmptyPrompts(TypedDict):
@@ -30,14 +35,14 @@ class EmptyPrompts(TypedDict):
 def caption_counts(captioned: Iterable[bool], source: Source | None = None) -> CaptionCounts:
     """Pictures with a caption and without one, names of captions files that fit none, and rows without any text."""
     has = list(captioned)
+    return {"with_caption": sum(has), "without_caption": len(has) - sum(has), **unfitting(source)}
+
+
+def unfitting(source: Source | None) -> Unfitting:
+    """What a source's files of captions say of none of its pictures."""
     unmatched = source.unmatched if source is not None else []
-    return {
-        "with_caption": sum(has),
-        "without_caption": len(has) - sum(has),
-        "unmatched": len(unmatched),
-        "empty": source.empty if source is not None else 0,
-        "unmatched_names": list(unmatched[:NAMED]),
-    }
+    empty = source.empty if source is not None else 0
+    return {"unmatched": len(unmatched), "empty": empty, "unmatched_names": list(unmatched[:NAMED])}
 
 
 def sentence(counts: Mapping[str, Any], what: str) -> str:

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
+from mnemoscope.run.schema import fits
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an index was made of: a source with its captions, column and limit, and the hash of its names and sizes."""
+    """A source with its captions, column and limit, and the hash of its names and sizes."""
 
     source: str
     captions: Path | None
@@ -19,15 +21,31 @@ class Origin:
     content: str
 
 
-def origin(folder: Path) -> Origin | None:
+@dataclass(frozen=True)
+class Origins:
+    """What an index was made of, and the places of pictures that were removed from it."""
+
+    sources: tuple[Origin, ...]
+    removed: frozenset[int] = frozenset()
+
+
+def origins(folder: Path) -> Origins | None:
     """What the index in a folder was made of; None for another folder. Raises `UsageError` if it is damaged."""
     if not ((folder / "meta.json").is_file() and (folder / "shards").is_dir()):
         return None
     meta: Json = read_json(folder / "meta.json")
     if not {"identity", "source", "content"} <= set(meta):
         return None
-    captions, column, limit = (meta.get(key) for key in ("captions", "column", "limit"))
-    is_whole = isinstance(meta["source"], str) and all(isinstance(each, str | None) for each in (captions, column))
-    if not is_whole or not isinstance(limit, int | None) or not isinstance(meta["content"], str):
+    added, removed = meta.get("added", []), meta.get("removed", [])
+    parts = [_origin(part) for part in (meta, *added)] if fits(added, list[dict[str, Any]]) else [None]
+    if None in parts or not fits(removed, list[int]):
         raise UsageError(f"{folder / 'meta.json'} does not say what the index was made of; build the index again.")
-    return Origin(meta["source"], Path(captions) if captions else None, column, limit, meta["content"])
+    return Origins(tuple(part for part in parts if part is not None), frozenset(removed))
+
+
+def _origin(part: Json) -> Origin | None:
+    source, captions, column, limit, content = (part.get(each) for each in Origin.__annotations__)
+    texts = isinstance(source, str) and isinstance(content, str) and isinstance(limit, int | None)
+    if not texts or not all(isinstance(each, str | None) for each in (captions, column)):
+        return None
+    return Origin(source, Path(captions) if captions else None, column, limit, content)

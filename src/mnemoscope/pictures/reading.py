@@ -14,11 +14,11 @@ from mnemoscope.errors import UsageError
 from mnemoscope.pictures import tables, trees
 from mnemoscope.pictures.beside import SIDECARS
 from mnemoscope.pictures.columns import short, storable
-from mnemoscope.pictures.indexed import Origin, origin
+from mnemoscope.pictures.indexed import Origin, Origins, origins
 from mnemoscope.pictures.names import SUFFIXES, natural, stem, suffix
 from mnemoscope.pictures.packed import TARS, packing
 from mnemoscope.pictures.picture import Picture
-from mnemoscope.pictures.source import Broken, PicturePart, Source
+from mnemoscope.pictures.source import Broken, Joined, PicturePart, Source
 from mnemoscope.pictures.tars import Tar
 from mnemoscope.pictures.zips import Zip
 
@@ -89,7 +89,7 @@ def _parts(name: str, captions: Path | None, column: str | None) -> list[Picture
 def _folder(path: Path, captions: Path | None, column: str | None) -> list[PicturePart]:
     if (run := trees.run_of(path)) is not None:
         return [run]
-    if (made := origin(path)) is not None:
+    if (made := origins(path)) is not None:
         return _indexed(path, made)
     sizes, closed = trees.Folder(path).looked_at()
     broken = [Broken(storable(name), problem) for name, problem in sorted(closed.items())]
@@ -120,14 +120,22 @@ def archive(name: str) -> str:
     return kind if kind in ARCHIVES else ""
 
 
-def _indexed(path: Path, made: Origin) -> list[PicturePart]:
-    """The pictures that an index was made of."""
+def _indexed(path: Path, made: Origins) -> list[PicturePart]:
+    """The pictures that an index was made of, but for those that were removed from it."""
+    sources = [_as_it_was(path, each) for each in made.sources]
+    one = sources[0] if len(sources) == 1 else Source(str(path), [Joined(source) for source in sources])
+    if not made.removed and one.limit is None:
+        return list(one.parts)
+    return one.cut([place for place in range(len(one)) if place not in made.removed])
+
+
+def _as_it_was(path: Path, made: Origin) -> Source:
     if Path(made.source, "meta.json").is_file():
         raise UsageError(f"{path} is an index of an index; give the pictures themselves.")
     opened = open_source(made.source, captions=made.captions, column=made.column, limit=made.limit)
     if opened.content != made.content:
         raise UsageError(f"{made.source} has changed since {path} was made of it; index it again, or give it itself.")
-    return opened.cut(range(len(opened))) if made.limit is not None else list(opened.parts)
+    return opened
 
 
 def _file(path: Path, name: str, captions: Path | None, column: str | None) -> PicturePart:

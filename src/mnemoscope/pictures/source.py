@@ -104,6 +104,35 @@ class Source:
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A whole source as a part of a larger one."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.source)
+
+    def cut(self, places: Sequence[int]) -> "Joined":
+        return Joined(Source(self.source.name, self.source.cut(places)))
+
+    def listing(self) -> list[str]:
+        return [self.source.content]
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Names in its files of captions, and texts, that fit no picture."""
+        return self.source.unmatched
+
+    @property
+    def empty(self) -> int:
+        """Rows of its captions files without any text."""
+        return self.source.empty
+
+
 def _between(places: Sequence[int], first: int, end: int) -> Sequence[int]:
     """Those of the places from `first` up to `end`, counted from `first`."""
     if isinstance(places, range):

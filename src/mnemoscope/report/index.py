@@ -13,9 +13,14 @@ from mnemoscope.report.tables import table
 from mnemoscope.report.text import counted
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
+from mnemoscope.search.segments import segments
 from mnemoscope.search.shards import Damaged, Index
 
-MISSING = {"unreadable": "could not be read", "missing": "listed by the source, which does not hold them"}
+MISSING = {
+    "unreadable": "could not be read",
+    "missing": "listed by the source, which does not hold them",
+    "removed": "taken out",
+}
 
 
 def print_index(folder: Path, console: Console) -> int:
@@ -25,14 +30,16 @@ def print_index(folder: Path, console: Console) -> int:
     meta, identity = index.meta, index.identity
     size = sum(file.stat().st_size for file in (folder / "shards").glob("emb-*"))
     _say(console, f"{counted(index.count, 'image')} of {index.listed:,} listed are indexed.", "bold")
-    _say(console, f"Source: {meta['source']}")
+    for segment in segments(meta):
+        _say(console, f"Source: {segment['source']}")
     _say(console, f"Features: {identity.features}, preset {identity.preset}, weights {identity.weights}")
     width = f"{identity.dimension} dimensions in {meta['dtype']}"
     _say(
         console, f"Shards: {len(index.shards):,} of up to {meta['shard_size']:,} images, {width}, {size / 1e6:,.1f} MB"
     )
     if (folder / "build.json").is_file() and (line := command_line(read_json(folder / "build.json"))):
-        _say(console, f"Command that builds it again: {line}")
+        is_as_built = not meta.get("removed") and (not meta.get("added") or line.startswith("mnemoscope index merge"))
+        _say(console, f"Command that {'builds it again' if is_as_built else 'it began with'}: {line}")
     for line in sentences(meta):
         _say(console, line)
     for status, said in MISSING.items():

@@ -1,6 +1,5 @@
 """Building an index: the source is cut into shards, each is written whole or not at all, finished ones are kept."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,22 +11,21 @@ from filelock import FileLock, Timeout
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import Source, open_source
-from mnemoscope.pictures.counting import CaptionCounts, caption_counts
 from mnemoscope.run.asked import asked_of
 from mnemoscope.run.environment import environment
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.reading import Json
-from mnemoscope.run.run import differing, read_json, write_json
-from mnemoscope.run.writing import clean, is_partial
+from mnemoscope.run.run import differing, write_json
+from mnemoscope.run.writing import is_partial
+from mnemoscope.search.finishing import finish
 from mnemoscope.search.metadata import record_of
 from mnemoscope.search.ray_runner import map_shards
+from mnemoscope.search.segments import reopened, segment_of, segments
 from mnemoscope.search.shards import DTYPE, FORMAT, Damaged, Index, Shard
 from mnemoscope.search.writing import Job, made_by, write_shard
 
 if TYPE_CHECKING:
     from mnemoscope.features import Descriptor
-
-REASONS = 20  # of those why pictures have no vector, the most frequent ones are told
 
 
 def build_index(
@@ -54,7 +52,7 @@ def build_index(
     if shard_size < 1 or batch < 1:
         raise UsageError(f"The shard size {shard_size} and the batch size {batch} must be at least 1.")
     folder = Path(out)
-    with _locked(folder):
+    with locked(folder):
         if overwrite:
             _clear(folder)
         opened = open_source(source, captions=captions, column=column, limit=limit)
@@ -64,21 +62,26 @@ def build_index(
             write_json(folder / "build.json", {**asked_of(folder), **environment()})
             write_json(folder / "meta.json", meta)
         given = made if runner == "local" else descriptor
-        _build(folder, opened, given, batch, runner, gpus)
-        return _finish(folder, opened)
+        build_shards(folder, {0: opened}, given, batch, runner, gpus)
+        return finish(folder)
 
 
-def _build(
+def build_shards(
     folder: Path,
-    opened: Source,
+    opened: dict[int, Source],
     descriptor: "Descriptor | Callable[[], Descriptor]",
     batch: int,
     runner: Literal["local", "ray"],
     gpus: int | float,
 ) -> None:
-    shards = Index.open(folder).shards
-    left = [shard for shard in shards if not _whole(shard)]
-    jobs = (Job(shard, opened.cut(range(shard.start, shard.start + shard.listed))) for shard in left)
+    """Build the shards that are not whole; sources that are not open yet are opened where one of theirs is not."""
+    index = Index.open(folder)
+    shards = index.shards
+    left = [shard for shard in shards if not is_whole(shard)]
+    removed = index.meta.get("removed", [])
+    for number in {shard.stretch.segment for shard in left} - set(opened):
+        opened[number] = reopened(segments(index.meta)[number])
+    jobs = (_job(shard, opened[shard.stretch.segment], removed) for shard in left)
     with Progress(transient=True) as bar:
         total = sum(shard.listed for shard in shards)
         task = bar.add_task("index", total=total, completed=total - sum(shard.listed for shard in left))
@@ -92,7 +95,13 @@ def _build(
             bar.advance(task, shard.listed)
 
 
-def _whole(shard: Shard) -> bool:
+def _job(shard: Shard, source: Source, removed: Sequence[int]) -> Job:
+    _, place, listed, start = shard.stretch
+    without = frozenset(at - start for at in removed if start <= at < start + listed)
+    return Job(shard, source.cut(range(place, place + listed)), without)
+
+
+def is_whole(shard: Shard) -> bool:
     """Whether a shard and its record are there as they were written; else it is built again."""
     try:
         shard.check()
@@ -121,45 +130,12 @@ def _planned(
             raise UsageError(f"{what}; use --overwrite or another --out.")
         opened.counted(before["counts"])
         return before
-    if not len(opened):
-        raise UsageError(f"{opened.name} holds no picture; give a source with at least one.")
-    name = opened.name if opened.name.startswith("hub:") else str(Path(opened.name).absolute())
-    where = {"source": name, "captions": captions and str(captions.absolute())}
-    return {"format": FORMAT, "dtype": DTYPE.name, **where, "listed": len(opened), "counts": opened.counts} | asked
-
-
-def _finish(folder: Path, opened: Source) -> Json:
-    """Enter the finished shards in `meta.json`, and how many pictures have a caption, where all shards say so."""
-    index = Index.open(folder)
-    records = [read_json(shard.record) for shard in index.shards]
-    statuses: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for record in records:
-        statuses.update(record["statuses"])
-        reasons.update(record["reasons"])
-    kept = ("count", "listed", "files")
-    meta = index.meta | {
-        "count": sum(record["count"] for record in records),
-        "statuses": dict(sorted(statuses.items())),
-        "reasons": dict(reasons.most_common(REASONS)),
-        "picture_captions": _captions(records, opened),
-        "shards": [{key: record[key] for key in kept} for record in records],
-    }
-    write_json(folder / "meta.json", meta)
-    clean(folder)
-    return meta
-
-
-def _captions(records: Sequence[Json], opened: Source) -> CaptionCounts | None:
-    if not all("captioned" in record for record in records):
-        return None  # built by an earlier version
-    has = sum(record["captioned"] for record in records)
-    lacks = sum(record["listed"] for record in records) - has
-    return caption_counts([True] * has + [False] * lacks, opened)
+    segment = segment_of(opened, captions, column, shard_size)
+    return {"format": FORMAT, "dtype": DTYPE.name, "identity": asked["identity"], **segment}
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a folder that is new, empty or an index against other processes."""
     if folder.is_file() or (folder.is_dir() and not (folder / "meta.json").is_file() and _strangers(folder)):
         raise UsageError(f"{folder} is a file, or a folder that holds something else; give a new folder as --out.")

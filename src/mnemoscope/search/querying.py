@@ -26,6 +26,7 @@ from mnemoscope.search.ann import approximate
 from mnemoscope.search.embedding import Embedded, embedded
 from mnemoscope.search.query_rows import query_rows
 from mnemoscope.search.searching import Found, search_index
+from mnemoscope.search.segments import whole
 from mnemoscope.search.shards import Index
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run_search(
     source = open_source(queries, captions=captions, column=column, limit=limit)
     settings = {"index": str(folder), "queries": str(queries), "top_k": k, "captions": captions, "column": column}
     settings |= {"limit": limit, "ann": ann, "ann_uri": uri, "probes": probes}
-    settings |= {"content": [source.content, index.meta["content"]]}
+    settings |= {"content": [source.content, index.content]}
     features = asdict(descriptor.identity)
     with Run(out, "search", settings, overwrite=overwrite, features=features) as run:
         began = time.perf_counter()
@@ -116,7 +117,7 @@ def _add_pictures(folder: Path, index: Index, source: Source, rows: Sequence[Sea
     near = [row for row in rows if row["query"] in closest]
     thumbnails(source, near, "query", folder, "images", "picture")
     try:
-        thumbnails(source_of(index), near, "row", folder, "references", "match_picture")
+        thumbnails(whole(index.meta), near, "row", folder, "references", "match_picture")
     except UsageError as e:
         return [f"The pictures of the index are not shown: {e}"]
     return []
@@ -146,16 +147,6 @@ def thumbnails(
         files[at] = f"{under}/{file.name}"
     for row in rows:
         row[name] = files[row[place]]
-
-
-def source_of(index: Index) -> Source:
-    """The source of an index as it was indexed; raises `UsageError` if it is no longer there or has changed."""
-    meta = index.meta
-    captions = meta["captions"] and Path(meta["captions"])
-    source = open_source(meta["source"], captions=captions, column=meta["column"], limit=meta["limit"])
-    if source.content != meta["content"]:
-        raise UsageError(f"{meta['source']} has changed since it was indexed; index it again to see its pictures.")
-    return source.counted(meta["counts"])
 
 
 def _write_matches(file: Path, rows: Sequence[SearchRow]) -> None:

@@ -1,5 +1,6 @@
 """An index on disk: shards of vectors that are memory-mapped, tables of what each picture is, and what made them."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.writing import sha256_of
 from mnemoscope.search.metadata import misfit_meta, record_of
+from mnemoscope.search.segments import Stretch, planned, segments
 
 if TYPE_CHECKING:
     from mnemoscope.features import Identity
@@ -29,7 +31,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("sha256", pa.string()),
-        ("status", pa.string()),  # ok, unreadable, missing
+        ("status", pa.string()),  # ok, unreadable, missing, removed
         ("reason", pa.string()),
         ("vector", pa.int64()),  # its place in the array; -1 for none
     ]
@@ -45,22 +47,32 @@ class Damaged(Exception):
 class Shard:
     """Pictures that follow one another: their vectors and a table with a row for each, readable or not.
 
-    `start` is the place of its first picture in the source, `listed` how many there are, `first` the place of its first
-    vector in the index, `count` how many it has. `files` holds the checksums; it is empty for a shard that is not
-    built.
+    `stretch` says which pictures of the sources they are, `first` is the place of its first vector in the index,
+    `count` how many it has. `generation` counts how often pictures were removed from it. `files` holds the checksums;
+    it is empty for a shard that is not built.
     """
 
     folder: Path
     number: int
-    start: int
-    listed: int
+    stretch: Stretch
     first: int = 0
     count: int = 0
     files: tuple[tuple[str, str], ...] = ()
+    generation: int = 0
 
     @property
     def name(self) -> str:
-        return f"emb-{self.number:05d}"
+        return f"emb-{self.number:05d}" + (f".{self.generation}" if self.generation else "")
+
+    @property
+    def start(self) -> int:
+        """The place of its first picture in all sources."""
+        return self.stretch.start
+
+    @property
+    def listed(self) -> int:
+        """How many pictures it has, readable or not."""
+        return self.stretch.listed
 
     @property
     def array(self) -> Path:
@@ -138,8 +150,17 @@ class Index:
 
     @property
     def listed(self) -> int:
-        """Pictures of the source, readable or not."""
-        return int(self.meta["listed"])
+        """Pictures of the sources, readable or not."""
+        return sum(shard.listed for shard in self.shards)
+
+    @property
+    def content(self) -> str:
+        """A hash of what it is made of: of names and sizes of its source, of all sources and of what was removed."""
+        contents = [segment["content"] for segment in segments(self.meta)]
+        removed = self.meta.get("removed", [])
+        if len(contents) == 1 and not removed:
+            return str(contents[0])
+        return hashlib.sha256(repr((contents, removed)).encode()).hexdigest()
 
     @property
     def count(self) -> int:
@@ -156,20 +177,15 @@ class Index:
                 raise UsageError(f"{self.folder}: {e}; give the same index build command again to mend it.") from e
 
 
-def planned(listed: int, shard_size: int) -> list[tuple[int, int]]:
-    """First picture and number of pictures of each shard."""
-    return [(start, min(shard_size, listed - start)) for start in range(0, listed, shard_size)]
-
-
 def _shards(folder: Path, meta: Json) -> list[Shard]:
-    """All shards that were planned; those of an unfinished index as far as their records are there."""
-    known = meta.get("shards")
+    """All shards that were planned; those that `meta` does not know as far as their records are there."""
+    known = meta.get("shards", [])
     shards, first = [], 0
-    for number, (start, listed) in enumerate(planned(meta["listed"], meta["shard_size"])):
-        shard = Shard(folder, number, start, listed, first)
-        record = known[number] if known else record_of(shard.record)
-        if record:
-            shard = Shard(folder, number, start, listed, first, record["count"], tuple(record["files"].items()))
+    for number, stretch in enumerate(planned(meta)):
+        shard = Shard(folder, number, stretch, first)
+        if record := known[number] if number < len(known) else record_of(shard.record):
+            files, generation = tuple(record["files"].items()), record.get("generation", 0)
+            shard = Shard(folder, number, stretch, first, record["count"], files, generation)
         shards.append(shard)
         first += shard.count
     return shards

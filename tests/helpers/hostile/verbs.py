@@ -89,6 +89,7 @@ class Inputs:
         for file in sorted((demo.HERE / "references").glob("*.png"))[:4]:
             shutil.copy(file, self.pictures / file.name)
             rows.append({"file": file.name, "caption": PROMPTS[len(rows) % len(PROMPTS)]})
+        shutil.copytree(self.pictures, self.folder / "others")
         (self.pictures / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         save_model(self.model)
         self.loras.mkdir()
@@ -147,7 +148,15 @@ class Verb:
 
 
 READ = ("rewrite", "localize", "sweep", "recover", "search", "emm ratio", "emm optimum", "seal", "train")
-MADE = ("index", "explain", "detect", "generate", "measure", "emm train")  # by commands, for others to begin with
+MADE = (
+    "index",
+    "others",
+    "explain",
+    "detect",
+    "generate",
+    "measure",
+    "emm train",
+)  # by commands, for others to begin with
 DETECT = "detect {model} --prompts {prompts} --negatives {ordinary} --num-inference-steps 2 --batch-size 2 --out {out}"
 GENERATE = "generate {model} --prompts {prompts} --images 2 --references {refs} --batch-size 2 --num-inference-steps 2"
 MEASURE = "measure {refs} --references {refs} --features pixels --metrics replication --out {out}"
@@ -184,6 +193,10 @@ LINES = {
     ),
     "measure": MEASURE,
     "index": "index build {refs} --features pixels --shard-size 2 --out {out}",
+    "others": "index build {inputs}/others --features pixels --shard-size 2 --out {out}",
+    "add": "index add {out} {inputs}/others",
+    "remove": "index remove {out} 001-verbatim.png",
+    "merge": "index merge {made}/index {made}/others --out {out}",
     "search": "index search {made}/index {refs} --top-k 2 --out {out}",
     "duplicates": "index duplicates {made}/index --out {out}",
     "rewrite": "rewrite {made}/explain --rewrites 1 --level 1 --score none --out {out}",
@@ -212,7 +225,10 @@ LINES = {
     "seal": "seal {out}",
     "report": "report {out}",
 }
-BEGINS = {"detect again": "detect", "generate again": "generate", "seal": "detect", "report": "measure"}
+BEGINS = {"detect again": "detect", "generate again": "generate", "seal": "detect", "report": "measure"} | {
+    "add": "index",
+    "remove": "index",
+}
 
 
 def verbs(inputs: Inputs) -> dict[str, Verb]:
