@@ -9,6 +9,8 @@ from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json
 from mnemoscope.run.schema import fits
 
+KINDS = {"source": str, "captions": str | None, "column": str | None, "limit": int | None, "content": str}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -44,8 +46,7 @@ def origins(folder: Path) -> Origins | None:
 
 
 def _origin(part: Json) -> Origin | None:
-    source, captions, column, limit, content = (part.get(each) for each in Origin.__annotations__)
-    texts = isinstance(source, str) and isinstance(content, str) and isinstance(limit, int | None)
-    if not texts or not all(isinstance(each, str | None) for each in (captions, column)):
+    known = {name: part.get(name) for name in Origin.__annotations__}
+    if not all(fits(known[name], kind) for name, kind in KINDS.items()):
         return None
-    return Origin(source, Path(captions) if captions else None, column, limit, content)
+    return Origin(**known | {"captions": Path(known["captions"]) if known["captions"] else None})

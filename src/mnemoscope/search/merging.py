@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mnemoscope.errors import UsageError
@@ -73,7 +74,7 @@ def _copy(original: Shard, copy: Shard) -> None:
     record, checksums = read_json(original.record), dict(original.files)
     for old, new in ((original.array, copy.array), (original.rows, copy.rows)):
         with old.open("rb") as opened:
-            write_whole(new, lambda f, opened=opened: shutil.copyfileobj(opened, f))
+            write_whole(new, partial(shutil.copyfileobj, opened))
     names = {original.array.name: copy.array.name, original.rows.name: copy.rows.name}
     record["files"] = {names[name]: checksum for name, checksum in checksums.items()}
     record.pop("generation", None)
