@@ -46,7 +46,8 @@ def origins(folder: Path) -> Origins | None:
 
 
 def _origin(part: Json) -> Origin | None:
-    known = {name: part.get(name) for name in Origin.__annotations__}
+    known: Json = {name: part.get(name) for name in KINDS}
     if not all(fits(known[name], kind) for name, kind in KINDS.items()):
         return None
-    return Origin(**known | {"captions": Path(known["captions"]) if known["captions"] else None})
+    known["captions"] = Path(known["captions"]) if known["captions"] else None
+    return Origin(**known)
