@@ -18,9 +18,11 @@ from PIL import Image
 import mnemoscope as mn
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, Identity, descriptor
-from mnemoscope.run.run import read_json, read_rows
+from mnemoscope.run.run import read_json, read_rows, write_json
+from mnemoscope.run.writing import sha256_of
 from mnemoscope.search.build import build_index
-from mnemoscope.search.duplicates import duplicate_groups, join, run_duplicates
+from mnemoscope.search.duplicates import duplicate_groups, run_duplicates
+from mnemoscope.search.linking import join, star_links, vectors_at
 from mnemoscope.search.querying import run_search
 from mnemoscope.search.searching import rows_at, search_index
 from mnemoscope.search.shards import Index
@@ -302,7 +304,7 @@ def test_duplicates_are_groups_with_counts(tmp_path: Path) -> None:
 
 def test_groups_are_those_of_a_graph_search(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against breadth-first search over all pairs, at a threshold that chains pictures; blocks do not matter."""
-    monkeypatch.setattr("mnemoscope.search.duplicates.BLOCK", 4)
+    monkeypatch.setattr("mnemoscope.search.linking.BLOCK", 4)
     opened = Index.open(index)
     vectors = np.concatenate([np.asarray(b, np.float32) for b in opened.blocks()])
     near = vectors @ vectors.T
@@ -321,6 +323,48 @@ def test_groups_are_those_of_a_graph_search(index: Path, monkeypatch: pytest.Mon
         left -= reached
     assert list(zip(groups.group.tolist(), groups.count.tolist(), strict=True)) == [sizes[k] for k in range(COUNT)]
     assert groups.pairs == int((np.triu(near, 1) >= threshold).sum()) and max(groups.count) > 2
+    chained = [k for k in range(COUNT) if k != sizes[k][0] and near[k, sizes[k][0]] < threshold]
+    assert groups.chained == len(chained) > 0
+
+
+def test_stars_have_all_their_pictures_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a loop over the pictures in order; blocks and arrays do not matter."""
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((60, 6)).astype(np.float32)
+    vectors[20:] = vectors[rng.integers(0, 20, 40)] + 0.3 * vectors[20:]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected: list[int] = []
+    for k, vector in enumerate(vectors):
+        begun = [j for j in range(k) if expected[j] == j and vectors[j] @ vector >= 0.9]
+        expected.append(min(begun, default=k))
+    assert 20 < len(set(expected)) < 50
+    for block in (4, 7, 4096):
+        monkeypatch.setattr("mnemoscope.search.linking.BLOCK", block)
+        group, links = star_links([vectors[:11], vectors[11:11], vectors[11:]], 0.9, lambda count: None)
+        assert group.tolist() == expected and links == 60 - len(set(expected))
+    places = np.array([59, 0, 11, 10])
+    assert np.array_equal(vectors_at([vectors[:11], vectors[11:11], vectors[11:]], places), vectors[places])
+
+
+def test_a_star_does_not_chain_strangers(tmp_path: Path, index: Path) -> None:
+    """Three vectors on a circle, the outer two not alike: single linkage has them in one group."""
+    angles = np.radians([0, 20, 40])
+    meta = json.loads((index / "meta.json").read_text())
+    for shard in Index.open(index).shards:
+        array = np.zeros((shard.count, PIXELS.identity.dimension), np.float16)
+        array[np.arange(shard.count), 10 + shard.first + np.arange(shard.count)] = 1
+        if shard.number == 0:
+            array[:3] = 0
+            array[:3, 0], array[:3, 1] = np.cos(angles), np.sin(angles)
+        np.save(shard.array, array)
+        meta["shards"][shard.number]["files"][shard.array.name] = sha256_of(shard.array)
+    write_json(index / "meta.json", meta)
+    opened = Index.open(index)
+    one, star = (duplicate_groups(opened, 0.9, linkage=linkage) for linkage in ("single", "star"))
+    assert one.group[:3].tolist() == [0, 0, 0] and (one.pairs, one.chained, one.count[0]) == (2, 1, 3)
+    assert star.group[:3].tolist() == [0, 0, 2] and (star.pairs, star.chained, star.count[2]) == (1, 0, 1)
+    summary = run_duplicates(index, tmp_path / "d", threshold=0.9, linkage="star")
+    assert (summary["linkage"], summary["groups"], summary["duplicated"], summary["chained"]) == ("star", 1, 2, 0)
 
 
 def test_joining_in_any_order_gives_the_same_groups() -> None:

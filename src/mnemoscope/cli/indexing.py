@@ -1,13 +1,16 @@
 """The commands that index images, search them and find those that are there more than once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnemoscope.cli import options as opt
 from mnemoscope.cli.application import group
 from mnemoscope.cli.command import command
+
+if TYPE_CHECKING:
+    from mnemoscope.search.linking import Linkage
 
 index = group("index", "Search training images of any number: build an index, search it, find duplicates in it.")
 
@@ -186,11 +189,14 @@ def duplicates(
     index: Indexed,
     out: Annotated[Path, opt.of(opt.RUN, "Folder of the lists.")],
     threshold: Annotated[float, opt.of(opt.METHOD, "Similarity from which two images are duplicates.")] = 0.95,
+    linkage: Annotated[str, opt.of(opt.METHOD, "single: any pair links; star: all are alike to the first.")] = "single",
 ) -> None:
     """List groups of near-duplicates in an index: how often each training image is there."""
     from rich.console import Console
 
     from mnemoscope.report.index import print_duplicates
+    from mnemoscope.run.settings import one_of
     from mnemoscope.search.duplicates import run_duplicates
 
-    print_duplicates(run_duplicates(index, out, threshold=threshold), out, Console())
+    known: Linkage = one_of("--linkage", linkage, ("single", "star"))  # type: ignore[assignment]
+    print_duplicates(run_duplicates(index, out, threshold=threshold, linkage=known), out, Console())

@@ -60,6 +60,12 @@ def print_duplicates(summary: Json, out: Path, console: Console) -> None:
     share = f"{summary['share']:.2%} of {counted(summary['pictures'], 'image')}"
     groups = counted(summary["groups"], "group")
     _say(console, f"{summary['duplicated']:,} images, {share}, have a near-duplicate: {groups}.", "bold")
+    if chained := summary.get("chained"):
+        _say(
+            console,
+            f"{counted(chained, 'image')} of these are less alike to the first of their group and linked through "
+            "others; --linkage star keeps such apart.",
+        )
     if summary["largest"]:
         rows = [[f"{each['count']:,}", each["key"]] for each in summary["largest"]]
         console.print(table([("images", "right"), ("first of the group", "fill")], rows))
