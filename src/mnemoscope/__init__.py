@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mnemoscope.report.opened import OpenRun
     from mnemoscope.report.opened import open_run as open
     from mnemoscope.run.run import Run
+    from mnemoscope.run.runner import spread
     from mnemoscope.sweep.run import run_sweep
     from mnemoscope.training.watching.following import run_watch
     from mnemoscope.training.watching.probe import Probe
@@ -81,6 +82,7 @@ _HOMES = {
     "run_sweep": "sweep.run",
     "run_watch": "training.watching.following",
     "series": "methods.by_name",
+    "spread": "run.runner",
 }
 _HIDING = {"open": "open_run"}  # public names that would hide one of Python's own where they are defined
 _MODULES = {
@@ -171,4 +173,5 @@ __all__ = [
     "run_sweep",
     "run_watch",
     "series",
+    "spread",
 ]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, descriptor
+from mnemoscope.run.runner import map_shards
 from mnemoscope.search import Index, build_index, search_index
-from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.topk import TopK, merge
 from places import HELPERS
 
@@ -116,7 +116,7 @@ def test_tasks_are_taken_as_they_are_needed(cluster: None) -> None:
 
 
 def test_more_gpus_than_there_are(cluster: None) -> None:
-    with pytest.raises(UsageError, match="needs 1000 GPUs"):
+    with pytest.raises(UsageError, match="need 1000 GPUs"):
         list(map_shards(failing, [0], runner="ray", gpus=1000))
 
 

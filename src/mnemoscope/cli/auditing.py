@@ -104,7 +104,7 @@ def _aligner(alignment: str | None, model: "Denoiser", *, has_own_prompts: bool)
     return aligner(name, str(model.device)) if name else None
 
 
-@command(app)
+@command(app, spreads=True)
 def audit(
     model: opt.Model,
     prompts: AuditedPrompts,

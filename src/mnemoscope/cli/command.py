@@ -11,6 +11,7 @@ import typer
 from mnemoscope.cli.asking import asked_of
 from mnemoscope.cli.fields import OptionGroup, group_of
 from mnemoscope.cli.helping import Command
+from mnemoscope.cli.panels import RUN, of
 from mnemoscope.cli.settings_file import configured
 
 Function = Callable[..., Any]
@@ -43,21 +44,37 @@ COMMON: dict[str, tuple[Any, Any]] = {
 }
 
 
-def command(application: typer.Typer, name: str | None = None, **how: Any) -> Callable[[Function], Function]:
+SPREADING: dict[str, tuple[Any, Any]] = {
+    "runner": (Annotated[str, of(RUN, "local, or ray for workers of a Ray cluster.")], "local"),
+    "workers": (
+        Annotated[int | None, of(RUN, "How many workers of Ray; as many as it has room for if none.", min=1)],
+        None,
+    ),
+    "gpus_per_worker": (
+        Annotated[float | None, of(RUN, "Share of a GPU for each; one where there are GPUs if none.", min=0.0)],
+        None,
+    ),
+}
+
+
+def command(
+    application: typer.Typer, name: str | None = None, *, spreads: bool = False, **how: Any
+) -> Callable[[Function], Function]:
     """Register a function as a command.
 
     A parameter of it that is a dataclass of options becomes one option for each field, and the function is given the
     dataclass. All commands have the options of `COMMON` as well, and `out` has a default where the function has none.
+    One that `spreads` has those of `SPREADING`, too, and what it does goes to workers where they are asked for.
     """
 
     def register(function: Function) -> Function:
-        application.command(name, cls=Command, **how)(_parsed(function))
+        application.command(name, cls=Command, **how)(_parsed(function, spreads))
         return function
 
     return register
 
 
-def _parsed(function: Function) -> Function:
+def _parsed(function: Function, spreads: bool) -> Function:
     """The function of single options that is registered: it says what was asked for and calls the one of groups."""
     hints = get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters
@@ -69,12 +86,23 @@ def _parsed(function: Function) -> Function:
         from mnemoscope.cli.running import carry_out
 
         def call(settings: Mapping[str, Any]) -> Any:
-            return function(**{n: groups[n].made(settings) if n in groups else settings[n] for n in parameters})
+            given = {n: groups[n].made(settings) if n in groups else settings[n] for n in parameters}
+            if not spreads:
+                return function(**given)
+            from mnemoscope.run.runner import RUNNERS, spread
+            from mnemoscope.run.settings import one_of
+
+            one_of("--runner", settings["runner"], RUNNERS)
+            with spread(**{n: settings[n] for n in SPREADING}):
+                return function(**given)
 
         return carry_out(asked_of(context, values), call, makes_run=makes_run, plans="dry_run" in parameters)
 
     made = {
-        each.name: each for each in reversed([*_parameters(parameters, hints, groups), *_common()])
+        each.name: each
+        for each in reversed(
+            [*_parameters(parameters, hints, groups), *_added(SPREADING if spreads else {}), *_added(COMMON)]
+        )
     }  # the first one wins
     first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     run.__signature__ = inspect.Signature([first, *reversed(made.values())])  # type: ignore[attr-defined]
@@ -93,6 +121,6 @@ def _parameters(
             yield parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name], default=default)
 
 
-def _common() -> Iterator[inspect.Parameter]:
-    for name, (hint, default) in COMMON.items():
+def _added(options: Mapping[str, tuple[Any, Any]]) -> Iterator[inspect.Parameter]:
+    for name, (hint, default) in options.items():
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)

@@ -31,7 +31,7 @@ def one_method(methods: list[str]) -> str:
     return methods[0]
 
 
-@command(app)
+@command(app, spreads=True)
 def detect(
     model: opt.Model,
     prompts: opt.TestedPrompts,

@@ -10,7 +10,7 @@ from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 
 
-@command(app)
+@command(app, spreads=True)
 def experiment(
     file: Annotated[Path, typer.Argument(help="YAML file of an experiment.")],
     out: opt.Out,

@@ -7,7 +7,7 @@ from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 
 
-@command(app)
+@command(app, spreads=True)
 def explain(
     model: opt.Model,
     prompts: opt.PromptOptions,

@@ -8,7 +8,7 @@ from mnemoscope.cli.command import command
 from mnemoscope.errors import UsageError
 
 
-@command(app)
+@command(app, spreads=True)
 def generate(
     model: opt.Model,
     prompts: opt.PromptOptions,

@@ -36,7 +36,7 @@ localize = group(
 )
 
 
-@command(localize, DEFAULT)
+@command(localize, DEFAULT, spreads=True)
 def prompts_(
     model: opt.Model,
     prompts: opt.TestedPrompts,
@@ -125,7 +125,7 @@ def statistics_(
     )
 
 
-@command(localize, "threshold")
+@command(localize, "threshold", spreads=True)
 def threshold_(
     model: opt.Model,
     prompts: opt.PromptOptions,

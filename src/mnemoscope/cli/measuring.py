@@ -102,7 +102,7 @@ class Measures:
         return Measurement(names, given, self.threshold, self.top_k, self.seed, self.gallery, trackers, self.project)
 
 
-@command(app)
+@command(app, spreads=True)
 def measure(
     images: MeasuredImages,
     features: opt.Features,

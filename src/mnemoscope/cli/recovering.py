@@ -64,7 +64,7 @@ class AttackOptions:
         return Recovery(**vars(self), seed=sampling.seed, **sampling.settings)
 
 
-@command(app)
+@command(app, spreads=True)
 def recover(
     model: opt.Model,
     prompts: opt.TestedPrompts,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ENDPOINT, SCORING = "Endpoint", "Scores"
 
 
-@command(app)
+@command(app, spreads=True)
 def rewrite(
     run: Annotated[Path, typer.Argument(help="Folder of an explanation.")],
     out: opt.Out,

@@ -39,7 +39,7 @@ class SweptMitigations:
         return points(chosen(names, given), strengths_of(self.strength or [], names))
 
 
-@command(app)
+@command(app, spreads=True)
 def sweep(
     model: opt.Model,
     prompts: opt.PromptOptions,

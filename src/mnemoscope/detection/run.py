@@ -1,6 +1,6 @@
 """Detection over a list of prompts: rows, calibration on negatives, summary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from mnemoscope.methods.thresholds import calibrate, fixed_threshold
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.run.reading import Json
-from mnemoscope.run.rows import DetectRow
+from mnemoscope.run.rows import DetectRow, KnownRole
 from mnemoscope.run.run import Run
 from mnemoscope.stats import tpr_at_fpr
 
@@ -77,8 +77,7 @@ def _run_one(
     fixed = None if threshold is None else fixed_threshold(threshold, where)
     by_id = {p.id: p for p in asked.all}
 
-    def work(some: list[Prompt]) -> list[DetectRow]:
-        return [{**row, **known[row["id"]]} for row in detect_rows(model, some, detection)]
+    work = partial(_known_rows, model, detection, known)
 
     def finish(run: Run, rows: list[DetectRow]) -> tuple[list[DetectRow], Json]:
         def again(some: list[DetectRow]) -> list[DetectRow]:
@@ -90,6 +89,12 @@ def _run_one(
     size, plan = Batch.of(model, batch, detection.seeds), [Pass("detect", work)]
     run = partial(prompt_run, out, "detect", DetectRow, settings, [model], asked.all, size, overwrite=overwrite)
     return run(lambda run: plan, finish, method=found.about)
+
+
+def _known_rows(
+    model: Denoiser, detection: Detection, known: Mapping[str, KnownRole], some: list[Prompt]
+) -> list[DetectRow]:
+    return [{**row, **known[row["id"]]} for row in detect_rows(model, some, detection)]
 
 
 def import_detection(

@@ -54,9 +54,6 @@ def run_detections(
         row_id(name, i): {"method": name, "prompt_id": i, **told} for i, told in asked.known.items() for name in found
     }
 
-    def work(some: list[Prompt]) -> list[DetectionsRow]:
-        return [{**row, **known[row["id"]]} for row in method_rows(model, some, detections)]
-
     def finish(run: Run, made: list[DetectionsRow]) -> tuple[list[DetectionsRow], Json]:
         rows: list[DetectionsRow] = [{**r, **known[r["id"]]} for r in made]
         said: dict[str, Json] = {}
@@ -73,10 +70,20 @@ def run_detections(
         return [flagged[r["id"]] for r in rows], {"prompts": len(asked.prompts), "methods": said}
 
     size, whom = Batch.of(model, batch, first.seeds), list(prompts.values())
-    plan = [Pass("detect", work, lambda prompt: [row_id(name, prompt.id) for name in detections])]
+    plan = [Pass("detect", partial(_known_rows, model, detections, known), partial(_row_ids, list(detections)))]
     about = {name: method.about for name, method in found.items()}
     run = partial(prompt_run, out, COMMAND, DetectionsRow, settings, [model], whom, size, overwrite=overwrite)
     return run(lambda run: plan, finish, methods=about)
+
+
+def _known_rows(
+    model: Denoiser, detections: Mapping[str, Detection], known: "Mapping[str, _KnownTo]", some: list[Prompt]
+) -> list[DetectionsRow]:
+    return [{**row, **known[row["id"]]} for row in method_rows(model, some, detections)]
+
+
+def _row_ids(methods: Sequence[str], prompt: Prompt) -> list[str]:
+    return [row_id(name, prompt.id) for name in methods]
 
 
 def _settings(detections: Mapping[str, Detection]) -> Settings:

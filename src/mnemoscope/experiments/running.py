@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -15,8 +16,10 @@ from mnemoscope.experiments.scenes import Scenes, scenes, write_scenes
 from mnemoscope.experiments.subjects import subjects
 from mnemoscope.experiments.verdicts import verdict
 from mnemoscope.features import descriptor
+from mnemoscope.job.attempts import Counted
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.loading import load
+from mnemoscope.run import runner
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run, read_json
 from mnemoscope.run.training_rows import ExperimentRow
@@ -53,10 +56,12 @@ def run_experiment(
     chosen = asked.chosen(list(arms))
     settings = {"file": asked.file, "size": asked.size, "content": asked.given}
     with Run(out, "experiment", settings, overwrite=overwrite) as run:
-        session = _SharedWork(asked, run, device)
-        for seed in range(seeds):
-            for arm in chosen:
-                session.do(arm, seed)
+        work = _SharedWork(asked, run.folder.resolve(), device)
+        cells = [ArmSeed(arm, seed) for seed in range(seeds) for arm in chosen]
+        if runner.is_spread():
+            work.share([cell for cell in cells if not _is_done(run, cell)])
+        for found in runner.each(work.rows, (cell for cell in cells if not _is_done(run, cell))):
+            run.append(found.made, evaluations=found.evaluations, seconds=found.seconds)
         rows = [
             row for row in run.rows(ExperimentRow) if row["seed"] < seeds and row["arm"] in {arm.name for arm in chosen}
         ]
@@ -89,46 +94,66 @@ def flat(entry: Effect) -> dict[str, object]:
     return {**entry, **low, **high}
 
 
+@dataclass(frozen=True)
+class ArmSeed:
+    """An arm with a seed."""
+
+    arm: ExperimentArm
+    seed: int
+
+
+def _is_done(run: Run, cell: ArmSeed) -> bool:
+    rows = run.rows(ExperimentRow)
+    return run.is_whole(r["id"] for r in rows if r["arm"] == cell.arm.name and r["seed"] == cell.seed)
+
+
 class _SharedWork:
     """What the arms of an experiment share."""
 
-    def __init__(self, asked: Experiment, run: Run, device: str) -> None:
-        self.asked, self.run, self.device = asked, run, device
-        self.folder = run.folder.resolve()
+    def __init__(self, asked: Experiment, folder: Path, device: str) -> None:
+        self.asked, self.folder, self.device = asked, folder, device
         self.describe = descriptor(asked.measure.features)
         if not self.describe.unit:
             raise UsageError(f"measure: features {asked.measure.features} have no similarity; use another.")
 
-    def do(self, arm: ExperimentArm, seed: int) -> None:
-        """Train an arm and draw its images, unless its rows are there."""
-        if self.run.is_whole(
-            r["id"] for r in self.run.rows(ExperimentRow) if r["arm"] == arm.name and r["seed"] == seed
-        ):
-            return
+    def share(self, cells: Sequence[ArmSeed]) -> None:
+        """Make what several cells need, each thing once, before workers take the cells side by side."""
+        for seed in dict.fromkeys(cell.seed for cell in cells):
+            self._places(seed)
+        list(runner.each(_SharedWork.start, [self] if self.asked.pretrain and cells else []))
+        trained = [cell for cell in cells if cell.arm.trained]
+        once = {(self.asked.training_of(cell.arm), cell.seed): cell for cell in trained}
+        list(runner.each(self.train, once.values()))
+
+    def rows(self, cell: ArmSeed) -> Counted[list[ExperimentRow]]:
+        """The rows of the images of an arm, which is trained first where it was not yet."""
+        arm, seed = cell.arm, cell.seed
         data, model, samples = self._model(arm, seed)
         sets = [self._set(each, seed) for each in self._distinct()]
         whom = subjects(sets, self.asked.measure.groups, self.asked.measure.prompts, seed)
         began = time.perf_counter()
         rows = image_rows(model, data, whom, arm.drawing(), self.describe, self.folder, arm.name, seed, samples)
         rows += held_out_rows(data, self._unseen(seed), self.describe, arm.name, seed)
-        self.run.append(rows, evaluations=model.network_evaluations, seconds=time.perf_counter() - began)
+        return Counted(rows, model.network_evaluations, time.perf_counter() - began)
+
+    def train(self, cell: ArmSeed) -> int:
+        """Train an arm with a seed, unless that was done; how many samples it saw."""
+        start, asked = self.start(), cell.arm.training(cell.seed, self._places(cell.seed), self.device)
+        summary = _train(start, asked, self._training(cell.arm, cell.seed))
+        return int(summary["steps"]) * asked.options.batch_size * asked.options.accumulation
+
+    def _training(self, arm: ExperimentArm, seed: int) -> Path:
+        return self.folder / "trainings" / f"{self.asked.training_of(arm)}-s{seed}"
 
     def _model(self, arm: ExperimentArm, seed: int) -> tuple[TrainingSet, Denoiser, int]:
         """The set that an arm is trained on, its model, and how many samples it was trained on."""
         start = self.start()
         if not arm.trained:
             return self._set(self.asked.arms[self.asked.baseline], seed), self._loaded(start), 0
-        name = self.asked.training_of(arm)
-        place = self.folder / "trainings" / f"{name}-s{seed}"
-        asked = arm.training(seed, self._places(seed), self.device)
-        summary = _train(start, asked, place)
-        each = asked.options.batch_size * asked.options.accumulation
-        lora = place / "lora" if asked.options.train == "lora" else None
-        return (
-            self._set(arm, seed),
-            self._loaded(start if lora else str(place / "pipeline"), lora),
-            summary["steps"] * each,
-        )
+        samples, place = self.train(ArmSeed(arm, seed)), self._training(arm, seed)
+        is_lora = arm.training(seed, self._places(seed), self.device).options.train == "lora"
+        model = self._loaded(start, place / "lora") if is_lora else self._loaded(str(place / "pipeline"))
+        return self._set(arm, seed), model, samples
 
     def start(self) -> str:
         """The model that every arm begins with, trained first if the file asks for that."""

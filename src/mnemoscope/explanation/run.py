@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -74,7 +75,7 @@ class _Explained(Generic[P]):
     command: str
     kind: Kind[P]
     ids: Callable[[Prompt], list[str]]
-    rows: Callable[[list[Prompt], Path], list[P]]
+    rows: Callable[[Path], Callable[[list[Prompt]], list[P]]]  # in a folder
     finish: Callable[[Path, list[P]], tuple[list[P], Json]]
 
 
@@ -91,7 +92,7 @@ def _run(
     known: dict[str, KnownPrompt] = {i: {"label": p.label, "kind": p.kind} for p in prompts for i in ids[p.id]}
 
     def plan(run: Run) -> list[Pass[P]]:
-        return [Pass("explain", lambda some: explained.rows(some, run.folder), lambda p: ids[p.id])]
+        return [Pass("explain", explained.rows(run.folder), lambda p: ids[p.id])]
 
     def finish(run: Run, rows: list[P]) -> tuple[list[P], Json]:
         rows, summary = explained.finish(run.folder, [cast(P, {**row, **known[row["id"]]}) for row in rows])
@@ -109,7 +110,7 @@ def _words(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask] 
         "explain",
         ExplainRow,
         lambda prompt: [prompt.id],
-        lambda some, folder: explain_rows(model, some, explanation),
+        lambda folder: partial(explain_rows, model, explanation=explanation),
         lambda folder, rows: (rows, {**cut_off_summary(rows)}),
     )
 
@@ -119,7 +120,7 @@ def _regions(model: Denoiser, explanation: Explanation, masks: Mapping[str, Mask
         "regions",
         RegionRow,
         lambda prompt: [row_id(*each) for each in samples([prompt], explanation.seed, explanation.seeds)],
-        lambda some, folder: region_rows(model, some, explanation, folder),
+        lambda folder: partial(region_rows, model, explanation=explanation, folder=folder),
         lambda folder, rows: finished(folder, rows, masks),
     )
 

@@ -1,6 +1,7 @@
 """Prompt alignment: whether an image shows what its prompt asks for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -65,12 +66,21 @@ class ClipCosine:
 
         self.name = f"Cosine of the image's and the prompt's embeddings by CLIP ({weights})."
         self.clip = Clip(weights, device)
+        self.asked = weights, device.partition(":")[0]
+
+    def __reduce__(self) -> "tuple[Callable[..., ClipCosine], tuple[str, str]]":
+        return _clip_again, self.asked
 
     def align(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Float[np.ndarray, " N"]:
         """Cosine of the embeddings of each image and its prompt; what exceeds CLIP's context is cut off."""
         _check_pairs(images, prompts)
         shown, texts = self.clip.images(images), self.clip.texts(prompts)
         return np.einsum("nd,nd->n", shown.astype(np.float64), texts.astype(np.float64))
+
+
+@lru_cache(maxsize=1)
+def _clip_again(weights: str, device: str) -> ClipCosine:
+    return ClipCosine(weights, device)
 
 
 def aligner(name: str, device: str = "auto") -> Aligner:

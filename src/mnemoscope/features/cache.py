@@ -1,7 +1,9 @@
 """Vectors kept on disk by the content of the images: computed once, whoever asks, however often it is killed."""
 
 import hashlib
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,9 +13,10 @@ from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.features.descriptors import Descriptor
+from mnemoscope.run import runner
 from mnemoscope.run.writing import write_whole
 
-IMAGES, MEGAPIXELS = 64, 64  # what waits in memory for the descriptor
+IMAGES, MEGAPIXELS = 64, 64  # that are described together, and what of them is decoded at a time
 VECTORS, BYTES = 256, 2**26  # what waits in memory for the disk
 
 Kept = tuple[np.ndarray, bool]
@@ -51,37 +54,48 @@ class Cache:
         """Vectors of the pictures that can be read, in order, and why not for the others, by position."""
         from mnemoscope.pictures import Unreadable
 
-        order: list[str] = []
+        order: dict[int, str] = {}
         failures: dict[int, str] = {}
-        waiting: dict[str, Image.Image] = {}
-        try:
+        sent: deque[dict[str, Pictured]] = deque()
+
+        def unknown() -> Iterator[list[Pictured]]:
+            asked, waiting = set[str](), dict[str, Pictured]()
             for position, picture in enumerate(pictures):
                 try:
-                    content = picture.sha256()
-                    if content not in self._known and content not in self._new and content not in waiting:
-                        waiting[content] = picture.image()
+                    content = order[position] = picture.sha256()
                 except Unreadable as e:
                     failures[position] = str(e)
                     continue
-                order.append(content)
-                if len(waiting) >= IMAGES or sum(i.width * i.height for i in waiting.values()) > MEGAPIXELS * 1e6:
-                    self._compute(waiting)
-            self._compute(waiting)
+                if content not in self._known and content not in asked:
+                    waiting[content] = picture
+                    asked.add(content)
+                if len(waiting) == IMAGES:
+                    sent.append(waiting)
+                    yield list(waiting.values())
+                    waiting = {}
+            sent.append(waiting)
+            yield list(waiting.values())
+
+        unread: dict[str, str] = {}
+        try:
+            for found in runner.each(partial(described, self.descriptor), unknown()):
+                unread |= self._keep(dict(zip(sent.popleft(), found, strict=True)))
         finally:
             self._save()
-        gathered = np.empty((len(order), self.descriptor.identity.dimension), dtype=np.float32)
-        for row, content in enumerate(order):
+        failures |= {position: unread[content] for position, content in order.items() if content in unread}
+        contents = [content for position, content in order.items() if position not in failures]
+        gathered = np.empty((len(contents), self.descriptor.identity.dimension), dtype=np.float32)
+        for row, content in enumerate(contents):
             gathered[row] = self._known[content][0]
-        self.upsampled = sum(self._known[content][1] for content in order)
-        return gathered, failures
+        self.upsampled = sum(self._known[content][1] for content in contents)
+        return gathered, dict(sorted(failures.items()))
 
-    def _compute(self, waiting: dict[str, Image.Image]) -> None:
-        vectors = self.descriptor(list(waiting.values()))
-        for (content, image), vector in zip(waiting.items(), vectors, strict=True):
-            self._new[content] = vector, self.descriptor.upsampled([image]) > 0
-        waiting.clear()
+    def _keep(self, found: Mapping[str, Kept | str]) -> dict[str, str]:
+        """Keep the vectors among what was found; why there is none, for the rest."""
+        self._new |= {content: each for content, each in found.items() if not isinstance(each, str)}
         if len(self._new) >= VECTORS or len(self._new) * self._dtype.itemsize > BYTES:
             self._save()
+        return {content: each for content, each in found.items() if isinstance(each, str)}
 
     def _save(self) -> None:
         if not self._new:
@@ -104,3 +118,27 @@ class Cache:
         vectors = np.asarray(records["vector"])  # still on disk
         small = records["upsampled"].tolist()
         self._known |= {c.decode(): (vectors[k], small[k]) for k, c in enumerate(records["sha256"].tolist())}
+
+
+def described(descriptor: Descriptor, pictures: Sequence[Pictured]) -> list[Kept | str]:
+    """The vector of each picture, and whether it is smaller than what the network sees; or why it cannot be read."""
+    from mnemoscope.pictures import Unreadable
+
+    found: list[Kept | str] = []
+    waiting: dict[int, Image.Image] = {}
+
+    def compute() -> None:
+        for (place, image), vector in zip(waiting.items(), descriptor(list(waiting.values())), strict=True):
+            found[place] = vector, descriptor.upsampled([image]) > 0
+        waiting.clear()
+
+    for place, picture in enumerate(pictures):
+        try:
+            waiting[place] = picture.image()
+            found.append("")
+        except Unreadable as e:
+            found.append(str(e))
+        if sum(image.width * image.height for image in waiting.values()) > MEGAPIXELS * 1e6:
+            compute()
+    compute()
+    return found

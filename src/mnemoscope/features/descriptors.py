@@ -4,9 +4,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -32,6 +33,7 @@ class Descriptor(ABC):
     """
 
     unit = True
+    asked: tuple[str, str | None, str | None, str] | None = None  # what `descriptor` was given, by which it is pickled
 
     def __init__(self, identity: Identity, geometry: Geometry, *, threshold: float | None = None) -> None:
         self.identity, self.geometry, self.threshold = identity, geometry, threshold
@@ -49,6 +51,9 @@ class Descriptor(ABC):
                 f"The network of {self.identity} gives numbers that are not finite; its weights are broken."
             )
         return vectors
+
+    def __reduce__(self) -> Any:
+        return super().__reduce_ex__(2) if self.asked is None else (_made_again, (*self.asked, self.identity))
 
     def upsampled(self, images: Iterable[Image.Image]) -> int:
         """How many images are smaller than what the network sees: their similarity to sharp originals is too low."""
@@ -70,7 +75,18 @@ def descriptor(
     if name not in HOMES:
         raise UsageError(f"There are no features '{name}'; use {', '.join(HOMES)}.")
     home = import_module(f"mnemoscope.features.{HOMES[name]}")
-    return home.make(preset, weights, device)
+    made: Descriptor = home.make(preset, weights, device)
+    made.asked = name, preset, None if weights is None else str(weights), device.partition(":")[0]
+    return made
+
+
+@lru_cache(maxsize=2)
+def _made_again(name: str, preset: str | None, weights: str | None, device: str, identity: Identity) -> Descriptor:
+    """The descriptor in a process that it was sent to; raises `UsageError` where it is another one there."""
+    made = descriptor(name, preset=preset, weights=weights, device=device)
+    if made.identity != identity:
+        raise UsageError(f"A worker found {made.identity} in the place of {identity}; let all have the same files.")
+    return made
 
 
 def chosen(name: str, preset: str | None, presets: Sequence[str]) -> str:

@@ -1,36 +1,27 @@
 """Prompts in batches, rows out: what every command over many prompts does."""
 
-import math
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
-import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
-from mnemoscope.errors import UsageError
+from mnemoscope.job.attempts import Attempts as Attempts
+from mnemoscope.job.attempts import Pass as Pass
+from mnemoscope.job.attempts import counted, is_finite, unfinished
 from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt, left_out
+from mnemoscope.run import runner
 from mnemoscope.run.content import content_hash as content_hash
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.reading import Json
-from mnemoscope.run.rows import AnyRow, Kind, R, ReadRow
+from mnemoscope.run.rows import AnyRow, Kind, R
 from mnemoscope.run.run import Run
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pass(Generic[R]):
-    """Prompts gone through once: what is computed of some of them, and the ids of the rows that each gives."""
-
-    title: str
-    work: Callable[[list[Prompt]], list[R]]
-    ids: Callable[[Prompt], list[str]] = lambda prompt: [prompt.id]
 
 
 @dataclass(frozen=True)
@@ -104,77 +95,26 @@ def run_batches(run: Run, model: Denoiser, prompts: Sequence[Prompt], size: int,
 
     Batches are cut the same way whatever is done already, so that a resumed run computes the same numbers. Where a
     batch fails its prompts are tried one by one, and what still fails becomes a failed row; where memory is short
-    batches are halved from then on, down to one sample at once.
+    batches are halved from then on, down to one sample at once. Inside `mnemoscope.run.runner.spread` workers compute
+    them, and their rows are appended in the same order.
     """
-    attempts = Attempts(model, each, size)
+    attempts, sent = Attempts(model, each, size), deque[list[Prompt]]()
     with Progress(transient=True) as bar, model.bounded(model.at_once):
-        task = bar.add_task(each.title, total=len(prompts))
-        for batch in chunks(prompts, size):
-            if not all(i in run.done for p in batch for i in each.ids(p)):
-                began, before = time.perf_counter(), model.network_evaluations
-                rows: list[AnyRow] = [row if is_finite(row) else unfinished(row) for row in attempts.rows(batch)]
-                spent = model.network_evaluations - before
-                run.append(rows, evaluations=spent, seconds=time.perf_counter() - began)
-            bar.advance(task, len(batch))
+        task, spent = bar.add_task(each.title, total=len(prompts)), model.network_evaluations
 
+        def left() -> Iterator[list[Prompt]]:
+            for batch in chunks(prompts, size):
+                if all(i in run.done for p in batch for i in each.ids(p)):
+                    bar.advance(task, len(batch))
+                else:
+                    sent.append(batch)
+                    yield batch
 
-@dataclass
-class Attempts(Generic[R]):
-    """A pass over prompts, so many of them together as there was memory for up to now."""
-
-    model: Denoiser
-    each: Pass[R]
-    most: int
-
-    def rows(self, prompts: list[Prompt]) -> list[R]:
-        """Rows of some prompts; a failed one for each that a prompt should have given."""
-        found: list[R] = []
-        while prompts:
-            part, prompts = prompts[: self.most], prompts[self.most :]
-            found += self._attempt(part)
-        return found
-
-    def _attempt(self, part: list[Prompt]) -> list[R]:
-        try:
-            return self.each.work(part)
-        except (UsageError, OSError):  # what the user has to mend first, such as a full disk
-            raise
-        except Exception as e:  # whatever a network can raise for one prompt must not lose the others
-            reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
-            short = isinstance(e, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(e)
-        if short:
-            clear_device_cache(garbage_collection=True)  # now that the error no longer holds on to the batch
-            if self._halve(len(part)):
-                return self.rows(part)
-        if len(part) > 1:
-            return [row for prompt in part for row in self._attempt([prompt])]
-        (prompt,) = part
-        failed = {"prompt": prompt.text, "status": "failed", "error": reason}
-        return [cast(R, {"id": i, **failed}) for i in self.each.ids(prompt)]
-
-    def _halve(self, prompts: int) -> bool:
-        """Half as many prompts at once from now on or, of a single one, samples; whether that can be."""
-        if prompts > 1:
-            self.most = prompts // 2
-            return True
-        if self.model.at_once == 1:
-            return False
-        self.model.at_once = (self.model.at_once or 2) // 2
-        return True
-
-
-def is_finite(value: Any) -> bool:
-    """Whether all numbers of a row are numbers."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return value.get("status") == "failed" or all(map(is_finite, value.values()))
-    return not isinstance(value, list | tuple) or all(map(is_finite, value))
-
-
-def unfinished(row: ReadRow) -> AnyRow:
-    """The failed row in the place of one that has a number which is none: NaN is no result."""
-    name = next(key for key, value in row.items() if not is_finite(value))
-    kept = {k: row[k] for k in ("id", "prompt_id", "prompt", "seed", "label", "kind") if k in row}
-    error = f"{name} is no finite number: the model's output is none"
-    return cast(AnyRow, {**kept, "status": "failed", "error": error})
+        for found in runner.each(partial(counted, model, attempts.rows), left(), attempts.lost):
+            rows: list[AnyRow] = [row if is_finite(row) else unfinished(row) for row in found.made]
+            if runner.is_spread():
+                run.require_files(rows)
+            run.append(rows, evaluations=found.evaluations, seconds=found.seconds)
+            spent += found.evaluations
+            model.network_evaluations = spent  # also where another process has made them
+            bar.advance(task, len(sent.popleft()))

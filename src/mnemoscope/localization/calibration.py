@@ -1,14 +1,15 @@
 """What ordinary prompts say before memorized ones are looked at: usual activations, usual similarities of seeds."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mnemoscope import registry
 from mnemoscope.errors import UsageError
-from mnemoscope.job.batching import Batch, Pass, content_hash, per_batch, prompt_run
+from mnemoscope.job.attempts import counted
+from mnemoscope.job.batching import Batch, Pass, chunks, content_hash, per_batch, prompt_run
 from mnemoscope.localization import statistics
 from mnemoscope.localization.differences import Setting
 from mnemoscope.localization.statistics_files import write_activations, write_nemo
@@ -18,6 +19,7 @@ from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.registry import Method, Parameters
+from mnemoscope.run import runner
 from mnemoscope.run.reading import ADVICE, Json, is_number
 from mnemoscope.run.rows import ThresholdRow
 from mnemoscope.run.run import Run, read_json, write_json
@@ -78,12 +80,11 @@ def _calibration(run: Run, model: Denoiser, prompts: Sequence[str], setting: Set
         if not is_number(calibration.get("threshold")):
             raise UsageError(f"{file} holds no threshold; {ADVICE}")
         return calibration
-    began, before = time.perf_counter(), model.network_evaluations
-    size = per_batch(batch, setting.seeds)
-    parts = [pairwise(model, prompts[k : k + size], setting) for k in range(0, len(prompts), size)]
-    calibration = calibrated([similarities for part in parts for similarities in part], setting.conditions(model))
-    spent = model.network_evaluations - before
-    run.append([], evaluations=spent, seconds=time.perf_counter() - began, part="calibration")
+    pairs = partial(counted, model, partial(pairwise, model, setting=setting))
+    parts = list(runner.each(pairs, chunks(prompts, per_batch(batch, setting.seeds))))
+    calibration = calibrated([similarities for part in parts for similarities in part.made], setting.conditions(model))
+    spent, seconds = sum(part.evaluations for part in parts), sum(part.seconds for part in parts)
+    run.append([], evaluations=spent, seconds=seconds, part="calibration")
     write_json(file, calibration)
     return calibration
 
@@ -161,13 +162,6 @@ def run_threshold(
     setting.noise(model)  # too few seeds are refused before the work
     settings = {**vars(setting), "content": content_hash([p.id for p in prompts])}
 
-    def work(some: list[Prompt]) -> list[ThresholdRow]:
-        pairs = zip(some, pairwise(model, [p.text for p in some], setting), strict=True)
-        return [
-            {"id": p.id, "prompt": p.text, "similarities": similarities, "max": max(similarities), "status": "ok"}
-            for p, similarities in pairs
-        ]
-
     def finish(run: Run, rows: list[ThresholdRow]) -> tuple[list[ThresholdRow], Json]:
         done = [row["similarities"] for row in rows if row["status"] == "ok"]
         if not done:
@@ -175,7 +169,16 @@ def run_threshold(
         about = {"similarity": str(setting.likeness(model.latent_shape))}
         return rows, {**calibrated(done, setting.conditions(model)), **about}
 
-    size, plan = Batch.of(model, batch, setting.seeds), [Pass("threshold", work)]
+    size, plan = Batch.of(model, batch, setting.seeds), [Pass("threshold", partial(threshold_rows, model, setting))]
     return prompt_run(
         out, "threshold", ThresholdRow, settings, [model], prompts, size, lambda run: plan, finish, overwrite=overwrite
     )
+
+
+def threshold_rows(model: Denoiser, setting: Setting, prompts: Sequence[Prompt]) -> list[ThresholdRow]:
+    """One row for each prompt of a batch, with how alike every two seeds are."""
+    pairs = zip(prompts, pairwise(model, [p.text for p in prompts], setting), strict=True)
+    return [
+        {"id": p.id, "prompt": p.text, "similarities": similarities, "max": max(similarities), "status": "ok"}
+        for p, similarities in pairs
+    ]

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -75,7 +76,7 @@ def run_localization(
         nonlocal ready
         more = {"batch": batch} if "batch" in method.parameters else {}
         ready = prepare(run, model, [p.text for p in negatives], method, {**more, **given})
-        return [Pass("localize", lambda some: locate_rows(model, some, method.name, ready.parameters))]
+        return [Pass("localize", partial(locate_rows, model, method=method.name, parameters=ready.parameters))]
 
     def finish(run: Run, rows: list[LocalizeRow]) -> tuple[list[LocalizeRow], Json]:
         kept: list[LocalizeRow] = [{**row, **known[row["id"]]} for row in rows]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import DiffusionPipeline
@@ -20,16 +20,17 @@ from mnemoscope.model.edits import Editable
 from mnemoscope.model.identity import description, weights_hash
 from mnemoscope.model.known import family_of
 from mnemoscope.model.sampling import Sampler
+from mnemoscope.model.sending import Sendable
 from mnemoscope.model.step import Step, refuse_null_branch
 
 
-class Denoiser(Editable, Bounded):
+class Denoiser(Editable, Bounded, Sendable):
     """A pipeline as `predict_noise(x_t, t, cond) -> eps`, whatever the network itself predicts.
 
     The pipeline stays the user's own and keeps working; its parameters are frozen (`requires_grad = False`) and its
     modules put in evaluation mode. `network_evaluations` counts forward passes in samples, both branches counted.
-    `size` is that of the images, if not the model's own; `call` are further arguments of the pipeline's own call that
-    the conditioning depends on, such as `max_sequence_length`, for families known by a row (`mnemoscope.model.rows`).
+    `size` is that of the images, if not the model's own; `call` are arguments of the pipeline's own call that the
+    conditioning depends on, such as `max_sequence_length`, for families known by a row (`mnemoscope.model.rows`).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Denoiser(Editable, Bounded):
         self.pipe = pipe
         self.family = family_of(pipe, call)
         self.family.draw_at(size)
+        self.drawn_by = size, call
         self.source = source or type(pipe).__name__
         self.opened: Any = None  # an `Opened`: what was put into it and warned about when it was loaded
         self.prediction_type = schedule.prediction_type(pipe.scheduler)
@@ -58,7 +60,7 @@ class Denoiser(Editable, Bounded):
 
         opened = open_model(str(model), **how)
         denoiser = cls(opened.pipe, source=str(model), size=opened.size)
-        denoiser.opened = opened
+        denoiser.opened, denoiser.asked = opened, how
         return denoiser
 
     @property
@@ -190,8 +192,8 @@ class Denoiser(Editable, Bounded):
     ) -> Step:
         """A step from its conditional prediction, at its solver's level, else the training schedule's."""
         alpha, sigma = schedule.alpha_sigma(self.pipe.scheduler, t) if levels is None else levels[index]
-        about = (index, t, x_t, cond, alpha, sigma, guidance_scale, self, native_cond, null_branch)
-        return Step(*about, timesteps=timesteps, levels=levels)
+        at = (index, t, x_t, cond, alpha, sigma, guidance_scale)
+        return Step(*at, self, native_cond, null_branch, timesteps=timesteps, levels=levels)
 
     def steps(
         self,
@@ -209,9 +211,8 @@ class Denoiser(Editable, Bounded):
         unconditional prediction: fewer evaluations, another batch, hence equal only up to rounding.
         """
         shape = None if latents is None else latents.shape[1:]
-        return self.sampler(num_inference_steps, guidance_scale, share_uncond, shape).steps(
-            list(prompts), list(seeds), latents
-        )
+        sampler = self.sampler(num_inference_steps, guidance_scale, share_uncond, shape)
+        return sampler.steps(list(prompts), list(seeds), latents)
 
     def sampler(
         self,
@@ -236,5 +237,4 @@ class Denoiser(Editable, Bounded):
         """One image for each prompt and seed; `sampling` as in `steps`."""
         for step in self.steps(prompts, seeds, **sampling):
             last = step.x_prev
-        assert last is not None
-        return VaeImageProcessor.numpy_to_pil(self.decode(last).cpu().permute(0, 2, 3, 1).numpy())
+        return VaeImageProcessor.numpy_to_pil(self.decode(cast(Tensor, last)).cpu().permute(0, 2, 3, 1).numpy())

@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, cast
@@ -33,6 +33,9 @@ class TarBytes:
         self.path, self.problem = path, cast(str | None, None)
         self._lock, self._files = Lock(), ExitStack()
         finalize(self, self._files.close)
+
+    def __reduce__(self) -> "tuple[Callable[[Path], TarBytes], tuple[Path]]":
+        return _elsewhere, (self.path,)
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -62,3 +65,9 @@ class TarBytes:
             self.problem = str(e).partition("\n")[0]
         file.flush()
         return file
+
+
+@lru_cache(maxsize=4)
+def _elsewhere(path: Path) -> TarBytes:
+    """The bytes in a process that they were sent to, which unpacks them once."""
+    return TarBytes(path)

@@ -5,7 +5,6 @@ import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mnemoscope.pictures.captions import Reader
@@ -41,7 +40,20 @@ class Zip:
         return {m.filename: m.file_size for m in members if not m.is_dir() and not _hidden(m.filename)}
 
     def reader(self) -> Reader:
-        return partial(_read, zipfile.ZipFile(self.path))
+        return ZipReader(self.path)
+
+
+class ZipReader:
+    """The bytes of a member by its name; in another process the file is opened anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._archive = path, zipfile.ZipFile(path)
+
+    def __call__(self, name: str) -> bytes:
+        return _read(self._archive, name)
+
+    def __reduce__(self) -> "tuple[type[ZipReader], tuple[Path]]":
+        return ZipReader, (self.path,)
 
 
 def _hidden(name: str) -> bool:

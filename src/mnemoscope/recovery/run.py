@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,6 @@ def run_recovery(
     The edit is a context on the model, or another model in its place; `told` goes into the summary. An image is
     memorized if its similarity to the target is above the threshold.
     """
-    known = {t.prompt.id: t for t in targets}
     recovery = replace(recovery, guidance_scale=model.family.guidance(recovery.guidance_scale))
     settings = {**asdict(recovery), "content": content_of(t.prompt for t in targets)}
     samples([t.prompt for t in targets], recovery.seed, recovery.images)  # what is no seed is refused before the work
@@ -89,12 +89,11 @@ def run_recovery(
     if edited is not None:
         record["edited"] = edited.describe()
 
-    def plan(run: Run) -> list[Pass[RecoverRow]]:
-        def work(prompts: list[Prompt]) -> list[RecoverRow]:
-            part = [known[p.id] for p in prompts]
-            return target_rows(model, edited or model, part, recovery, descriptor, edit, run.folder)
+    known = {t.prompt.id: t for t in targets}
+    work = partial(target_rows, model, edited or model, known, recovery, descriptor, edit)
 
-        return [Pass("recover", work)]
+    def plan(run: Run) -> list[Pass[RecoverRow]]:
+        return [Pass("recover", partial(work, folder=run.folder))]
 
     def finish(run: Run, rows: list[RecoverRow]) -> tuple[list[RecoverRow], Json]:
         return rows, {**summary([r for r in rows if r["status"] == "ok"], recovery.threshold), **(told or {})}
@@ -109,13 +108,15 @@ def run_recovery(
 def target_rows(
     model: Denoiser,
     edited: Denoiser,
-    targets: Sequence[Target],
+    known: Mapping[str, Target],
     recovery: Recovery,
     descriptor: Descriptor,
     edit: Edit,
+    prompts: list[Prompt],
     folder: Path,
 ) -> list[RecoverRow]:
-    """One row for each target of a batch, its images saved."""
+    """One row for each target of a batch, known by its prompt's id, its images saved."""
+    targets = [known[p.id] for p in prompts]
     counted = edited.network_evaluations
     pairs = samples([t.prompt for t in targets], recovery.seed, recovery.images)
     drawn: Any = [p.text for p, _ in pairs], [seed for _, seed in pairs]

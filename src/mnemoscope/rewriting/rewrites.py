@@ -3,18 +3,22 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 
 from mnemoscope.errors import UsageError
+from mnemoscope.job.attempts import Counted, counted
 from mnemoscope.job.batching import content_hash, in_order
 from mnemoscope.rewriting.choice import Choice, choose, draw_seed
 from mnemoscope.rewriting.offline import Rewriter
 from mnemoscope.rewriting.outcome import selected, summarised
 from mnemoscope.rewriting.passage import NotRewritten, passage
 from mnemoscope.rewriting.rescoring import Scorer
+from mnemoscope.run import runner
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.reading import Json
 from mnemoscope.run.rows import ChosenWord, ExplainRow, RewriteRow
@@ -45,9 +49,13 @@ def run_rewriting(
     }
     about = scorer.model.describe() if scorer else None
     with Run(out, "rewrite", settings, overwrite=overwrite, model=about) as run, Progress(transient=True) as bar:
-        for row in bar.track(rows, description="rewrite"):
-            if not all(i in run.done for i in _ids(row, choice)):
-                _append(run, row, rewriter, choice, scorer)
+        missing = (
+            _rewritten(run, row, rewriter, choice)
+            for row in bar.track(rows, description="rewrite")
+            if not all(i in run.done for i in _ids(row, choice))
+        )
+        for found in runner.each(partial(_scored, scorer), missing, _lost):
+            run.append(found.made, evaluations=found.evaluations, seconds=found.seconds)
         limit = scorer.threshold if scorer else None
         run.replace_rows(selected(in_order(run.rows(RewriteRow), [i for r in rows for i in _ids(r, choice)]), limit))
         return run.finish(**summarised(run.rows(RewriteRow), rewriter.name, limit))
@@ -70,20 +78,38 @@ def _ids(row: ExplainRow, choice: Choice) -> list[str]:
     return [f"{row['id']}-{level}-{k}" for level in choice.levels for k in range(choice.rewrites)]
 
 
-def _append(run: Run, row: ExplainRow, rewriter: Rewriter, choice: Choice, scorer: Scorer | None) -> None:
-    began, before = time.perf_counter(), scorer.model.network_evaluations if scorer else 0
+@dataclass(frozen=True)
+class _Rewritten:
+    """The rows of a prompt, still without scores, the seeds that they are scored from, and the seconds they took."""
+
+    rows: list[RewriteRow]
+    seeds: Sequence[int]
+    seconds: float
+
+
+def _rewritten(run: Run, row: ExplainRow, rewriter: Rewriter, choice: Choice) -> _Rewritten:
+    began = time.perf_counter()
     if row["status"] == "ok":
         draws = [(level, k) for level in choice.levels for k in range(choice.rewrites)]
         missing = [draw for draw, i in zip(draws, _ids(row, choice), strict=True) if i not in run.done]
         made = [rewritten(row, level, k, rewriter, choice) for level, k in missing]
-        made = scored(made, scorer, row.get("seeds") or ()) if scorer else made
     else:
         reason = f"the explanation of this prompt failed: {row.get('error')}"
         (only,) = _ids(row, choice)
         asked = {"id": only, "prompt_id": row["id"], "prompt": row["prompt"]}
         made = [cast(RewriteRow, {**asked, "status": "failed", "error": reason})]
-    spent = scorer.model.network_evaluations - before if scorer else 0
-    run.append(made, evaluations=spent, seconds=time.perf_counter() - began)
+    return _Rewritten(made, row.get("seeds") or (), time.perf_counter() - began)
+
+
+def _scored(scorer: Scorer | None, of: _Rewritten) -> Counted[list[RewriteRow]]:
+    if scorer is None or all(row["status"] != "ok" for row in of.rows):
+        return Counted(of.rows, 0, of.seconds)
+    found = counted(scorer.model, lambda rows: scored(rows, scorer, of.seeds), of.rows)
+    return replace(found, seconds=found.seconds + of.seconds)
+
+
+def _lost(of: _Rewritten, why: str) -> Counted[list[RewriteRow]]:
+    return Counted(_failed(of.rows, why), 0, of.seconds)
 
 
 def rewritten(row: ExplainRow, level: int, k: int, rewriter: Rewriter, choice: Choice) -> RewriteRow:
@@ -124,8 +150,12 @@ def scored(rows: list[RewriteRow], scorer: Scorer, seeds: Sequence[int] = ()) ->
     except Exception as e:  # whatever a network can raise for one prompt must not lose the others
         torch.cuda.empty_cache()
         reason = f"{type(e).__name__}: {e}".partition("\n")[0][:300]
-        return [r if r["status"] != "ok" else {**r, "status": "failed", "error": reason} for r in rows]
+        return _failed(rows, reason)
     return [
         {**r, "score_before": scores[r["prompt"]], "score_after": scores[r["rewrite"]]} if r["status"] == "ok" else r
         for r in rows
     ]
+
+
+def _failed(rows: Sequence[RewriteRow], reason: str) -> list[RewriteRow]:
+    return [r if r["status"] != "ok" else {**r, "status": "failed", "error": reason} for r in rows]

@@ -25,6 +25,11 @@ def recorded(asked: Mapping[str, Any], out: Path) -> Iterator[None]:
         _ASKED.reset(token)
 
 
+def now_recorded() -> tuple[Json, Path] | None:
+    """What `recorded` was given around this, to be given again in another process."""
+    return _ASKED.get()
+
+
 def asked_of(folder: Path) -> dict[str, Json]:
     """What a run that is opened now in this folder was asked for, under `asked`; nothing where no command asks."""
     asked = _ASKED.get()

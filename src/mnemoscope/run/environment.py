@@ -21,12 +21,12 @@ def environment() -> Json:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         "git": _revision(),
         "machine": platform.machine(),
-        "threads": _threads(),
+        "threads": threads_now(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _threads() -> int | None:
+def threads_now() -> int | None:
     """Threads that torch computes with, on which the last digits depend; None where it is not loaded."""
     torch = sys.modules.get("torch")
     return None if torch is None else int(torch.get_num_threads())

@@ -93,6 +93,13 @@ class Run:
         kind = schema.row_type(self.record["command"])
         return all(is_whole(self.folder / name) for name in schema.files_of(row, kind))
 
+    def require_files(self, rows: Iterable[ReadRow]) -> None:
+        """Raises `UsageError` unless the files of rows that were made elsewhere are here."""
+        if not all(self._has_files(row) for row in rows):
+            raise UsageError(
+                f"What a worker drew is not in {self.folder}; give a folder as --out that all machines share."
+            )
+
     def _compare(self, before: Json) -> None:
         there, here = both_known_by(self.folder, before)
         for part, value in (self.record | {"asked": _plain(here)}).items():

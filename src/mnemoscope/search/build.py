@@ -16,10 +16,10 @@ from mnemoscope.run.environment import environment
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import differing, write_json
+from mnemoscope.run.runner import map_shards
 from mnemoscope.run.writing import is_partial
 from mnemoscope.search.finishing import finish
 from mnemoscope.search.metadata import record_of
-from mnemoscope.search.ray_runner import map_shards
 from mnemoscope.search.segments import reopened, segment_of, segments
 from mnemoscope.search.shards import DTYPE, FORMAT, Damaged, Index, Shard
 from mnemoscope.search.writing import Job, made_by, write_shard

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from mnemoscope.errors import UsageError
 from mnemoscope.run.reading import Json
-from mnemoscope.search.ray_runner import map_shards
+from mnemoscope.run.runner import map_shards
 from mnemoscope.search.shards import Damaged, Index, Shard
 from mnemoscope.search.topk import Result, TopK, merge
 

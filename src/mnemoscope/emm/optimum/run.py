@@ -23,8 +23,8 @@ from mnemoscope.run.emm_rows import EmmImageRow
 from mnemoscope.run.progress import Progress
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
+from mnemoscope.run.runner import map_shards
 from mnemoscope.run.settings import Settings
-from mnemoscope.search.ray_runner import map_shards
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mnemoscope.errors import UsageError
 from mnemoscope.run.emm_rows import EmmSweepRow
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import Run
+from mnemoscope.run.runner import map_shards
 from mnemoscope.run.writing import write_csv
-from mnemoscope.search.ray_runner import map_shards
 
 Trainer = Callable[[Task], Trained]
 
