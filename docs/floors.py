@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 GROUPS = {
     "what a person meets": ("cli", "app", "report"),
     "jobs": (
-        "audit gate repair sweep recovery experiments emm rewriting explanation generation detection"
+        "audit gate bench repair sweep recovery experiments emm rewriting explanation generation detection"
         " training localization measuring mitigation"
     ).split(),
     "methods, one a file": "scores detectors explainers localizers mitigations captions measures".split(),

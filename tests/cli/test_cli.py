@@ -37,6 +37,7 @@ COMMANDS += [
     "watch",
     "repair",
     "app",
+    "bench",
 ]
 HEAVY = ["torch", "gradio", "diffusers", "transformers", "pyarrow", "matplotlib", "PIL", "numpy"]
 PROMPTS = ["memorized 0", "memorized 1", "ordinary 0", "ordinary 1"]

@@ -10,6 +10,7 @@ import typer
 
 from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     auditing,
+    benching,
     browsing,
     detecting,
     emm,

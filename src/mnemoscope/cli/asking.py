@@ -65,7 +65,7 @@ class Asked:
     def _plain(self, name: str) -> Any:
         """A parameter's value as JSON has it; of one that may be several names the one where there is one."""
         value, named = _plain(self.values[name]), [p.name for p in self.context.command.params if is_names(p)]
-        return value[0] if name in named and len(value) == 1 else value
+        return value[0] if name in named and isinstance(value, list) and len(value) == 1 else value
 
     def settings(self) -> str:
         """Every parameter's value as a settings file, with a mark at those that nobody gave."""

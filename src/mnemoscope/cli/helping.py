@@ -10,6 +10,7 @@ SUBJECTS = {
     "Everything at once": "demo app audit report",
     "What is memorized": "detect explain localize generate measure emm",
     "Stopping it": "sweep rewrite repair recover",
+    "Which method": "bench",
     "Training": "train watch experiment",
     "Training images": "index",
     "A verdict": "gate seal verify",

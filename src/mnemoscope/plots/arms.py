@@ -48,20 +48,31 @@ def arms_plot(entries: Entries, *, x: str, key: str = "value", reference: int | 
     return legend_above(figure, axes) if len(groups) > 1 else figure
 
 
-def doses_plot(families: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], *, y: str) -> Figure:
+def doses_plot(
+    families: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]],
+    *,
+    y: str,
+    x: str = "dose",
+    base: int | None = None,
+) -> Figure:
     """A value along the dose of each family of arms, with 95 % intervals; an entry is a row of the table.
+
+    With a `base` doses lie on a logarithmic axis with its powers.
 
     Raises UsageError if there is no family.
     """
     if not families:
         raise UsageError("No arm has a dose; there is nothing to draw.")
-    figure, axes = one_axes("dose", y, (5.6, 3.6))
+    figure, axes = one_axes(x, y, (5.6, 3.6))
     for (name, points), colour, marker in zip(families.items(), cycle(CURVES), cycle(MARKERS), strict=False):
         at, values = [dose for dose, _ in points], [float(entry["value"]) for _, entry in points]
         spans = np.array([_span(entry, "value") for _, entry in points]).T
         axes.errorbar(
             at, values, yerr=spans, label=safe(name), color=colour, marker=marker, markersize=5, linewidth=1.6
         )
+    if base is not None:
+        axes.set_xscale("log", base=base)
+        axes.xaxis.set_major_formatter("{x:g}")
     return legend_above(figure, axes)
 
 

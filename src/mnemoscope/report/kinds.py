@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from rich.console import Console, RenderableType
 
 from mnemoscope.report import (
+    bench,
     detect,
     detections,
     emm_generate,
@@ -76,6 +77,7 @@ KINDS: dict[str, Kind] = {
     "train": train,
     "watch": watch,
     "experiment": experiment,
+    "bench-detect": bench,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,

@@ -20,6 +20,7 @@ from mnemoscope.run.reading import Json
 
 ORDER = (
     "finetune.html",
+    "bench.html",
     "methods.html",
     "repair.html",
     "neurons.html",

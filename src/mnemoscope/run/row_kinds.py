@@ -1,5 +1,6 @@
 """The type of the rows of each command's runs."""
 
+from mnemoscope.run.bench_rows import BenchRow
 from mnemoscope.run.emm_rows import EmmImageRow, EmmRatioRow, EmmSweepRow, EmmTrainRow
 from mnemoscope.run.image_rows import (
     FinetuneRow,
@@ -43,6 +44,7 @@ KINDS: dict[str, type] = {
     "train": TrainRow,
     "watch": WatchRow,
     "experiment": ExperimentRow,
+    "bench-detect": BenchRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,

@@ -28,12 +28,12 @@ OWN_FILES = """
     matches.parquet manifest.parquet probes.jsonl losses.jsonl curves.csv
     data.zip partial-data.zip
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
-    statistics.safetensors calibration.json table.csv seal.json
+    statistics.safetensors calibration.json table.csv table.md seal.json
 """.split()
 OWN_FOLDERS = """
     plots gate detect generate measure explain mitigate finetune base repaired extrapolated
     checkpoints trackers trainings snapshots pipeline pipelines lora
-    arrays features latents scenes previews references images
+    cells arrays features latents scenes previews references images
 """.split()
 
 

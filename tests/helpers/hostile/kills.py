@@ -154,7 +154,7 @@ def _timeless(file: Path, folder: Path) -> bytes:
         data = b"\n".join(json.dumps(_without(json.loads(line)), sort_keys=True).encode() for line in data.splitlines())
     elif file.suffix == ".csv":
         data = _table(data.decode())
-    elif file.suffix == ".html":
+    elif file.suffix in (".html", ".md"):
         data = CLOCK.sub(b"T", data)
     return data.replace(str(folder).encode(), b"RUN")
 

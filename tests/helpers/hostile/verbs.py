@@ -95,6 +95,7 @@ class Inputs:
         self.loras.mkdir()
         for step in (1, 2):
             (self.loras / f"x-step{step:06d}.safetensors").write_bytes(lora(float(step)))
+        save_truth(self.folder / "truth", self.pictures)
         (self.folder / "experiment.yaml").write_text(EXPERIMENT.format(model=self.model))
         (self.folder / "sweep.yaml").write_text(EMM_SWEEP)
         (self.folder / "policy.yaml").write_text(POLICY)
@@ -107,6 +108,15 @@ def lora(size: float) -> bytes:
     """A LoRA of one layer of the model, every number of it as large."""
     layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     return save({f"{layer}.lora_A.weight": torch.full((1, 96), size), f"{layer}.lora_B.weight": torch.ones(4, 1)})
+
+
+def save_truth(folder: Path, pictures: Path) -> None:
+    """A ground truth for a bench: the pictures as trained ones, and as many other prompts."""
+    folder.mkdir()
+    shutil.copytree(pictures, folder / "references")
+    rows = [{"prompt": p, "kind": "verbatim", "views": 8 * (k + 1)} for k, p in enumerate(PROMPTS)]
+    rows += [{"prompt": f"ordinary thing {k}", "kind": "unseen", "source": "twin"} for k in range(4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def save_model(folder: Path) -> None:
@@ -219,6 +229,10 @@ LINES = {
         "--probe-inference-steps 1 --out {out}"
     ),
     "repair": "repair {model} --lora {inputs}/loras/x-step000001.safetensors --out {out}",
+    "bench": (
+        "bench detect --model {model} --truth {inputs}/truth --method noise_norm --images 1 --num-inference-steps 2 "
+        "--batch-size 2 --out {out}"
+    ),
     "import wen": "import {inputs}/wen.jsonl --out {out}",
     "import nemo": "import {inputs}/nemo.csv --format nemo --out {out}",
     "gate": "gate {made}/detect --policy {inputs}/policy.yaml --out {out}",

@@ -1,0 +1,43 @@
+"""Where along the doses half is reached."""
+
+import math
+from collections.abc import Sequence
+
+HALF = 0.5
+
+
+def at_half(doses: Sequence[int | float], shares: Sequence[int | float], counts: Sequence[int]) -> float:
+    """The number of views from which on half is reached: of shares made rising, interpolated over the doses' logarithm.
+
+    In views. The lowest dose where half is reached there already, infinity where it is reached at none.
+    Shares that fall are pooled with their neighbours, weighted by their counts (isotonic least squares).
+    """
+    rising = isotonic(shares, counts)
+    reached = next((k for k, share in enumerate(rising) if share >= HALF), None)
+    if reached is None:
+        return math.inf
+    if reached == 0:
+        return float(doses[0])
+    low, high = rising[reached - 1], rising[reached]
+    part = (HALF - low) / (high - low)
+    return float(doses[reached - 1] * (doses[reached] / doses[reached - 1]) ** part)
+
+
+def isotonic(values: Sequence[int | float], weights: Sequence[int]) -> list[float]:
+    """The rising values nearest to these, by least squares with weights: pool adjacent violators."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        block = (float(value), float(weight), 1)
+        while blocks and blocks[-1][0] >= block[0]:
+            before, mass, size = blocks.pop()
+            total = mass + block[1]
+            block = ((before * mass + block[0] * block[1]) / total, total, size + block[2])
+        blocks.append(block)
+    return [value for value, _, size in blocks for _ in range(size)]
+
+
+def said(dose: int | float, doses: Sequence[int | float]) -> str:
+    """A dose at half in words: outside of the doses that were trained only its side is known."""
+    if dose > doses[-1]:
+        return f"> {doses[-1]:,.0f}"
+    return f"<= {doses[0]:,.0f}" if dose <= doses[0] else f"{dose:,.0f}"

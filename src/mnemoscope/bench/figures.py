@@ -1,0 +1,105 @@
+"""Figures with intervals: prompts of one picture are drawn anew together, each group on its own."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mnemoscope import stats
+from mnemoscope.bench.truth import TruePrompt
+from mnemoscope.run.bench_rows import BenchFigure
+
+RESAMPLES = 1000
+ALL = "all"  # the group of all prompts whose pictures were trained
+Key = tuple[str, str]  # quantity and group
+Places = Int[np.ndarray, "..."]  # of prompts, one again as often as it was drawn
+Statistics = Callable[[Places], Mapping[Key, float]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the values of a quantity are written; `bounded` are shares, whose interval is never empty."""
+
+    write: Callable[[float], str] = "{:.2f}".format
+    bounded: bool = False
+
+
+def figures(
+    known: Sequence[TruePrompt],
+    statistics: Statistics,
+    counts: Mapping[str, int],
+    forms: Mapping[str, Form],
+    *,
+    seed: int = 0,
+) -> list[BenchFigure]:
+    """All statistics of some prompts, with 95 % intervals over their pictures; what is NaN is left out.
+
+    `counts` says of how many pictures a group is. A share of exactly 0 or 1 has Wilson's interval.
+    """
+    values = statistics(np.arange(len(known)))
+    rng, strata = stats.resampler(RESAMPLES, seed), _strata(known)
+    drawn: dict[Key, list[float]] = {key: [] for key in values}
+    for _ in range(RESAMPLES):
+        for key, value in statistics(_drawn(strata, rng)).items():
+            drawn.setdefault(key, []).append(value)
+    made = []
+    for (quantity, group), value in values.items():
+        if not math.isnan(value):
+            own = [v for v in drawn[quantity, group] if not math.isnan(v)]
+            made.append(figure(quantity, group, value, own or [value], counts[group], forms[quantity]))
+    return made
+
+
+def figure(quantity: str, group: str, value: float, drawn: Sequence[float], count: int, form: Form) -> BenchFigure:
+    """One figure with its interval, and both as a text. An end that is not finite is null."""
+    if form.bounded and value in (0, 1):
+        low, high = stats.wilson_interval(value * count, count)
+    else:
+        low, high = stats.middle(drawn, outward=True)
+    text = f"{form.write(value)} [{form.write(low)}, {form.write(high)}]"
+    ends: list[Any] = [end if math.isfinite(end) else None for end in (low, high)]
+    return {
+        "quantity": quantity,
+        "group": group,
+        "value": value if math.isfinite(value) else None,
+        "interval": ends,
+        "count": count,
+        "text": text,
+    }
+
+
+def plain(quantity: str, group: str, value: float, count: int, form: Form) -> BenchFigure:
+    """A figure without an interval, such as a cost."""
+    return {
+        "quantity": quantity,
+        "group": group,
+        "value": value,
+        "interval": None,
+        "count": count,
+        "text": form.write(value),
+    }
+
+
+def pictures(known: Sequence[TruePrompt]) -> dict[str, int]:
+    """How many pictures each group is of, and all together."""
+    entries: dict[str, set[str]] = {}
+    for each in known:
+        for name in (each.group, *((each.kind, ALL) if each.is_member else ())):
+            entries.setdefault(name, set()).add(each.entry)
+    return {name: len(own) for name, own in entries.items()}
+
+
+def _strata(known: Sequence[TruePrompt]) -> list[list[Places]]:
+    """The places of each picture's prompts, by group."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for place, each in enumerate(known):
+        found.setdefault(each.group, {}).setdefault(each.entry, []).append(place)
+    return [[np.array(places) for places in own.values()] for own in found.values()]
+
+
+def _drawn(strata: Sequence[Sequence[Places]], rng: np.random.Generator) -> Places:
+    """Pictures of each group drawn anew, as the places of their prompts."""
+    return np.concatenate([own[k] for own in strata for k in rng.integers(len(own), size=len(own))])
