@@ -51,7 +51,11 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield own[: next((k for k, word in enumerate(own) if word in ("|", ">", "&&")), None)]
 
 
-@ids
+LONG = {"localize.md"}  # a search for neurons
+by_length = [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES]
+
+
+@pytest.mark.parametrize("page", by_length, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run in one namespace, in order; a block of the class `notest` is left out."""
     monkeypatch.chdir(tmp_path)
@@ -62,15 +66,24 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 PARSE = """
-import json, sys, typer
+import json, os, sys, traceback, typer
 from mnemoscope import cli
 known = typer.main.get_command(cli.app).commands
-for words in json.load(sys.stdin):
+def parse(words):
     assert words[0] in known, words
     command, context = known[words[0]], known[words[0]].make_context(words[0], words[1:])
     if hasattr(command, "commands"):
         name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         inner.make_context(name, rest, parent=context)
+wrong = {}
+for page, commands in json.load(sys.stdin).items():
+    os.chdir(page)
+    for words in commands:
+        try:
+            parse(words)
+        except (Exception, SystemExit):
+            wrong.setdefault(page, []).append(traceback.format_exc())
+print(json.dumps(wrong))
 """
 RUN = """
 import contextlib, io, json, sys
@@ -84,7 +97,7 @@ print(json.dumps(said))
 """
 
 
-def apart(code: str, given: list[list[str]], folder: Path) -> str:
+def apart(code: str, given: Any, folder: Path) -> str:
     """Run code in a process of its own, where nothing checks the types that typer hands to callbacks."""
     command = [sys.executable, "-c", code]
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)  # also those given relatively
@@ -101,16 +114,31 @@ def apart(code: str, given: list[list[str]], folder: Path) -> str:
     return done.stdout
 
 
-@ids
-def test_commands_parse(page: Path, tmp_path: Path) -> None:
+def prepared(page: Path, folder: Path) -> list[list[str]]:
+    """The commands of a page, and its files of settings in a folder to give them in."""
     given = list(commands(page))
     if page.name == "errors.md":
         given = [words for words in given if "--config" not in words]  # it is run below
+    folder.mkdir()
     for rest, text in blocks(page, "yaml"):
         if title := re.search(r'title="([^"]+)"', rest):
-            (tmp_path / title[1]).write_text(text)
-    if given := [words for words in given if words not in ([], ["--help"])]:
-        apart(PARSE, given, tmp_path)
+            (folder / title[1]).write_text(text)
+    return [words for words in given if words not in ([], ["--help"])]
+
+
+@pytest.fixture(scope="module")
+def misread(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What no command understood, by page: all are parsed in one process, which takes two seconds to start."""
+    folder = tmp_path_factory.mktemp("pages")
+    given = {str(folder / page.name): prepared(page, folder / page.name) for page in PAGES}
+    assert sum(map(len, given.values())) > 100
+    wrong = json.loads(apart(PARSE, given, folder))
+    return {Path(page).name: traces for page, traces in wrong.items()}
+
+
+@ids
+def test_commands_parse(page: Path, misread: dict[str, list[str]]) -> None:
+    assert not misread.get(page.name, []), misread[page.name][0]
 
 
 def test_every_option_is_documented() -> None:

@@ -59,7 +59,7 @@ def same_as_alone(model: Denoiser, folder: Path, asked: list[Detection], prompts
 # The same as alone
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [1, pytest.param(-1, marks=pytest.mark.slow)])
 def test_every_score_and_detector_is_to_the_bit_what_it_is_alone(tmp_path: Path, order: int) -> None:
     given = {"noise_norm.steps": [0, 3], "flipd.probes": 2, "anisotropy.steps": 2, "uncond_norm.steps": "all"}
     asked = detections(EVERY[::order], given, **SHORT)

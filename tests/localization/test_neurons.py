@@ -246,21 +246,25 @@ def test_released_selection_counts_neurons_twice(model: mn.Denoiser) -> None:
     assert found.details["theta"] >= 1.25
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"order": "forward"},
-        {"order": "gradient"},
-        {"guidance_scale": 3.0},
-        {"relative": 0.05},
-        {"layers": "all", "theta_step": 1},
-        {"initial_theta": None, "initial_k": 4},
-        {"initial_k": None},
-        {"scales": 1, "factor": 0.5},
-        {"compat": "nemo", "guidance_scale": 3.0},
-    ],
-    ids=str,
-)
+OPTIONS = [
+    {"order": "forward"},
+    {"order": "gradient"},
+    {"guidance_scale": 3.0},
+    {"relative": 0.05},
+    {"layers": "all", "theta_step": 1},
+    {"initial_theta": None, "initial_k": 4},
+    {"initial_k": None},
+    {"scales": 1, "factor": 0.5},
+]
+TOGETHER = [
+    {"order": "forward", "relative": 0.05, "initial_theta": None, "initial_k": 4},
+    {"order": "gradient", "layers": "all", "theta_step": 1, "initial_k": None},
+    {"scales": 1, "factor": 0.5, "guidance_scale": 3.0},
+    {"compat": "nemo", "guidance_scale": 3.0},
+]
+
+
+@pytest.mark.parametrize("options", [*TOGETHER, *(pytest.param(o, marks=pytest.mark.slow) for o in OPTIONS)], ids=str)
 def test_results_are_the_same_twice_and_whatever_the_other_prompts(model: mn.Denoiser, options: dict) -> None:
     known = usual(model, options.get("layers", "seven"))
     asked = {"statistics": known, "threshold": 0.99, "pairwise_threshold": 0.0, "seeds": 2, "search": "grouped"}

@@ -57,15 +57,31 @@ def sd():
     return Denoiser(tiny.stable_diffusion())
 
 
+PAIR = ["a cat", "two dogs"]
+
+
+@pytest.fixture(scope="module")
+def plain_pair(sd):
+    """What no mitigation makes of two prompts."""
+    return sample(sd, PAIR)[0]
+
+
+@pytest.fixture(scope="module")
+def plainly(bundled, prompts):
+    """What the bundled model makes of the prompts without a mitigation: latents, evaluations, steps."""
+    return sample(bundled, prompts)
+
+
 # The contract of all
 
 
 @every
-def test_the_bundled_model_is_changed_inside_the_block_and_itself_again_after_it(bundled, prompts, name):
-    plain, evaluations, _ = sample(bundled, prompts)
+def test_the_bundled_model_is_changed_inside_the_block_and_itself_again_after_it(bundled, prompts, plainly, name):
+    plain, evaluations, (first, *_) = plainly
     with mitigated(bundled, name) as log:
         inside, cost, _ = sample(bundled, prompts)
-    assert torch.equal(sample(bundled, prompts)[0], plain)
+    again = next(bundled.steps(prompts, [5, 6], num_inference_steps=STEPS, guidance_scale=3.0))
+    assert torch.equal(again.x_prev, first.x_prev)
     for before, after in zip(plain, inside, strict=True):
         assert after.isfinite().all() and not torch.allclose(before, after, atol=1e-3)
     assert [seen["mitigation"] for seen in log] == [[name]] * 2
@@ -81,20 +97,19 @@ def test_the_bundled_model_is_changed_inside_the_block_and_itself_again_after_it
 
 
 @every
-def test_a_mitigated_sample_is_the_same_in_any_batch(sd, name):
-    texts = ["a cat", "two dogs"]
+def test_a_mitigated_sample_is_the_same_in_any_batch(sd, plain_pair, name):
     with mitigated(sd, name):
-        whole = sample(sd, texts)[0]
-        assert torch.equal(sample(sd, texts)[0], whole)
+        whole = sample(sd, PAIR)[0]
+        assert torch.equal(sample(sd, PAIR)[0], whole)
         for i in range(2):
-            alone = sample(sd, texts[i : i + 1], [5 + i])[0]
+            alone = sample(sd, PAIR[i : i + 1], [5 + i])[0]
             torch.testing.assert_close(alone[0], whole[i], atol=2e-4, rtol=1e-4)
-    assert not torch.allclose(sample(sd, texts)[0], whole, atol=2e-4)
+    assert not torch.allclose(plain_pair, whole, atol=2e-4)
 
 
 @every
-def test_behind_a_threshold_the_others_stay_to_the_last_bit(bundled, prompts, name):
-    plain, _, steps = sample(bundled, prompts)
+def test_behind_a_threshold_the_others_stay_to_the_last_bit(bundled, prompts, plainly, name):
+    plain, _, steps = plainly
     memorized, ordinary = mn.scores.noise_norm(steps[0]).tolist()
     with mitigated(bundled, name, threshold=(memorized + ordinary) / 2) as log:
         inside = sample(bundled, prompts)[0]
@@ -125,15 +140,13 @@ def test_the_planted_model_is_itself_again(planted, name):
 
 @every
 @pytest.mark.parametrize("inner", ["attention_rescaling", "guidance_schedule"])
-def test_mitigations_nest(sd, name, inner):
-    texts = ["a cat", "two dogs"]
-    plain = sample(sd, texts)[0]
+def test_mitigations_nest(sd, plain_pair, name, inner):
     with mitigated(sd, name):
-        one = sample(sd, texts)[0]
+        one = sample(sd, PAIR)[0]
         with mitigated(sd, inner) as log:
-            both = sample(sd, texts)[0]
-        assert torch.equal(sample(sd, texts)[0], one)
-    assert torch.equal(sample(sd, texts)[0], plain)
+            both = sample(sd, PAIR)[0]
+        assert torch.equal(sample(sd, PAIR)[0], one)
+    assert torch.equal(sample(sd, PAIR)[0], plain_pair)
     assert log[0]["mitigation"] == [name, inner]
     if name != inner:
         assert not torch.allclose(both, one, atol=1e-4)
@@ -147,12 +160,17 @@ OTHERS = {
 }
 
 
-@every
-@pytest.mark.parametrize("family", OTHERS)
-def test_other_families_work_or_are_refused_in_one_sentence(name, family):
-    build, prompt = OTHERS[family]
+@pytest.fixture(scope="module", params=OTHERS)
+def other(request):
+    """A model of another family, a prompt for it, and what it makes of that without a mitigation."""
+    build, prompt = OTHERS[request.param]
     model = Denoiser(build())
-    plain = sample(model, [prompt])[0]
+    return model, prompt, sample(model, [prompt])[0]
+
+
+@every
+def test_other_families_work_or_are_refused_in_one_sentence(other, name):
+    model, prompt, plain = other
     try:
         with mitigated(model, name):
             assert sample(model, [prompt])[0].isfinite().all()
