@@ -142,6 +142,13 @@ SLOW = {
     "emm train",
     "localize by gradient",
     "rewrite by neighbours",
+    "detect, wen",
+    "explain regions",
+    "explain demo",
+    "localize at random",
+    "rewrite by a masked model",
+    "generate --mitigate",
+    "import nemo",
 }
 WITHOUT = {
     "app",

@@ -33,9 +33,10 @@ def guidance(model, name):
     return tiny_families.PIPES[name][1].get(model.family.row.scale)
 
 
-def theirs(name, noise, packed, dtype=torch.float32):
-    """Every state of the solver while the pipeline draws."""
-    pipe, states = pipeline(name, dtype), []
+def states_of(name, dtype=torch.float32):
+    """Every state of the solver while the pipeline draws from the noise of seed 3."""
+    model, states = model_of(name, dtype), []
+    pipe, noise = model.pipe, model.initial_noise([3])
     plain = pipe.scheduler.step
 
     @functools.wraps(plain)
@@ -45,7 +46,7 @@ def theirs(name, noise, packed, dtype=torch.float32):
 
     pipe.scheduler.step = step
     try:
-        latents = noise if name in SPATIAL else packed
+        latents = noise if name in SPATIAL else model.family.row.packing.pack(noise)
         options = {"latents": latents, "num_inference_steps": STEPS, "output_type": "latent"}
         pipe(prompt=["a cat"], generator=tiny.generators([3])[0], **options, **tiny_families.PIPES[name][1])
     finally:
@@ -53,23 +54,31 @@ def theirs(name, noise, packed, dtype=torch.float32):
     return states
 
 
+theirs = functools.cache(states_of)
+
+
 def ours(model, name, noise):
     given = {"num_inference_steps": STEPS, "guidance_scale": guidance(model, name), "latents": noise}
     return [step.x_prev for step in model.steps(["a cat"], [3], **given)]
 
 
-def differences(name, model, dtype=torch.float32):
+def differences(name, model, states):
     noise, pack = model.initial_noise([3]), model.family.row.packing.pack
-    states = theirs(name, noise, pack(noise), dtype)
     made = [x if name in SPATIAL[2:] else pack(x) for x in ours(model, name, noise)]
     assert [x.dtype for x in made] == [x.dtype for x in states]
     return [(a.float() - b.float().reshape(a.shape)).abs().max().item() for a, b in zip(made, states, strict=True)]
 
 
+SMALL = ("sd3", "flux", "qwenimage", "hunyuandit", "zimage", "cogview4")
+some_fast = pytest.mark.parametrize(
+    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_solver_state_equals_the_pipelines_bit_for_bit(name, dtype):
-    assert differences(name, model_of(name, dtype), dtype) == [0.0] * STEPS
+    assert differences(name, model_of(name, dtype), theirs(name, dtype)) == [0.0] * STEPS
 
 
 def wrong_time(t, dtype, pipe):
@@ -91,11 +100,10 @@ def test_a_row_with_one_fact_spoilt_is_found_out(name, fact):
         pytest.skip("one branch: nothing is combined")
     spoilt = {"sign": -model.family.row.sign} if fact == "sign" else SPOILT[fact]
     model.family.row = replace(model.family.row, **spoilt)
-    assert max(differences(name, model)) > 0
+    assert max(differences(name, model, theirs(name))) > 0
 
 
 PROMPT = "A red Dog, sitting"
-SMALL = ("sd3", "flux", "qwenimage", "hunyuandit", "zimage", "cogview4")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -210,7 +218,7 @@ def test_a_dry_run_leaves_no_trace():
     assert not pipe.transformer._forward_pre_hooks and not pipe.text_encoder._forward_pre_hooks
 
 
-@pytest.mark.parametrize("name", NAMES)
+@some_fast
 def test_a_saved_folder_draws_what_its_pipeline_draws(name, tmp_path):
     pipe, size, options = pipeline(name), model_of(name).size, {"num_inference_steps": 2}
     pipe.save_pretrained(tmp_path)
@@ -432,7 +440,7 @@ def test_a_negative_prompt_conditions_the_unconditional_branch_as_in_the_pipelin
     assert any(not torch.equal(v, plain[k]) for k, v in model.null(1).items() if v.is_floating_point())
     build, call = tiny_families.PIPES[name]
     monkeypatch.setitem(tiny_families.PIPES, name, (build, {**call, "negative_prompt": ["a dog"]}))
-    assert differences(name, model) == [0.0] * STEPS
+    assert differences(name, model, states_of(name)) == [0.0] * STEPS
     assert model.describe()["negative_prompt"] == "a dog"
 
 

@@ -206,6 +206,7 @@ def test_two_processes_are_one_with_the_whole_batch(train, base: Path, source: P
             torch.testing.assert_close(value, parts[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_130_and_the_same_command_goes_on(base: Path, source: Path, tmp_path: Path) -> None:
     words = ["train", base, "--data", source, "--out", tmp_path / "run", "--device", "cpu", "--steps", 500]
     checkpoint = interrupted([*words, "--checkpoint-every", "1", "--keep", "1"], tmp_path / "run")

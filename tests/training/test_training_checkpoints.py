@@ -122,6 +122,7 @@ def python(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_kill_9_and_going_on_gives_the_same_bits(found, tmp_path):
     there = {"tests": str(HELPERS), "data": found.options.data, "out": str(tmp_path / "cut")}
     done = python(KILLED.format(**there, step=3))

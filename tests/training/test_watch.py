@@ -222,6 +222,7 @@ run_watch("base", folder / "ckpt", data, folder / "run", WatchOptions(**ONCE, st
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_going_on_gives_the_same_rows(tmp_path: Path, data: DataOptions) -> None:
     for step, known in ((1, 1), (2, 2)):
         lora(tmp_path / "ckpt", f"x-{step}", known)
