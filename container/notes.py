@@ -8,14 +8,24 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def notes(tag: str, changelog: str, version: str, cited: str) -> str:
-    """What the changelog says of the tag's version; raises `ValueError` where anything says another one."""
+    """What the changelog says of the tag's version; raises `ValueError` where anything says another one.
+
+    Entries that are still under Unreleased would be in the release and not in its notes: they are an error too.
+    """
     said = {"the tag": tag.removeprefix("v"), "mnemoscope.__version__": version, "CITATION.cff": cited}
     if len(set(said.values())) > 1:
         raise ValueError(f"One release has several versions: {said}; make them one.")
-    found = re.search(rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
-    if found is None or not found[1].strip():
+    if section("Unreleased", changelog):
+        raise ValueError(f"CHANGELOG.md has entries under '## [Unreleased]'; name that section {version}.")
+    if not (found := section(version, changelog)):
         raise ValueError(f"CHANGELOG.md has nothing under '## [{version}]'; write there what is new.")
-    return found[1].strip() + "\n"
+    return found + "\n"
+
+
+def section(name: str, changelog: str) -> str:
+    """The text of a section, empty where there is none."""
+    found = re.search(rf"^## \[{re.escape(name)}\][^\n]*\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    return found[1].strip() if found else ""
 
 
 def main() -> None:

@@ -1,8 +1,11 @@
 """What brings the package to a person: wheel, locks, container, workflows, templates; read as their readers do."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -105,6 +108,38 @@ def test_notes_are_the_changelogs_and_one_release_has_one_version() -> None:
         with pytest.raises(ValueError, match="version|3.0.0"):
             notes.notes(*said)
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == mn.__version__
+
+
+def cut(place: Path, version: str) -> Path:
+    """A copy of what a release's check reads, cut as CONTRIBUTING.md says; the version is the code's already."""
+    for name in ("container/notes.py", "CHANGELOG.md", "CITATION.cff", "src/mnemoscope/__init__.py"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, place / name)
+    changelog = place / "CHANGELOG.md"
+    newest = re.compile(r"^## \[.*", re.MULTILINE)
+    changelog.write_text(newest.sub(f"## [{version}] - 2026-12-01", changelog.read_text(), count=1))
+    return place
+
+
+def checked(place: Path, tag: str) -> subprocess.CompletedProcess[str]:
+    """The release workflow's own check of a tag."""
+    (command,) = (line for line in shell("release") if "notes.py" in line)
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": programs, "GITHUB_REF_NAME": tag}
+    return subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True)
+
+
+def test_a_release_can_be_cut_of_what_is_here(tmp_path: Path) -> None:
+    """And no tag passes but that of the version that code, citation and changelog name."""
+    done = checked(cut(tmp_path, mn.__version__), f"v{mn.__version__}")
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "notes.md").read_text()
+    assert said.startswith("### ") and len(said) > 10_000 and "## [" not in said
+    assert said.strip() in (ROOT / "CHANGELOG.md").read_text()
+    assert "several versions" in checked(tmp_path, "v9.9.9").stderr
+    with (tmp_path / "CHANGELOG.md").open("a") as changelog:
+        changelog.write("\n## [Unreleased]\n\n- something new\n")
+    assert "entries under '## [Unreleased]'" in checked(tmp_path, f"v{mn.__version__}").stderr
 
 
 def test_the_image_runs_the_demo_and_not_as_root() -> None:

@@ -1,6 +1,7 @@
 """The page in a real browser: the whole path of each tab, at desktop and phone width, by keyboard alone, in silence."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from PIL import Image
 
 import planted_desk
 from pages import make_detect
+from places import HELPERS
 from served_page import planted_page
 
 pytestmark = pytest.mark.slow
 SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
 HOSTILE = "memorized 3 <img src=x onerror=alert(4)> {{ 7 * 7 }} ${alert(5)}"
 RUN = "<img src=x onerror=alert(1)>"
+CONTRAST = (HELPERS / "contrast.js").read_text()
 WAIT = 240_000  # milliseconds, on a machine that does other things
 
 
@@ -187,3 +190,38 @@ def test_the_list_follows_what_happens_in_the_folder(page: Any, folder: Path) ->
     row.locator(".tag", has_text="stopped").wait_for()
     summary.write_text(json.dumps(kept))
     row.locator(".tag", has_text="finished").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_in_both_colour_schemes(browser: Any, address: str, folder: Path, scheme: str) -> None:
+    """A contrast of 4.5 at least, as WCAG 2 asks of small texts, on each tab before and after its work."""
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(WAIT)
+    page.goto(address)
+    page.wait_for_selector("#prompt textarea")
+    grounds = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", grounds)[:3])) < 150) == (scheme == "dark")
+    pale = {"empty": page.evaluate(CONTRAST)}
+    page.get_by_role("button", name="memorized 1").click()
+    page.locator("#look").click()
+    looked_at(page)
+    pale["looked at"] = page.evaluate(CONTRAST)
+    page.get_by_role("tab", name="Check a picture").click()
+    page.get_by_text("Click to Upload").wait_for()
+    pale["no picture"] = page.evaluate(CONTRAST)
+    page.set_input_files("#upload input[type=file]", folder / "training" / "1.png")
+    page.wait_for_selector("#check-result [data-state=done]")
+    pale["checked"] = page.evaluate(CONTRAST)
+    page.get_by_role("tab", name="Runs").click()
+    page.wait_for_selector("#runs table")
+    pale["runs"] = page.evaluate(CONTRAST)
+    page.close()
+    assert {when: said for when, said in pale.items() if said} == {}
+
+
+def test_what_is_pale_is_found(browser: Any) -> None:
+    page = browser.new_page()
+    page.set_content("<p style='color:#777'>pale</p><p style='color:#767676'>not</p><input placeholder=faint>")
+    page.add_style_tag(content="::placeholder { color: #ccc }")
+    assert page.evaluate(CONTRAST) == ["pale: 4.48", "faint: 1.61"]  # of #777 and #ccc on white, by WCAG's formula
+    page.close()

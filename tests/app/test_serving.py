@@ -180,3 +180,45 @@ def test_an_answer_keeps_the_policy_that_it_has() -> None:
     headers = through(OwnSourcesOnly(plain), "GET", "/", "a")[0]["headers"]
     assert dict(headers)[b"referrer-policy"] == b"origin" and dict(headers)[b"x-content-type-options"] == b"nosniff"
     assert len(headers) == 3
+
+
+class Launched:
+    """Gradio's page as far as it is launched: what it was asked for, and the public link that it got."""
+
+    def __init__(self, public: str | None) -> None:
+        self.public = public
+        self.how: dict[str, Any] = {}
+        self.closed = False
+
+    def launch(self, **how: Any) -> tuple[None, str, str | None]:
+        self.how = how
+        return None, "http://127.0.0.1:7860/", self.public
+
+    def close(self, **_: Any) -> None:
+        self.closed = True
+
+
+@needs_gradio
+@pytest.mark.parametrize(
+    ("share", "public", "address"),
+    [
+        (False, None, "http://127.0.0.1:7860/"),
+        (True, "https://abc.gradio.live", "https://abc.gradio.live"),
+        (True, None, None),
+    ],
+)
+def test_a_public_link_is_made_when_asked_for_by_name_alone(
+    share: bool, public: str | None, address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that was asked for and does not come about is an error, not a page that is served here."""
+    made = Launched(public)
+    monkeypatch.setattr("mnemoscope.app.layout.page", lambda *_: made)
+    monkeypatch.setenv("GRADIO_SHARE", "true")  # gradio listens to it where nothing was said
+    served = serving.served(planted_desk.about(), tmp_path, share=share)
+    if address is None:
+        with pytest.raises(UsageError, match="could make no public link"), served:
+            pass
+    else:
+        with served as found:
+            assert found == address
+    assert made.how["share"] is share and made.closed

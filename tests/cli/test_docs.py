@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from documented import documented
+from documented import blocks, documented
 from mnemoscope import cli, registry
 from mnemoscope.cli.reference import reference
 from mnemoscope.detection.run import Detection, run_detection
@@ -28,16 +28,8 @@ from places import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))])
 PAGES = [page for page in PAGES if page.is_file()]
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = typer.main.get_command(cli.app).commands
 ids = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-def blocks(page: Path, *languages: str) -> Iterator[tuple[str, str]]:
-    """The rest of the opening line and the text of each fenced block in one of these languages."""
-    for language, rest, text in FENCE.findall(page.read_text(encoding="utf-8")):
-        if language in languages:
-            yield rest.strip(), text
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -251,16 +243,6 @@ def test_errors_are_the_real_ones(tmp_path: Path) -> None:
     said = json.loads(apart(RUN, [shlex.split(command) for command, _ in pairs], tmp_path))
     for (command, expected), (code, error) in zip(pairs, said, strict=True):
         assert (code, error) == (2 if expected else 0, expected), command
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_readme_run_with_what_they_write(tmp_path: Path) -> None:
-    """The block that exports the demo's data is given as it stands, in an empty folder."""
-    (block,) = (text for _, text in blocks(ROOT / "README.md", "bash") if "demo --export" in text)
-    given = [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("mnemoscope ")]
-    assert len(given) > 8
-    said = json.loads(apart(RUN, given, tmp_path))
-    assert [(words[0], code, error) for words, (code, error) in zip(given, said, strict=True) if code] == []
 
 
 def test_score_of_the_two_pages_is_the_same() -> None:

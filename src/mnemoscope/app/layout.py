@@ -25,8 +25,10 @@ QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 
 
 def theme() -> gr.themes.Base:
-    """Plain, in the fonts of the person's own machine: none is loaded."""
-    return gr.themes.Default(font=list(FONTS), font_mono=list(MONO), primary_hue="sky", neutral_hue="slate")
+    """Plain, in the fonts of the person's own machine: none is loaded. What gradio leaves too pale is darker."""
+    plain = gr.themes.Default(font=list(FONTS), font_mono=list(MONO), primary_hue="sky", neutral_hue="slate")
+    pale = {"input_placeholder_color": "*neutral_500", "body_text_color_subdued": "*neutral_500"}
+    return plain.set(**pale, input_placeholder_color_dark="*neutral_400")
 
 
 def page(handlers: Handlers) -> gr.Blocks:

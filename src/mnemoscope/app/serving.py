@@ -24,6 +24,7 @@ HOW: dict[str, Any] = {  # nothing but the page, and no word of it on the termin
     "allowed_paths": [],
     **dict.fromkeys(("ssr_mode", "pwa", "mcp_server", "enable_monitoring", "run_history"), False),
 }
+UNSHARED = "Gradio could make no public link, which takes a program that it downloads and its servers"
 NEEDED = "The page needs gradio 6; run pip install 'mnemoscope[app]'."
 
 
@@ -45,7 +46,7 @@ def served(
 
     Without a port the first free one from 7860 on is taken. Only `share` makes a public link. Nothing but the page and
     the runs of the folder is served, and what is uploaded or drawn goes when the block ends. Raises `UsageError` where
-    gradio is missing, and for a port that is taken.
+    gradio is missing, for a port that is taken, and where no public link could be made.
     """
     need_gradio()
     from starlette.middleware import Middleware
@@ -79,6 +80,8 @@ def served(
                 f"The page cannot be served at {host}, port {port or 'any'} ({e}); give another --port."
             ) from e
         try:
-            yield public or local
+            if share and public is None:
+                raise UsageError(f"{UNSHARED}, and the page was not served; leave --share out to have it here.")
+            yield public if share else local
         finally:
             blocks.close(verbose=False)

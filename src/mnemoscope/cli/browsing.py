@@ -64,6 +64,9 @@ class HeldAgainst:
     alignment: opt.Alignment = None
 
 
+PUBLIC = "Make a link by gradio's servers that opens the page, runs and all, to whoever has it, for a week at most."
+
+
 @command(app, "app")
 def app_(
     model: ShownModel,
@@ -75,7 +78,7 @@ def app_(
     port: Annotated[
         int | None, opt.of(opt.RUN, "Port to listen at; the first free one from 7860 on if none.", min=1, max=65535)
     ] = None,
-    share: Annotated[bool, opt.of(opt.RUN, "Make a public link by gradio's servers.", "--share")] = False,
+    share: Annotated[bool, opt.of(opt.RUN, PUBLIC, "--share")] = False,
 ) -> None:
     """Serve a page on this machine: try a prompt, check a picture, read runs in a browser."""
     import threading
@@ -85,6 +88,8 @@ def app_(
     need_gradio()
     with served(subject(model, sampling, against, own), runs, host=host, port=port, share=share) as address:
         typer.echo(f"The page is at {address}; Ctrl-C ends it.")
+        if share:
+            typer.echo("Whoever has this address can use the page and read its runs until then, for a week at most.")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
