@@ -43,6 +43,7 @@ SMALLER = {  # what is appended to the lines that begin so: the same work on les
     r"mnemoscope (detect|explain|generate|audit|sweep|recover|localize threshold).*": "--num-inference-steps 5",
     r"mnemoscope audit ": "--images 1 --most 2",
     r"mnemoscope sweep ": "--limit 2",
+    r".*--images 10000": "--images 16",
     r".*20\]'": "--num-inference-steps 21",
 }
 CODES = {r"mnemoscope gate ": (0, 3, 4), r"mnemoscope audit .*--policy": (0, 3, 4), r"mnemoscope watch ": (0, 3)}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mnemoscope import demo
 from mnemoscope.localization.tables import COLUMNS
-from places import ROOT
+from places import FIXTURES, ROOT
 
 LORA_RANK = 4
 Make = Callable[[Path], object]
@@ -113,7 +113,9 @@ def clip(place: Path) -> None:
     words = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "eos_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
     vision = {**layers, "image_size": 32, "patch_size": 8}
-    CLIPModel(CLIPConfig(projection_dim=16, text_config={**layers, **words}, vision_config=vision)).save_pretrained(place)
+    CLIPModel(CLIPConfig(projection_dim=16, text_config={**layers, **words}, vision_config=vision)).save_pretrained(
+        place
+    )
     tokenizer.save_pretrained(place)
     sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessorPil(**sizes).save_pretrained(place)
@@ -147,6 +149,11 @@ def nemo_prompts(place: Path) -> None:
     """The prompt file that such a table is made from."""
     heading = ";Caption;URL;type;mean_sscd;max_sscd;Index"
     place.write_text(f"{heading}\n0;{demo.prompts('verbatim')[0]};http://x;VM;0.5;0.6;0\n")
+
+
+def edm_network(place: Path) -> None:
+    """Weights under EDM's own names."""
+    shutil.copy(FIXTURES / "edm_networks" / "ddpmpp.safetensors", place)
 
 
 def cifar(place: Path) -> None:
@@ -208,6 +215,7 @@ HAD: dict[str, Make] = {
     "neurons.csv": nemo,
     "memorized_laion_prompts.csv": nemo_prompts,
     "cifar-10-python.tar.gz": cifar,
+    "network.safetensors": edm_network,
 }
 SMALL = "--num-inference-steps 5"
 MADE = {

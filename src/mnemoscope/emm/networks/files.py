@@ -85,6 +85,8 @@ def _settings(config: Path | None) -> Json:
 def _tensors(weights: Path) -> dict[str, Tensor]:
     try:
         return load_file(weights)
+    except FileNotFoundError as e:
+        raise UsageError(f"{weights}: no such file; give a .safetensors file or a run of emm train.") from e
     except (OSError, SafetensorError) as e:
         raise UsageError(f"{weights} is no safetensors file that can be read; convert the checkpoint first.") from e
 
