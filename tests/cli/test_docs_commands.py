@@ -27,16 +27,16 @@ NOT_RUN = {  # the beginning of a line, and why it is not run here
     "img2dataset-env/": NETWORK,
     "mnemoscope detect stable-diffusion-v1-5/stable-diffusion-v1-5": NETWORK,
     "mnemoscope detect demo --prompts hub:owner/captions:train": NETWORK,
-    "mnemoscope rewrite words --model NAME": "asks a language model's provider; tests/rewriting has a server of its own",
-    "mnemoscope rewrite words --model llama3": "asks a server at a port of this machine, which is not the tests' to take",
+    "mnemoscope rewrite words --model NAME": "asks a language model's provider; tests/rewriting has its own",
+    "mnemoscope rewrite words --model llama3": "asks a server at a port that is not the tests' to take",
     "export ": "a key or a region, for the line after it, which is in this list",
     "make ": "a target of the Makefile in the checkout; tests/test_packaging.py, test_docs.py and CI have them",
     "docker ": "needs a builder of images; make container-steps carries out its steps",
-    "python -m pytest tests/methods/test_contract.py -k noise_share": "tests a file that the reader adds to the checkout",
+    "python -m pytest tests/methods/test_contract.py -k noise_share": "tests a file that the reader adds",
     "torchrun --nproc_per_node 8": GPUS,
     "accelerate launch --num_processes 4": GPUS,
     "mnemoscope index search train.index generated/ --out found --ann lance --ann-uri s3://": "needs an object store",
-    "mnemoscope index build 'laion/{00000..23000}.tar' --out /shared": "needs 23,001 tars on a file system of a cluster",
+    "mnemoscope index build 'laion/{00000..23000}.tar' --out /shared": "needs 23,001 tars and a cluster",
     "mnemoscope index search /shared/laion.index": "needs that index",
 }
 SMALLER = {  # what is appended to the lines that begin so: the same work on less; the last of an option counts
@@ -44,6 +44,11 @@ SMALLER = {  # what is appended to the lines that begin so: the same work on les
     r"mnemoscope audit ": "--images 1 --most 2",
     r"mnemoscope sweep ": "--limit 2",
     r".*--images 10000": "--images 16",
+    r"mnemoscope emm ratio runs/digits": "--samples 16",
+    r"mnemoscope emm train": "--steps 10 --batch-size 4 --snapshots 2 --samples 4",
+    r".*--preset paper": "--width 8 --multipliers 1,1 --augment 0",
+    r"mnemoscope train ": "--steps 4 --batch-size 2",
+    r".*--resume run/checkpoints/step-002000": "--steps 8 --resume run/checkpoints/step-000004",
     r".*20\]'": "--num-inference-steps 21",
 }
 CODES = {r"mnemoscope gate ": (0, 3, 4), r"mnemoscope audit .*--policy": (0, 3, 4), r"mnemoscope watch ": (0, 3)}

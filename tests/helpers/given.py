@@ -1,7 +1,7 @@
 """Gives the command lines of a JSON list, one after the other, in this folder; stops at the first that fails.
 
-`mnemoscope` alone is called in this process, which saves the time in which torch is imported; with a pipe, a launcher or
-a program of another name, bash is asked.
+`mnemoscope` alone is called in this process, which saves the time in which torch is imported; with a pipe, a launcher
+or a program of another name, bash is asked.
 """
 
 import contextlib

@@ -224,12 +224,12 @@ MADE = {
     "second": "detect demo --prompts captions.txt --seeds 2 --out second",
     "runs/base": "detect demo --prompts captions.txt --negatives ordinary.txt --out runs/base",
     "runs/tuned": "detect demo --prompts captions.txt --negatives ordinary.txt --lora path/to/lora --out runs/tuned",
-    "audit": "audit demo --lora path/to/lora --data pictures --negatives ordinary.txt --images 1 --out audit --explain none"
-    " --mitigate none " + SMALL,
+    "audit": "audit demo --lora path/to/lora --data pictures --negatives ordinary.txt --images 1 --most 2 --out audit "
+    "--explain none --mitigate none " + SMALL,
     "path/to/index": "index build pictures --features pixels --out path/to/index",
     "indexes/laion": "index build pictures --features pixels --out indexes/laion",
     "train.index": "index build pictures --features pixels --out train.index",
-    "train.zip": "emm data digits --subset-size 200 --out train.zip",
+    "train.zip": "emm data pictures --out train.zip",
     "runs/digits": "emm train --data digits --subset-size 100 --label-mode true --ema mode1 --steps 20 --batch-size 8"
     " --snapshots 2 --samples 8 --out runs/digits",
 }
