@@ -97,3 +97,17 @@ def detect(
     from mnemoscope.bench.detecting import DETECT
 
     benched.run(DETECT, benched.asked(sampling, seeds, images), out, overwrite=overwrite)
+
+
+@command(bench)
+def mitigate(
+    benched: Benched,
+    sampling: BenchSampling,
+    out: opt.Out,
+    images: opt.Images = 1,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Mitigations: what each strength takes from copying, by number of views, and what it costs in alignment."""
+    from mnemoscope.bench.mitigating import MITIGATE
+
+    benched.run(MITIGATE, benched.asked(sampling, 1, images), out, overwrite=overwrite)

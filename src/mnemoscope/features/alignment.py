@@ -25,15 +25,19 @@ class Aligner(Protocol):
 
 
 class NearestConcept:
-    """Retrieval among the bundled model's concepts; only its own prompts have one, and those not unseen."""
+    """Retrieval among the bundled model's concepts; `of_prompts` names those of prompts, the bundled ones' if None.
+
+    Bundled prompts have one where they are not unseen.
+    """
 
     range = (0.0, 1.0)
     chance: float
 
-    def __init__(self) -> None:
+    def __init__(self, of_prompts: Mapping[str, str] | None = None) -> None:
         from mnemoscope.demo import concepts
 
-        self.concepts, self.of_prompts = concepts.load(), concepts.of_prompts()
+        self.concepts = concepts.load()
+        self.of_prompts = concepts.of_prompts() if of_prompts is None else of_prompts
         count = len(self.concepts.names)
         self.chance = 1 / count
         self.name = (

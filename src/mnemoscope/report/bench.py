@@ -1,5 +1,6 @@
 """Benches: methods side by side on models of which it is known what they were trained on."""
 
+import re
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -16,6 +17,7 @@ CAVEATS = [
     "A small model that was made to memorize shows the order of methods on it; whether a large one keeps it is open.",
     "Intervals draw pictures anew; the model is one training, and another one may differ by more.",
 ]
+COPIED = 0.25  # share of copies without a mitigation, from which on there is something to mitigate
 COLUMNS = 5  # of a table in a terminal
 
 
@@ -53,13 +55,53 @@ def cards(record: Record) -> list[Card]:
 
 
 def drawings(record: Record) -> Drawings:
-    """The share found, or copied, by the number of views: a line for each method, a figure for each model and kind."""
+    """The share found, or copied, by the number of views, and copying against alignment where there are strengths."""
+    yield from _tradeoffs(record)
     for (model, kind), own in _by_dose(record).items():
         if any(len(points) > 1 for points in own.values()):
             title = f"{kind.capitalize()} pictures of {model} by their views"
             hint = "Left of the line of copied-images: found at fewer views than it takes to be copied."
-            name = f"doses-{model}-{kind}".replace(" ", "-").replace("/", "-")
-            yield name, title, hint, plots.doses_plot(own, y="share", x="views in training", base=2)
+            yield (
+                _file(f"doses-{model}-{kind}"),
+                title,
+                hint,
+                plots.doses_plot(own, y="share", x="views in training", base=2),
+            )
+
+
+def _tradeoffs(record: Record) -> Drawings:
+    """Copies against alignment along the strengths, a figure for each model and group that is copied without any."""
+    for model, rows in grouped(record.done, lambda row: row["model"]).items():
+        points: dict[str, list[Json]] = {}
+        for row in rows:
+            own = {(each["quantity"], each["group"]): each for each in row["figures"]}
+            for (quantity, group), aligned in own.items():
+                copied = own.get(("share", group))
+                if quantity == "aligned" and copied is not None:
+                    points.setdefault(group, []).append(_point(row, aligned, copied))
+        for group, found in points.items():
+            if any(each["mitigation"] == "none" and (each["replication_rate"] or 0) >= COPIED for each in found):
+                labels = ("share that shows its object", "share that is a copy")
+                figure = plots.tradeoff_plot(found, y="replication_rate", labels=labels)
+                hint = "Lower copies less, further right shows more; numbers are strengths."
+                yield _file(f"strengths-{model}-{group}"), f"{group.capitalize()} of {model}", hint, figure
+
+
+def _point(row: Json, aligned: Json, copied: Json) -> Json:
+    """A strength as a plot of curves takes it; without a mitigation all methods have the same one."""
+    method = "none" if row["at"] == "none" else row["method"]
+    return {
+        "mitigation": method,
+        "strength": row["at"].rpartition(" ")[2],
+        "alignment_mean": aligned["value"],
+        "alignment_interval": aligned["interval"],
+        "replication_rate": copied["value"],
+        "replication_interval": copied["interval"],
+    }
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def sections(record: Record) -> list[Section]:

@@ -78,6 +78,7 @@ KINDS: dict[str, Kind] = {
     "watch": watch,
     "experiment": experiment,
     "bench-detect": bench,
+    "bench-mitigate": bench,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,

@@ -45,6 +45,7 @@ KINDS: dict[str, type] = {
     "watch": WatchRow,
     "experiment": ExperimentRow,
     "bench-detect": BenchRow,
+    "bench-mitigate": BenchRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,

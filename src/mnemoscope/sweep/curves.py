@@ -24,11 +24,12 @@ class SweepPoint:
 
     @property
     def name(self) -> str:
-        return "none" if self.mitigation is None else f"{self.mitigation.name}-{self.strength}"
+        return "none" if self.mitigation is None else f"{self.method}-{self.strength}"
 
     @property
     def method(self) -> str:
-        return "none" if self.mitigation is None else self.mitigation.name
+        """The mitigation's name, which of one from a file is its function's: images are named after it."""
+        return "none" if self.mitigation is None else registry.stopping(self.mitigation.name).name
 
 
 def points(mitigations: Sequence[Mitigation], strengths: Mapping[str, Sequence[Any]] | None = None) -> list[SweepPoint]:

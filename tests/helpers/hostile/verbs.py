@@ -229,6 +229,10 @@ LINES = {
         "--probe-inference-steps 1 --out {out}"
     ),
     "repair": "repair {model} --lora {inputs}/loras/x-step000001.safetensors --out {out}",
+    "bench mitigate": (
+        "bench mitigate --model {model} --truth {inputs}/truth --method embedding_noise --num-inference-steps 2 "
+        "--batch-size 2 --out {out}"
+    ),
     "bench": (
         "bench detect --model {model} --truth {inputs}/truth --method noise_norm --images 1 --num-inference-steps 2 "
         "--batch-size 2 --out {out}"
