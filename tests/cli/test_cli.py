@@ -192,7 +192,9 @@ WRONG = {
     "rate": (["--fpr", "0"], "fpr 0 was given; give a number between 0 and 1"),
     "seeds": (["--method", "noise_ssim"], "noise_ssim compares seeds"),
     "negatives": (["--negatives", "nowhere.txt"], "nowhere.txt: no such file"),
-    "threshold": (["--threshold", "nowhere.json"], "nowhere.json is not a readable JSON file"),
+    "threshold": (["--threshold", "nowhere.json"], "There is no nowhere.json; give a detection's run or its summary"),
+    "unit": (["--threshold", "0.4:kg"], "The threshold was '0.4:kg'; give a number, with a unit where it needs one"),
+    "prompts twice": (["--prompts", "other.txt"], "--prompts was given 2 times, and only one would be read; give it"),
     "settings": (["--config", "nowhere.yaml"], "nowhere.yaml could not be read as YAML"),
 }
 
@@ -615,7 +617,7 @@ REFUSED = {
         ["--mitigate", "pad_fix", "--param", "tau=1"],
         "--param tau was given for pad_fix, and none of them",
     ),
-    "no threshold": (["--mitigate", "pad_fix", "--threshold", "none.json"], "none.json is not a readable JSON file"),
+    "no threshold": (["--mitigate", "pad_fix", "--threshold", "none.json"], "There is no none.json; give"),
 }
 
 

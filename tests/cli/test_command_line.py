@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -20,6 +21,7 @@ from mnemoscope.cli.reference import leaves, reference
 from mnemoscope.cli.sweeping import strengths_of
 from mnemoscope.errors import UsageError
 from mnemoscope.mitigation.chosen import Mitigation
+from mnemoscope.model.bundled import FOLDERS
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.settings import read_settings
 from mnemoscope.sweep.curves import points
@@ -104,6 +106,38 @@ def test_parameters_of_a_file_and_of_the_command_line_are_merged_name_by_name(as
     assert asked(*merged.record()["words"]).values["param"] == merged.values["param"]
 
 
+@pytest.mark.parametrize("place", ["line", "file"])
+@pytest.mark.parametrize("command", ["generate", "sweep"])
+def test_a_parameter_that_one_place_gives_twice_is_refused(asked, tmp_path: Path, command: str, place: str) -> None:
+    twice = ["steps=1", "p=1", " steps =2"]
+    file = tmp_path / "s.yaml"
+    file.write_text(f"param: {json.dumps(twice if place == 'file' else ['p=1'])}\n")
+    words = [word for each in (twice if place == "line" else ["p=1"]) for word in ("--param", each)]
+    said = re.escape("--param gives 'steps' more than once (steps=1 and  steps =2); give it once.")
+    with pytest.raises(UsageError, match=said):
+        asked(
+            command,
+            "m",
+            "--prompts",
+            "p",
+            "--config",
+            file,
+            *words,
+            *(["--references", "r"] if command == "sweep" else []),
+        )
+
+
+def test_what_the_file_says_otherwise_stands_beside_what_holds(mnemoscope, asked, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("model: demo-flow\nseed: 3\nseeds: 2\n")
+    words = ["detect", "demo", "--prompts", "p", "--seed", "5", "--config", file]
+    code, out, _ = mnemoscope(*words, "--dry-run")
+    assert code == 0 and 'model: "demo"  # in place of the file\'s "demo-flow"\n' in out
+    assert 'seed: 5  # in place of the file\'s "3"\n' in out and "seeds: 2\n" in out
+    assert asked(*words).record()["parameters"]["model"] == "demo"
+    assert yaml.safe_load(out)["model"] == "demo"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_takes_a_settings_file_and_a_dry_run_prints_one(mnemoscope, asked, tmp_path, name: str) -> None:
     command = LEAVES[tuple(name.split())]
@@ -127,6 +161,29 @@ def test_a_dry_run_prints_the_settings_that_hold_and_makes_nothing(mnemoscope, t
     assert "seeds: 1  # default" in out and 'prompts: "p.txt"\n' in out
     code, out, _ = mnemoscope(*words, "--dry-run", "--json")
     assert json.loads(out)["parameters"]["seeds"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo-flow", "--scheduler", "ddim"], "DDIMScheduler does not know the times of FlowMatchEuler"),
+        (["demo", "--scheduler", "heun"], "There is no scheduler 'heun'"),
+        (["demo", "--num-inference-steps", "1001"], "1001 sampling steps were asked for; this solver takes 1 to 1000"),
+        (["broken"], "DDIMScheduler cannot take 50 steps as it is configured (middle is not supported"),
+    ],
+)
+def test_a_dry_run_refuses_the_solver_that_the_run_would_refuse(
+    mnemoscope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FOLDERS["demo"], "broken")
+    config = Path("broken/scheduler/scheduler_config.json")
+    config.chmod(0o644)
+    config.write_text(json.dumps({**json.loads(config.read_text()), "timestep_spacing": "middle"}))
+    Path("p.txt").write_text("a\n")
+    for more in (["--dry-run"], ["--out", "run"]):
+        code, _, err = mnemoscope("detect", *words, "--prompts", "p.txt", *more)
+        assert code == 2 and said in err
 
 
 # Runs

@@ -1,5 +1,7 @@
 """Every solver that is accepted: its samplings are the pipeline's own, and the noise levels those of its own table."""
 
+import json
+
 import diffusers
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mnemoscope.model import schedule
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.schedule import SOLVERS
 from mnemoscope.model.solvers import SCHEDULERS, swapped
+from mnemoscope.model.weights.settings import check_settings, foresee
 
 pytestmark = pytest.mark.filterwarnings(  # diffusers' solvers make arrays of tensors, which numpy 2 finds outdated
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
@@ -157,3 +160,51 @@ def test_the_score_of_a_continuous_euler_is_of_its_own_noise_level():
     assert step.sigma / step.alpha == pytest.approx(80, rel=1e-4)
     (push,) = ((step.native_cond - step.native_uncond).flatten(1).norm(dim=1) / (80**2 + 1) ** 0.5).tolist()
     assert (step.eps_cond - step.eps_uncond).flatten(1).norm(dim=1).item() == pytest.approx(push, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_train_timesteps": "1000"}, "num_train_timesteps as '1000'; DDIMScheduler takes a whole number there."),
+        ({"num_train_timesteps": 1000.5}, "num_train_timesteps as 1000.5; DDIMScheduler takes a whole number there."),
+        ({"steps_offset": True}, "steps_offset as True; DDIMScheduler takes a whole number there."),
+        ({"clip_sample": "false"}, "clip_sample as 'false'; DDIMScheduler takes true or false there."),
+        ({"rescale_betas_zero_snr": 1}, "rescale_betas_zero_snr as 1; DDIMScheduler takes true or false there."),
+        ({"beta_end": float("nan")}, "beta_end as nan; DDIMScheduler takes a number there."),
+        ({"prediction_type": 5}, "prediction_type as 5; DDIMScheduler takes a text there."),
+        ({"trained_betas": [0.1, 0.2]}, "The noise schedule of DDIMScheduler has 2 noise levels for 1000 times"),
+        ({"beta_start": 2.0, "beta_end": 3.0}, "DDIMScheduler goes to levels that there are not"),
+        (
+            {"beta_schedule": "linear", "beta_start": -0.1},
+            "DDIMScheduler goes to levels that there are not",
+        ),
+    ],
+)
+def test_settings_that_make_no_noise_schedule_are_refused(tmp_path, settings, said):
+    folder = tmp_path / "model"
+    PIPES["epsilon"].scheduler = tiny.scheduler("ddim")
+    PIPES["epsilon"].save_pretrained(folder)
+    config = folder / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
+    with pytest.raises(UsageError) as refused:
+        Denoiser.from_pretrained(folder)
+    assert said in str(refused.value)
+    index = {"scheduler": ["diffusers", "DDIMScheduler"]}
+    with pytest.raises(UsageError) as foreseen:
+        foresee(folder, index, "own", 2)
+    assert str(foreseen.value) == str(refused.value)
+
+
+def test_a_flow_whose_shift_leaves_its_levels_is_refused():
+    with pytest.raises(UsageError, match="FlowMatchEulerDiscreteScheduler goes to levels that there are not"):
+        schedule.check_levels(diffusers.FlowMatchEulerDiscreteScheduler(shift=-2.0))
+
+
+def test_a_truth_value_of_a_network_is_none_in_quotes(tmp_path):
+    PIPES["epsilon"].vae.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "force_upcast": "false"}))
+    with pytest.raises(UsageError, match="force_upcast as 'false'; AutoencoderKL takes true or false there"):
+        check_settings(diffusers.AutoencoderKL, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "scaling_factor": 1, "norm_num_groups": None}))
+    check_settings(diffusers.AutoencoderKL, tmp_path)

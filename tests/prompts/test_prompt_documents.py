@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mnemoscope.errors import UsageError
+from mnemoscope.pictures.captions import read_captions
 from mnemoscope.prompts.prompt import left_out, read_prompts
 
 COCO = {
@@ -179,3 +180,46 @@ def test_parquet_with_images_gives_its_captions(tmp_path: Path) -> None:
     rows = [{"image": {"bytes": PNG.getvalue(), "path": "x"}, "text": "a cat"}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
     assert [prompt.text for prompt in read_prompts(tmp_path / "p.parquet")] == ["a cat"]
+
+
+INFOTEXT = "a cat\nNegative prompt: ugly, bad\nhands\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
+
+
+def test_settings_of_web_interfaces_among_lines_are_no_prompts_and_counted(tmp_path: Path) -> None:
+    lines = [
+        INFOTEXT,
+        "",
+        "a dog",
+        "Steps: 5, Sampler: DDIM",
+        "",
+        "a bird",
+        "Negative prompt: x",
+        "",
+        "Steps: up",
+    ]
+    (tmp_path / "p.txt").write_text("\n".join(lines))
+    found = read_prompts(tmp_path / "p.txt")
+    assert [prompt.text for prompt in found] == ["a cat", "a dog", "a bird", "Steps: up"]
+    mark = "(settings of a web interface)"
+    assert found.empty == [f"{tmp_path / 'p.txt'}, line {n} {mark}" for n in (2, 3, 4, 7, 10)]
+    assert left_out(found)["empty_prompts"]["count"] == 5
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_settings_beneath_a_prompt_of_a_row_are_not_of_the_prompt(suffix: str, tmp_path: Path) -> None:
+    rows = [{"prompt": INFOTEXT}, {"prompt": "two\nlines"}, {"prompt": "Steps: 20, Sampler: Euler"}]
+    file = tmp_path / f"p.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    elif suffix == "csv":
+        file.write_text("prompt\n" + "".join(f'"{row["prompt"]}"\n' for row in rows))
+    else:
+        file.write_text(json.dumps(rows) if suffix == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    found = read_prompts(file)
+    assert [prompt.text for prompt in found] == ["a cat", "two\nlines"] and len(found.empty) == 1
+
+
+def test_settings_beneath_a_caption_of_a_table_are_not_of_the_caption() -> None:
+    rows = [{"file_name": "a.png", "text": INFOTEXT}, {"file_name": "b.png", "text": "Steps: 5, Sampler: DDIM"}]
+    told = read_captions("metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert [said.captions for said in told.said.values()] == [("a cat",), ()] and told.empty == 1

@@ -124,6 +124,21 @@ def test_every_way_to_spoil_a_file_spoils_it(tmp_path: Path) -> None:
 # One bad row
 
 
+@pytest.mark.parametrize("verb", ["detect", "explain", "localize", "threshold", "generate", "sweep", "recover"])
+def test_rows_without_a_caption_are_counted_by_what_reads_prompts(inputs: Inputs, mnemoscope, tmp_path, verb) -> None:
+    lists = {str(inputs.prompts): ["", None], str(inputs.ordinary): [" "]}
+    words = [str(word) for word in verbs(inputs)[verb](tmp_path / "run")]
+    words = [word for k, word in enumerate(words) if "--limit" not in words[k - 1 : k + 1]]
+    expected = sum(len(empty) for name, empty in lists.items() if name in words)
+    for k, (name, empty) in enumerate(lists.items()):
+        texts = [*Path(name).read_text().splitlines(), *empty]
+        (tmp_path / f"{k}.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+        words = [str(tmp_path / f"{k}.jsonl") if word == name else word for word in words]
+    assert mnemoscope(*words)[0] == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["empty_prompts"]["count"] == expected >= 2
+
+
 def nan_for(model: Denoiser, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """NaN in the embedding of the prompts that say a word."""
     encode = model.family.encode

@@ -144,6 +144,14 @@ def test_a_damaged_shard_is_mended(source: Path, index: Path) -> None:
     assert files(index) == before
 
 
+@pytest.mark.parametrize("lost", ["statuses", "reasons", "count", "files"])
+def test_a_shard_whose_record_lost_something_is_built_again(source: Path, index: Path, lost: str) -> None:
+    before, record = files(index), index / "shards" / "emb-00002.json"
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != lost}))
+    build_index(source, index, PIXELS, shard_size=5)
+    assert files(index) == before
+
+
 @pytest.mark.parametrize("batch", [1, 4, 100])
 def test_batches_change_no_byte(batch: int, source: Path, index: Path, tmp_path: Path) -> None:
     build_index(source, tmp_path / "other", PIXELS, shard_size=5, batch=batch)

@@ -74,9 +74,16 @@ class Asked:
             value = self.values.get(parameter.name)
             if value is not None and parameter.name not in ("config", "dry_run", "as_json", "quiet"):
                 shown = _mapping(value) if is_pairs(parameter) else self._plain(parameter.name)
-                mark = "" if parameter.name in self.given else "  # default"
+                mark = self._beside(parameter.name) if parameter.name in self.given else "  # default"
                 lines.append(f"{parameter.name}: {json.dumps(shown, ensure_ascii=False)}{mark}")
         return "\n".join(lines)
+
+    def _beside(self, name: str) -> str:
+        """What the settings file says of a parameter that the command line says otherwise."""
+        filed, typed = (self.context.default_map or {}).get(name), self.context.get_parameter_source(name)
+        if filed is None or typed is None or typed.name != "COMMANDLINE" or isinstance(filed, list):
+            return ""
+        return f"  # in place of the file's {json.dumps(filed, ensure_ascii=False)}"
 
     def line(self) -> str:
         """The command as it could be typed."""

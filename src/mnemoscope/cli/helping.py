@@ -17,6 +17,7 @@ SUBJECTS = {
     "What there is": "list import",
 }
 FIRST = ("Arguments", "Input", "Model", "Method", "Sampling", "Comparison")
+SOURCES = ("Input", "Model", "Comparison")  # the subjects whose options name what is read
 LAST = ("Run", "Control", REST)
 
 
@@ -52,8 +53,23 @@ def write_commands(group: Any, ctx: Any, formatter: Any) -> None:
                 formatter.write_dl(records)
 
 
+def _refuse_twice(given: list[Any]) -> None:
+    from mnemoscope.errors import UsageError
+
+    for parameter in given:
+        times, is_source = given.count(parameter), getattr(parameter, "rich_help_panel", None) in SOURCES
+        if is_source and not parameter.multiple and times > 1:
+            raise UsageError(f"{parameter.opts[0]} was given {times} times, and only one would be read; give it once.")
+
+
 class Command(TyperCommand):
-    """A command whose help has a section for each subject."""
+    """A command whose help has a section for each subject, and of which no source is lost to another of its name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; raises `UsageError` for a source that is given twice, of which only the last would be read."""
+        if not ctx.resilient_parsing:
+            _refuse_twice(self.make_parser(ctx).parse_args(args=list(args))[2])
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         write_options(self, ctx, formatter)

@@ -197,9 +197,7 @@ def read_prompts(
     prompts = read_prompts(source, column=column, limit=last, tokenizer=tokenizer, seed=seed, only=only)
     if start and not prompts[start:]:
         raise UsageError(f"--start {start} leaves none of the {len(prompts)} prompts of {source}; give a lower one.")
-    kept = Prompts(prompts[start:])
-    kept.empty = prompts.empty
-    return kept
+    return Prompts.of(prompts[start:], prompts)
 
 
 def show(run: Path, failed: int) -> None:

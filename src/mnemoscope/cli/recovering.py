@@ -80,6 +80,7 @@ def recover(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Search embeddings that bring memorized images back from an edited model."""
+    from mnemoscope.prompts.prompt import Prompts, left_out
     from mnemoscope.recovery.run import run_recovery
     from mnemoscope.recovery.targets import targets_of
 
@@ -96,6 +97,6 @@ def recover(
         edited=edit.loaded(model),
         batch=batch_size,
         overwrite=overwrite,
-        told=told,
+        told={**told, **left_out(Prompts.of(listed, listed, neutral))},
     )
     opt.show(out, summary["failed"])

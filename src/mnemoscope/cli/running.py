@@ -37,6 +37,7 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
     with printing(quiet=values["quiet"], as_json=values["as_json"]) as result:
         if values["dry_run"]:
             result.append(asked.record())
+            _look_ahead(values)
             typer.echo(asked.settings())
             if plans and makes_run and values["out"] is None:
                 values["out"] = default_folder(asked)
@@ -53,6 +54,16 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
         made = _run(asked, values, call)
         result += [] if made is None else [made]
         return made
+
+
+def _look_ahead(values: Mapping[str, Any]) -> None:
+    """Raise `UsageError` in a dry run for a solver that the run would refuse."""
+    if values.get("scheduler") and values.get("model"):
+        from mnemoscope.cli.options import prepare
+        from mnemoscope.model.weights.folders import foresee_solver
+
+        prepare()
+        foresee_solver(values["model"], values["scheduler"], values.get("num_inference_steps"))
 
 
 def _run(asked: Asked, values: Mapping[str, Any], call: Call) -> Any:

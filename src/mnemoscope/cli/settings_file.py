@@ -58,6 +58,17 @@ def _is_typed(context: Any, name: str) -> bool:
 
 def merged(context: Any, parameter: Any, value: Sequence[str] | None) -> list[str] | None:
     """The pairs of an option from the settings file and from the command line; for each name the last one holds."""
+    from mnemoscope.errors import UsageError
+
     filed = (context.default_map or {}).get(parameter.name) or []
-    pairs = {pair.partition("=")[0].strip(): pair for pair in [*filed, *(value or ())]}
-    return list(pairs.values()) or None
+    typed = (value or ()) if _is_typed(context, parameter.name) else ()
+    for pairs in (filed, typed):
+        names = [_name(pair) for pair in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            given = " and ".join(pair for pair in pairs if _name(pair) == twice)
+            raise UsageError(f"--{parameter.name} gives '{twice}' more than once ({given}); give it once.")
+    return list({_name(pair): pair for pair in [*filed, *typed]}.values()) or None
+
+
+def _name(pair: str) -> str:
+    return pair.partition("=")[0].strip()

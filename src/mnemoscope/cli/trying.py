@@ -72,8 +72,9 @@ def with_values(asked: Asked, chosen: Mapping[str, Any]) -> Asked:
             given = [value] if option.multiple else value
             asked = asked.having(**{option.name: given})
         elif "param" in options:
-            pair = f"{name.removeprefix('param.')}={json.dumps(value)}"
-            asked = asked.having(param=[*(asked.values["param"] or ()), pair])
+            own = name.removeprefix("param.")
+            others = [pair for pair in asked.values["param"] or () if pair.partition("=")[0].strip() != own]
+            asked = asked.having(param=[*others, f"{own}={json.dumps(value)}"])
         else:
             raise UsageError(f"--sweep {name}: {asked.command} has no option and no parameter of that name.")
     return asked

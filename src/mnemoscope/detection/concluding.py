@@ -9,7 +9,7 @@ from mnemoscope.job.seeds import content_of
 from mnemoscope.methods.thresholds import calibrate
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.tokens import cut_off_summary
-from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.prompts.prompt import Prompt, Prompts
 from mnemoscope.run.reading import Json
 from mnemoscope.run.rows import KnownRole, Scored, ScoredRow
 
@@ -22,9 +22,9 @@ class AskedPrompts:
     negatives: Sequence[Prompt] = ()
 
     @property
-    def all(self) -> list[Prompt]:
-        """All of them, the negatives apart."""
-        return [*self.prompts, *map(apart, self.negatives)]
+    def all(self) -> Prompts:
+        """All of them, the negatives apart, with the rows of both that hold no caption."""
+        return Prompts.of([*self.prompts, *map(apart, self.negatives)], self.prompts, self.negatives)
 
     @property
     def known(self) -> dict[str, KnownRole]:

@@ -69,7 +69,7 @@ def run_detections(
             said[name] = {"failed": sum(r["status"] != "ok" for r in own), **summary}
         return [flagged[r["id"]] for r in rows], {"prompts": len(asked.prompts), "methods": said}
 
-    size, whom = Batch.of(model, batch, first.seeds), list(prompts.values())
+    size, whom = Batch.of(model, batch, first.seeds), asked.all
     plan = [Pass("detect", partial(_known_rows, model, detections, known), partial(_row_ids, list(detections)))]
     about = {name: method.about for name, method in found.items()}
     run = partial(prompt_run, out, COMMAND, DetectionsRow, settings, [model], whom, size, overwrite=overwrite)

@@ -9,7 +9,7 @@ from typing import Any
 from mnemoscope.errors import UsageError
 from mnemoscope.model.words import END, aligned, joined, merged
 from mnemoscope.prompts.prompt import as_prompts
-from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.reading import Malformed, read_value, reason
 from mnemoscope.run.rows import ExplainRow
 from mnemoscope.run.run import read_rows
 from mnemoscope.run.writing import write_whole
@@ -35,9 +35,9 @@ def read_layer6(file: Path) -> list[ExplainRow]:
     without such pieces each piece is a word. Raises `UsageError` for anything malformed.
     """
     try:
-        attributions = parsed(read_bytes(file).decode("utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{file} is not a readable JSON file: {e}") from e
+        attributions = read_value(file)
+    except (OSError, Malformed) as e:
+        raise UsageError(f"{file} is not a readable JSON file: {reason(e)}.") from e
     if not isinstance(attributions, dict) or not attributions:
         raise UsageError(f"{file} holds no attributions; expected an object of prompts with lists of [token, score].")
     for prompt, pairs in attributions.items():

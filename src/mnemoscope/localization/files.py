@@ -6,7 +6,7 @@ from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.localization.tables import read_nemo
-from mnemoscope.run.reading import parsed, read_bytes
+from mnemoscope.run.reading import Malformed, read_value, reason
 from mnemoscope.run.rows import LocalizeRow, ReadRow
 from mnemoscope.run.run import read_rows
 
@@ -28,9 +28,11 @@ def read_neurons(source: Mapping[str, Any] | str | Path, layers: Sequence[str]) 
     if file.suffix.casefold() == ".csv":
         return read_nemo(file, layers)
     try:
-        value = parsed(read_bytes(file).decode("utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{file} is neither a run of localize, nor a readable JSON or CSV file of neurons: {e}") from e
+        value = read_value(file)
+    except (OSError, Malformed) as e:
+        raise UsageError(
+            f"{file} is neither a run of localize, nor a readable JSON or CSV file of neurons: {reason(e)}."
+        ) from e
     return [_row(each, str(file)) for each in (value if isinstance(value, list) else [value])]
 
 

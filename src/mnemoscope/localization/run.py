@@ -21,7 +21,7 @@ from mnemoscope.model.batch import batch_size
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.counting import caption_counts
-from mnemoscope.prompts.prompt import Prompt
+from mnemoscope.prompts.prompt import Prompt, Prompts
 from mnemoscope.run.reading import Json
 from mnemoscope.run.rows import KnownPrompt, LocalizeRow
 from mnemoscope.run.run import Run
@@ -61,7 +61,7 @@ def run_localization(
     method = registry.get("localize", localization.method)
     given = registry.checked(method, localization.parameters)
     ablation.layers(model)  # a model without neurons is refused before the work
-    listed = once_each(prompts) if dedup else list(prompts)
+    listed = Prompts.of(once_each(prompts) if dedup else prompts, prompts, negatives)
     _check_seeds(listed)
     settings = {
         "method": method.name,

@@ -1,6 +1,7 @@
 """Numbers as people give them, with the unit of the text's push where they are in one: 1.5, 1.5:eps, 40:x0."""
 
 import math
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -51,13 +52,13 @@ class Amount:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is meant as a number, with or without a unit, rather than as a file."""
+    """Whether a text is meant as a number, with or without a unit, known or not, rather than as a file."""
     number, _, units = text.partition(":")
     try:
         float(number)
     except ValueError:
         return False
-    return not units or units in UNITS
+    return not units or units in UNITS or not os.path.exists(number)
 
 
 def aimed(score: Score, target: Any, model: Predictor) -> tuple[Any, float | None]:

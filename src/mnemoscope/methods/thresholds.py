@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,8 @@ def detection_summary(source: Path, asked_for: str | None = None) -> Json:
     Raises `UsageError` where there are several and none of these says which.
     """
     place, method = several.split(source)
+    if not os.path.exists(place):
+        raise UsageError(f"There is no {source}; give a detection's run or its summary.json, or NUMBER[:eps|:x0].")
     summary = read_json(place / "summary.json" if place.is_dir() else place)
     methods = summary.get("methods")
     if not isinstance(methods, dict):

@@ -11,6 +11,7 @@ Parts = dict[str, Any]  # of a pipeline, by the names that it has for them
 
 DEMO = Path(__file__).parents[1] / "demo"
 FOLDERS = {"demo": DEMO / "model", "demo-flow": DEMO / "model-flow"}
+LENT = {"demo-flow": ("vae", "tokenizer", "tokenizer_2", "text_encoder_3", "tokenizer_3")}  # from the first to it
 TOKENS = 32  # positions of each text encoder of demo-flow
 
 
@@ -21,4 +22,4 @@ def parts(name: str, dtype: torch.dtype) -> Parts:
     folder = FOLDERS["demo"]
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", model_max_length=TOKENS)
     vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, use_safetensors=True, shift_factor=0.0)
-    return {"vae": vae, "tokenizer": tokenizer, "tokenizer_2": tokenizer, "text_encoder_3": None, "tokenizer_3": None}
+    return dict(zip(LENT[name], (vae, tokenizer, tokenizer, None, None), strict=True))

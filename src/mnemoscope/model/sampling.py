@@ -42,9 +42,7 @@ class Sampler:
     ) -> None:
         self.model, self.guidance_scale, self.share_uncond, self.edits = model, guidance_scale, share_uncond, edits
         self.num_inference_steps, self.graph, self.kept = num_inference_steps, False, Kept()
-        most = model.pipe.scheduler.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= most:
-            raise UsageError(f"{num_inference_steps} sampling steps were asked for; this solver takes 1 to {most}.")
+        solvers.check_steps(model.pipe.scheduler, num_inference_steps)
         solvers.check_guidance_scale(guidance_scale)
         self.begun = solver or solvers.timed(model, num_inference_steps, shape or model.latent_shape)  # never stepped
         self.scheduler = solvers.copied(self.begun)

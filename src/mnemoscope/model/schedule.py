@@ -35,7 +35,7 @@ class Level(NamedTuple):
 
 
 def prediction_type(scheduler: Any) -> str:
-    """What the network predicts, as its scheduler says; raises `UsageError` for anything unknown."""
+    """What the network predicts, as its scheduler says; raises `UsageError` for anything unknown, as `check_levels`."""
     name = type(scheduler).__name__
     if not SOLVERS & {c.__name__ for c in type(scheduler).__mro__} or scheduler.config.get("invert_sigmas"):
         raise UsageError(
@@ -46,7 +46,21 @@ def prediction_type(scheduler: Any) -> str:
         kind = "flow_prediction"
     if kind not in PREDICTION_TYPES:
         raise UsageError(f"The scheduler predicts '{kind}'; mnemoscope knows {', '.join(PREDICTION_TYPES)}.")
+    check_levels(scheduler)
     return kind
+
+
+def check_levels(scheduler: Any) -> None:
+    """Raise `UsageError` for a solver whose training schedule is none: a share of the image for each time, falling."""
+    table = getattr(scheduler, "alphas_cumprod", None)
+    shares = getattr(scheduler, "sigmas", None) if table is None else table
+    if not isinstance(shares, Tensor):
+        return
+    count, asked = len(shares), scheduler.config.num_train_timesteps
+    falls = bool(((shares >= 0) & (shares <= 1)).all()) and bool((shares.diff() <= 0).all())  # not those that are NaN
+    if not falls or (table is not None and count != asked):
+        what = f"has {count} noise levels for {asked} times" if falls else "goes to levels that there are not"
+        raise UsageError(f"The noise schedule of {type(scheduler).__name__} {what}; correct its scheduler_config.json.")
 
 
 def units(scheduler: Any, kind: str | None = None) -> Units:

@@ -3,7 +3,8 @@
 import copy
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import diffusers
@@ -77,12 +78,32 @@ def swapped(name: str, kept_config: Any) -> Any:
 
 def timed(model: Any, steps: int, shape: Sequence[int]) -> Any:
     """A model's solver with the timesteps of so many steps; raises `UsageError` where its configuration has none."""
-    try:
+    with _configured(model.pipe.scheduler, steps):
         return model.family.solver(steps, shape)
+
+
+def set_steps(scheduler: Any, steps: int) -> None:
+    """Set the timesteps of so many steps; raises `UsageError` where the solver's configuration has none."""
+    check_steps(scheduler, steps)
+    with _configured(scheduler, steps):
+        scheduler.set_timesteps(steps)
+
+
+def check_steps(scheduler: Any, steps: int) -> None:
+    """Raises `UsageError` for more steps than a solver has times, and for none."""
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise UsageError(f"{steps} sampling steps were asked for; this solver takes 1 to {most}.")
+
+
+@contextmanager
+def _configured(scheduler: Any, steps: int) -> Iterator[None]:
+    try:
+        yield
     except UsageError:
         raise
     except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as e:
-        name, reason = type(model.pipe.scheduler).__name__, first_line(e).rstrip(".")
+        name, reason = type(scheduler).__name__, first_line(e).rstrip(".")
         raise UsageError(
             f"{name} cannot take {steps} steps as it is configured ({reason}); correct its scheduler_config.json, "
             "or choose another with --scheduler."

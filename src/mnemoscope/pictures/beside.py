@@ -1,18 +1,16 @@
 """Texts beside an image, under its name: JSON as img2dataset writes it, plain captions, class numbers."""
 
 import json
-import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from mnemoscope.pictures.captions import Said, said_of
-from mnemoscope.pictures.columns import storable
+from mnemoscope.pictures.columns import storable, without_settings
 from mnemoscope.pictures.files import TEXT, limited
 from mnemoscope.pictures.names import suffix
 from mnemoscope.pictures.picture import Unreadable
 
-SETTINGS = re.compile(r"^(?=Negative prompt: .*\n+Steps: \d+, |Steps: \d+, Sampler: )", re.MULTILINE | re.DOTALL)
 SIDECARS = (".json", ".txt", ".caption", ".cls")
 Read = Callable[[str], bytes]
 
@@ -49,7 +47,7 @@ def _text(read: Read, name: str) -> str:
         text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
     except (Unreadable, OSError, UnicodeDecodeError):
         return ""  # the picture itself has a row, which says that it has no caption
-    return "" if "\0" in text else storable(SETTINGS.split(text, maxsplit=1)[0].strip())
+    return "" if "\0" in text else storable(without_settings(text))
 
 
 def _object(text: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short, storable
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short, storable, without_settings
 from mnemoscope.pictures.decoding import Unreadable
 from mnemoscope.pictures.names import SUFFIXES, suffix
 from mnemoscope.pictures.parquet import read_whole
@@ -56,7 +56,7 @@ def said_of(row: ReadRow, column: str | None = None) -> Said:
     named = (("url",), ("kind", "class"), ("label",), ("seed",))
     url, kind, label, seed = (row.get(find(row, names)) for names in named)
     return Said(
-        tuple(dict.fromkeys(storable(t.strip()) for t in texts if isinstance(t, str) and t.strip())),
+        tuple(dict.fromkeys(storable(told) for t in texts if isinstance(t, str) and (told := without_settings(t)))),
         storable(url) if isinstance(url, str) else None,
         storable(kind) if isinstance(kind, str) and kind else None,
         label if isinstance(label, bool) else None,

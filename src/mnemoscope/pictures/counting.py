@@ -69,5 +69,5 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     empty = whole.get("empty_prompts")
     if isinstance(empty, dict) and fits(empty, EmptyPrompts):
         places = ", ".join(empty["first"])
-        lines.append(f"{empty['count']:,} captions of the prompts have no text and were left out ({places}).")
+        lines.append(f"Rows of the prompts without a caption, which were left out: {empty['count']:,} ({places}).")
     return lines

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, find, settings_lines, short
 from mnemoscope.run.reading import Json
 
 SourceRow = tuple[str, Json]  # where it was read ("a.csv, line 3"), its columns
@@ -43,9 +43,14 @@ def lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
 
 
 def text_rows(data: bytes, where: str) -> Iterator[SourceRow]:
-    """One prompt a line."""
-    for number, line in lines(data, where):
-        yield f"{where}, line {number}", {"prompt": line}
+    """One prompt a line; lines of settings, as web interfaces write them beneath a prompt, are rows without one."""
+    numbered = list(lines(data, where))
+    settings = settings_lines(numbered)
+    for number, line in numbered:
+        if number in settings:
+            yield f"{where}, line {number} (settings of a web interface)", {"prompt": None}
+        else:
+            yield f"{where}, line {number}", {"prompt": line}
 
 
 def csv_rows(

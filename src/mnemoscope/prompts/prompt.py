@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.columns import CAPTION_COLUMNS, LABEL_COLUMNS, find, short
+from mnemoscope.pictures.columns import CAPTION_COLUMNS, LABEL_COLUMNS, find, short, without_settings
 from mnemoscope.pictures.counting import EmptyPrompts
 from mnemoscope.pictures.rows import SourceRow, unreadable
 from mnemoscope.prompts.runs import REFERENCE, Only
@@ -57,6 +57,13 @@ class Prompts(list[Prompt]):
     """Prompts in the order of their source; `empty` are the places of captions that hold no text and were left out."""
 
     empty: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, chosen: Iterable[Prompt], *read: Sequence[Prompt]) -> "Prompts":
+        """Some prompts of those that were read, with all that were left out there."""
+        own = cls(chosen)
+        own.empty = [place for each in read if isinstance(each, Prompts) for place in each.empty]
+        return own
 
 
 def left_out(prompts: Sequence[Prompt]) -> dict[str, EmptyPrompts]:
@@ -149,7 +156,8 @@ def _row_prompts(where: str, row: Json, caption: str, empty: list[str]) -> Itera
         del others[kind_column]
         label = IMPLIED_LABELS.get(kind.casefold()) if label is None else label
     captions = row.get(caption)
-    for text in captions if isinstance(captions, list) and captions else [captions]:
+    for given in captions if isinstance(captions, list) and captions else [captions]:
+        text = without_settings(given) if isinstance(given, str) else given
         if _missing(text):
             empty.append(where)
             continue

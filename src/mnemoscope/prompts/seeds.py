@@ -17,9 +17,7 @@ def seeded(prompts: Sequence[Prompt], column: str) -> Prompts:
 
     Raises `UsageError` for a column that there is not, and for a row where it holds anything else.
     """
-    own = Prompts(replace(p, seeds=_read(p, number, column)) for number, p in enumerate(prompts, 1))
-    own.empty = prompts.empty if isinstance(prompts, Prompts) else ()
-    return own
+    return Prompts.of((replace(p, seeds=_read(p, number, column)) for number, p in enumerate(prompts, 1)), prompts)
 
 
 def _read(prompt: Prompt, number: int, column: str) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ def headline(record: Record) -> str:
     rate, limit = (number(record.summary.get(key)) for key in ("replication_rate", "threshold"))
     if rate is None or limit is None:
         return f"{images} measured; none was compared with references."
-    among = counted(int(record.summary.get("references") or 0), "reference")
+    among = counted(int(number(record.summary.get("references")) or 0), "reference")
     if len(found := copies(record)) > 1:
         said = " and ".join(f"{each.said} images of {each.group.name}" for each in found)
         return f"{said} are copies of one of {among}, at a similarity above {limit:g}."

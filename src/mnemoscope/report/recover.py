@@ -40,7 +40,7 @@ def headline(record: Record) -> str:
     if None in rates:
         return f"{counted(len(record.done), 'image')} attacked before the run stopped."
     before, after, attacked = (f"{100 * rate:.0f} %" for rate in rates if rate is not None)
-    told = f"Of {counted(int(record.summary.get('targets') or 0), 'image')}, {before} come out before the edit"
+    told = f"Of {counted(int(number(record.summary.get('targets')) or 0), 'image')}, {before} come out before the edit"
     return f"{told}, {after} after it, and {attacked} when an embedding is searched for."
 
 

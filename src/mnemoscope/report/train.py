@@ -44,11 +44,12 @@ def about(record: Record) -> list[tuple[str, Any, str]]:
     """What was trained, and on what."""
     settings, data = record.part("settings"), part(record.summary, "data")
     texts = [f"What was trained: {settings.get('train')}."]
-    if number(data.get("memorized")) is not None:
-        base = f" and {counted(int(data['base']), 'picture')} of the base set" if data.get("base") else ""
-        texts.append(f"On {counted(int(data['memorized']), 'picture')}{base}.")
-    if data.get("left_out"):
-        texts.append(f"{counted(int(data['left_out']), 'picture')} could not be used.")
+    pictures = {name: counted(int(n), "picture") for name in data if (n := number(data[name])) is not None}
+    if "memorized" in pictures:
+        base = f" and {pictures['base']} of the base set" if data.get("base") and "base" in pictures else ""
+        texts.append(f"On {pictures['memorized']}{base}.")
+    if data.get("left_out") and "left_out" in pictures:
+        texts.append(f"{pictures['left_out']} could not be used.")
     return [("The training", {}, " ".join(texts))]
 
 

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from mnemoscope import plots
 from mnemoscope.report.pictures import picture
-from mnemoscope.report.record import Card, Drawings, Record, Section, checked
+from mnemoscope.report.record import Card, Drawings, Record, Section, checked, listed
 from mnemoscope.report.tables import table as terminal_table
 from mnemoscope.report.text import counted, number, shown
 from mnemoscope.run.probe_rows import OWN, probed
@@ -33,8 +33,8 @@ def headline(record: Record) -> str:
     summary = record.summary
     if not summary:
         return f"{counted(len(_checkpoints(record)), 'checkpoint')} looked at so far."
-    back, probes = summary.get("came_back") or [], int(number(summary.get("probes")) or 0)
-    seen = counted(len(summary.get("checkpoints") or []), "checkpoint")
+    back, probes = listed(summary.get("came_back")), int(number(summary.get("probes")) or 0)
+    seen = counted(len(listed(summary.get("checkpoints"))), "checkpoint")
     said = f"{len(back)} of {counted(probes, 'caption')} gave their picture back in {seen}."
     return f"{said} {summary['stop']}" if summary.get("stop") else said
 
@@ -52,9 +52,9 @@ def cards(record: Record) -> list[Card]:
     summary = record.summary
     if not summary:
         return []
-    made: list[Card] = [("Came back", str(len(summary.get("came_back") or [])), "pictures")]
-    if kept := summary.get("last_without_copies"):
-        made.append(("Last without copies", dict(_checkpoints(record)).get(kept) or str(kept), str(kept)))
+    made: list[Card] = [("Came back", str(len(listed(summary.get("came_back")))), "pictures")]
+    if kept := str(summary.get("last_without_copies") or ""):
+        made.append(("Last without copies", dict(_checkpoints(record)).get(kept) or kept, kept))
     if known := number(summary.get("returned_by_base")):
         made.append(("Before the training", f"{known:.0f}", "pictures that the untrained model gives back"))
     return made

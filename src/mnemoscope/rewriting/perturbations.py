@@ -6,7 +6,7 @@ from typing import Any, cast
 from mnemoscope.errors import UsageError
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.rewriting.outcome import summarised
-from mnemoscope.run.reading import Json, parsed, read_bytes
+from mnemoscope.run.reading import Json, Malformed, read_value, reason
 from mnemoscope.run.rows import RewriteRow
 from mnemoscope.run.run import Run
 
@@ -17,8 +17,8 @@ EXPECTED = '{prompt: {level: [{"perturbed_prompt", "selected_tokens"}]}}'
 def is_perturbations(file: Path) -> bool:
     """Whether a file of the layer6 code holds rewrites by level, and not attributions."""
     try:
-        value = parsed(read_bytes(file).decode("utf-8"))
-    except (OSError, ValueError):
+        value = read_value(file)
+    except (OSError, Malformed):
         return False  # whoever reads it says what is wrong
     return isinstance(value, dict) and any(isinstance(levels, dict) for levels in value.values())
 
@@ -26,9 +26,9 @@ def is_perturbations(file: Path) -> bool:
 def read_perturbations(file: Path) -> list[RewriteRow]:
     """Rows of a rewriting, without scores; an empty rewrite is a failed row. Raises `UsageError` for anything else."""
     try:
-        value = parsed(read_bytes(file).decode("utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"{file} is not a readable JSON file: {e}") from e
+        value = read_value(file)
+    except (OSError, Malformed) as e:
+        raise UsageError(f"{file} is not a readable JSON file: {reason(e)}.") from e
     if not isinstance(value, dict) or not value:
         raise UsageError(f"{file} holds no rewrites; expected {EXPECTED}.")
     rows: list[RewriteRow] = []

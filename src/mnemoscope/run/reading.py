@@ -36,11 +36,24 @@ def parsed(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+class Malformed(Exception):
+    """Bytes that are no JSON in UTF-8."""
+
+
+def read_value(file: Path) -> Any:
+    """The JSON value of a file; raises `Malformed` for what is none, and else as `read_bytes` does."""
+    held = read_bytes(file)
+    try:
+        return parsed(held.decode("utf-8"))
+    except ValueError as e:
+        raise Malformed(reason(e)) from e
+
+
 def read_json(file: Path) -> Json:
     """A JSON object; raises `UsageError` if there is none."""
     try:
-        value = parsed(read_bytes(file).decode("utf-8"))
-    except (OSError, ValueError) as e:
+        value = read_value(file)
+    except (OSError, Malformed) as e:
         raise UsageError(f"{file} is not a readable JSON file: {reason(e)}; {ADVICE}") from e
     if not isinstance(value, dict):
         raise UsageError(f"{file} holds no JSON object; {ADVICE}")

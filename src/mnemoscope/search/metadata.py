@@ -22,15 +22,21 @@ def record_of(file: Path) -> Json | None:
     return None if misfit_fields(record, ShardRecord) else record
 
 
-class ShardRecord(TypedDict):
-    """What is known of a finished shard."""
+class KnownShard(TypedDict):
+    """What `meta.json` says of a finished shard."""
 
     count: int
     listed: int
     files: dict[str, str]
-    statuses: NotRequired[dict[str, int]]
-    reasons: NotRequired[dict[str, int]]
     generation: NotRequired[int]
+
+
+class ShardRecord(KnownShard):
+    """What is written beside a finished shard."""
+
+    statuses: dict[str, int]
+    reasons: dict[str, int]
+    captioned: NotRequired[int]  # earlier versions did not count them
 
 
 class Meta(Segment):
@@ -43,7 +49,7 @@ class Meta(Segment):
     dtype: str
     added: NotRequired[list[Segment]]
     removed: NotRequired[list[int]]
-    shards: NotRequired[list[ShardRecord]]
+    shards: NotRequired[list[KnownShard]]
     statuses: NotRequired[dict[str, int]]
     reasons: NotRequired[dict[str, int]]
 

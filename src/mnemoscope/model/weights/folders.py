@@ -14,9 +14,11 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from mnemoscope.errors import UsageError
+from mnemoscope.model import bundled
 from mnemoscope.model.bundled import Parts
 from mnemoscope.model.weights.paths import meant
 from mnemoscope.model.weights.reading import first_line, read_config, read_network, variants
+from mnemoscope.model.weights.settings import check_settings, foresee
 from mnemoscope.run.reading import Json
 
 
@@ -38,9 +40,10 @@ def read_folder(
     parts: Parts = dict(given)
     for component, kind in index.items():
         cls = component_class(kind)
+        check_settings(cls, folder / component)
         if component != "safety_checker" and isinstance(cls, type) and issubclass(cls, nn.Module):
             parts[component] = read_network(cls, folder / component, component, dtype, variant, messages)
-    _refuse_another_solver(folder, index)
+    refuse_another_solver(folder, index)
     if variant is not None and not any(variant in variants(folder / c) for c in parts):
         raise UsageError(f"{name} has no weights of the variant '{variant}'; leave out --variant.")
     extra: Parts = dict.fromkeys(absent(folder))
@@ -87,7 +90,16 @@ def read_index(folder: Path, name: str, given: Collection[str] = ()) -> Json:
     return named
 
 
-def _refuse_another_solver(folder: Path, index: Json) -> None:
+def foresee_solver(model: str, scheduler: str, steps: int | None) -> None:
+    """Raise `UsageError` where the solver of a pipeline's folder cannot be made as asked for; nothing is loaded."""
+    folder = bundled.FOLDERS.get(model, Path(model))
+    if (folder / "model_index.json").is_file():
+        index = read_index(folder, model, bundled.LENT.get(model, ()))
+        refuse_another_solver(folder, index)
+        foresee(folder, index, scheduler, steps)
+
+
+def refuse_another_solver(folder: Path, index: Json) -> None:
     """Raise `UsageError` where a scheduler's configuration is of another class than the index names."""
     config = folder / "scheduler/scheduler_config.json"
     named, own = index.get("scheduler"), read_config(config).get("_class_name")
