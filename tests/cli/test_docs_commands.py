@@ -40,9 +40,14 @@ NOT_RUN = {  # the beginning of a line, and why it is not run here
     "mnemoscope index search /shared/laion.index": "needs that index",
 }
 SMALLER = {  # what is appended to the lines that begin so: the same work on less; the last of an option counts
-    r"mnemoscope (detect|explain|generate|audit|sweep|recover|localize threshold).*": "--num-inference-steps 5",
+    r"mnemoscope (detect|explain|generate|audit|sweep|recover) ": "--num-inference-steps 5",
     r"mnemoscope audit ": "--images 1 --most 2",
     r"mnemoscope sweep ": "--limit 2",
+    r"mnemoscope localize demo ": "--limit 1",
+    r"mnemoscope localize (threshold|statistics) ": "--limit 8",
+    r"mnemoscope recover ": "--limit 1 --images 1 --attack-steps 2 --attack-batch 1",
+    r"mnemoscope watch ": "--wait 0 --probe-count 2 --probe-inference-steps 5",
+    r"mnemoscope (experiment|emm sweep) .*--out": "--seeds 1",
     r".*--images 10000": "--images 16",
     r"mnemoscope emm ratio runs/digits": "--samples 16",
     r"mnemoscope emm train": "--steps 10 --batch-size 4 --snapshots 2 --samples 4",

@@ -17,9 +17,11 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from documented import DOCS, blocks
 from mnemoscope import demo
 from mnemoscope.localization.tables import COLUMNS
 from places import FIXTURES, ROOT
+from small_words import wordnet_in
 
 LORA_RANK = 4
 Make = Callable[[Path], object]
@@ -167,8 +169,20 @@ def cifar(place: Path) -> None:
         archive.addfile(member, io.BytesIO(data))
 
 
+def wordnet(place: Path) -> None:
+    """A WordNet of a few words."""
+    place.mkdir()
+    wordnet_in(place)
+
+
 def policy(place: Path) -> None:
     place.write_text("checks:\n- {measure: flagged_share, max: 0.9, min_samples: 1}\n")
+
+
+def policy_of_finetune(place: Path) -> None:
+    """The policy that the page on fine-tunes shows."""
+    ((_, text),) = blocks(DOCS / "finetune.md", "yaml")
+    place.write_text(text)
 
 
 def examples(place: Path) -> None:
@@ -199,7 +213,9 @@ HAD: dict[str, Make] = {
     **dict.fromkeys(("captions.txt", "captions.csv", "captions.jsonl"), prompts("verbatim", "ordinary", most=2)),
     **dict.fromkeys(("ordinary.txt", "unseen.txt"), prompts("ordinary", most=100)),
     "new.txt": prompts("template"),
-    **dict.fromkeys(("train", "training-images", "pictures", "path/to/pairs", "path/to/images"), pictures("verbatim")),
+    **dict.fromkeys(
+        ("train", "training-images", "pictures", "laion", "path/to/pairs", "path/to/images"), pictures("verbatim")
+    ),
     **dict.fromkeys(("generated", "drawn", "run/images"), pictures("verbatim", 4)),
     **dict.fromkeys(("unseen", "new"), pictures("ordinary", 4)),
     "samples": snapshots,
@@ -211,6 +227,8 @@ HAD: dict[str, Make] = {
     "memorized.jsonl": wen("verbatim"),
     "ordinary.jsonl": wen("ordinary"),
     "policy.yaml": policy,
+    "path/to/wordnet": wordnet,
+    "finetune.yaml": policy_of_finetune,
     "examples": examples,
     "neurons.csv": nemo,
     "memorized_laion_prompts.csv": nemo_prompts,
@@ -227,7 +245,9 @@ MADE = {
     "audit": "audit demo --lora path/to/lora --data pictures --negatives ordinary.txt --images 1 --most 2 --out audit "
     "--explain none --mitigate none " + SMALL,
     "path/to/index": "index build pictures --features pixels --out path/to/index",
-    "indexes/laion": "index build pictures --features pixels --out indexes/laion",
+    "indexes/laion": "index build pictures --out indexes/laion",
+    "runs/detect": "detect demo --prompts captions.txt --negatives ordinary.txt --out runs/detect",
+    "runs/neurons": "localize demo --prompts captions.txt --limit 1 --method neurons_by_gradient --out runs/neurons",
     "train.index": "index build pictures --features pixels --out train.index",
     "train.zip": "emm data pictures --out train.zip",
     "runs/digits": "emm train --data digits --subset-size 100 --label-mode true --ema mode1 --steps 20 --batch-size 8"
