@@ -282,7 +282,7 @@ def test_notebook_runs_and_is_tidy(file: Path) -> None:
     assert file.stat().st_size < 300_000
     kept, shown = json.dumps(notebook), pictures(notebook)
     assert shown
-    ran = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    ran = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(ROOT)}}).execute()
     assert "Traceback" not in kept and '"name": "stderr"' not in kept
     assert pictures(ran) == shown
 
