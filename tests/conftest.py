@@ -1,12 +1,17 @@
 """One torch thread, quiet libraries, no hub: what every test needs before anything else is imported."""
 
+import gc
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests start are compiled once
+sys.dont_write_bytecode = False
+gc.disable()  # until the tests are collected: what is imported is no garbage, and is not looked through again and again
 
 import pytest
 import torch
@@ -25,6 +30,13 @@ from mnemoscope.model.denoiser import Denoiser  # noqa: E402
 from mnemoscope.model.loading import quiet  # noqa: E402
 
 quiet()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 ROOT = Path(__file__).parents[1]
 
 
