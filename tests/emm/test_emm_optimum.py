@@ -68,7 +68,7 @@ def error(found: Tensor, expected: np.ndarray) -> float:
 @engines
 @pytest.mark.parametrize("sigma", LEVELS)
 def test_equals_the_dense_softmax(digits_set: Images, integers: bool, sigma: float) -> None:
-    few = digits_set.take(slice(400))
+    few = digits_set.take(slice(130))
     x = noisy(few, sigma)
     expected = dense(few, x, sigma)
     for block in (None, 1, 7, 64):

@@ -86,8 +86,17 @@ def test_the_files_that_come_with_it_are_right(file: Path) -> None:
         assert level.data.source == "digits" and max(level.sizes) <= 400
         assert level.training(0).options.samples == 500
         level.data.images(level.sizes[0], 0)
-    said = plan(full, list(full.levels.values()))
-    assert "A100" in said[-1] and any("not here" in line for line in said)
+
+
+QUICK = {"width", "labels", "data_size", "optimizer"}
+planned = [pytest.param(f, marks=() if f.stem in QUICK else pytest.mark.slow, id=f.stem) for f in FILES]
+
+
+@pytest.mark.parametrize("file", planned)
+def test_the_plan_of_a_full_size_says_what_it_costs(file: Path) -> None:
+    full = read_sweep(file, full=True)
+    lines = plan(full, list(full.levels.values()))
+    assert "A100" in lines[-1] and any("not here" in line for line in lines)
 
 
 def test_there_is_a_file_for_each_factor() -> None:

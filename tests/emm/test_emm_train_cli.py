@@ -233,6 +233,7 @@ def test_two_processes_are_one_with_two_passes(train, tmp_path: Path) -> None:
     assert read_json(tmp_path / "two" / "run.json")["free"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     words = ["emm", "train", *TINY, "--steps", 3000, "--checkpoint-every", 1, "--samples", 0, "--out", tmp_path / "run"]
     checkpoint = interrupted(words, tmp_path / "run")

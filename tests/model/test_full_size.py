@@ -24,8 +24,11 @@ def bench() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("low", [False, True], ids=["plain", "low memory"])
-@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl", "sd3"])
+ALONE = [(name, False) for name in ("sd1", "sd2", "sdxl", "sd3")]
+LOW = [("sdxl", True), *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("sd1", "sd2", "sd3"))]
+
+
+@pytest.mark.parametrize(("name", "low"), [*ALONE, *LOW])
 def test_every_job_runs_and_is_metered(bench: ModuleType, name: str, low: bool) -> None:
     pipe = bench.pipeline(bench.tiny(bench.SHAPES[name]))
     pipe.set_progress_bar_config(disable=True)

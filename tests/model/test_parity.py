@@ -96,6 +96,7 @@ def test_embedding_descent_is_that_of_wen_et_al(model: mn.Denoiser, row: dict) -
     torch.testing.assert_close(after[5], torch.tensor(row["values_token5"]), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_fixture_is_the_one_that_the_golden_numbers_were_made_on(shared: Path, tmp_path: Path, model) -> None:
     script = shared / "parity" / "make_fixture.py"
     subprocess.run([sys.executable, "-W", "ignore", str(script), str(tmp_path)], check=True, capture_output=True)
