@@ -13,8 +13,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests start are
 sys.dont_write_bytecode = False
 gc.disable()  # until the tests are collected: what is imported is no garbage, and is not looked through again and again
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 with warnings.catch_warnings():
