@@ -111,3 +111,17 @@ def mitigate(
     from mnemoscope.bench.mitigating import MITIGATE
 
     benched.run(MITIGATE, benched.asked(sampling, 1, images), out, overwrite=overwrite)
+
+
+@command(bench)
+def explain(
+    benched: Benched,
+    sampling: BenchSampling,
+    out: opt.Out,
+    seeds: opt.Seeds = 1,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Explanations: how many of the words that one trained picture alone has they find, and which regions."""
+    from mnemoscope.bench.explaining import EXPLAIN
+
+    benched.run(EXPLAIN, benched.asked(sampling, seeds, 1), out, overwrite=overwrite)

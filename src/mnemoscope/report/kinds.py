@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
     "experiment": experiment,
     "bench-detect": bench,
     "bench-mitigate": bench,
+    "bench-explain": bench,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,

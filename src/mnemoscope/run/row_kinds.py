@@ -46,6 +46,7 @@ KINDS: dict[str, type] = {
     "experiment": ExperimentRow,
     "bench-detect": BenchRow,
     "bench-mitigate": BenchRow,
+    "bench-explain": BenchRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,

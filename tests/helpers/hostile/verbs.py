@@ -114,7 +114,10 @@ def save_truth(folder: Path, pictures: Path) -> None:
     """A ground truth for a bench: the pictures as trained ones, and as many other prompts."""
     folder.mkdir()
     shutil.copytree(pictures, folder / "references")
-    rows = [{"prompt": p, "kind": "verbatim", "views": 8 * (k + 1)} for k, p in enumerate(PROMPTS)]
+    rows = [
+        {"prompt": p, "kind": "verbatim", "views": 8 * (k + 1), "triggers": [p.split()[0].lower()]}
+        for k, p in enumerate(PROMPTS)
+    ]
     rows += [{"prompt": f"ordinary thing {k}", "kind": "unseen", "source": "twin"} for k in range(4)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -229,6 +232,10 @@ LINES = {
         "--probe-inference-steps 1 --out {out}"
     ),
     "repair": "repair {model} --lora {inputs}/loras/x-step000001.safetensors --out {out}",
+    "bench explain": (
+        "bench explain --model {model} --truth {inputs}/truth --method token_gradients --num-inference-steps 2 "
+        "--batch-size 1 --out {out}"
+    ),
     "bench mitigate": (
         "bench mitigate --model {model} --truth {inputs}/truth --method embedding_noise --num-inference-steps 2 "
         "--batch-size 2 --out {out}"
