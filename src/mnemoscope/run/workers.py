@@ -190,14 +190,21 @@ class Workers:
             at.done[place] = _raising(error)
         except self._ray.exceptions.RayError as error:
             if place is None:
-                raise UsageError(f"A worker of Ray could not begin: {first_line(error)}") from error
-            self._await(at, worker)
-            self._died(at, (place, task), error, lost)
+                self._gone(worker, error)
+            else:
+                self._await(at, worker)
+                self._died(at, (place, task), error, lost)
             return
         else:
             if place is not None:
                 at.done[place] = lambda: result
         at.free.append(worker)
+
+    def _gone(self, worker: Any, error: Exception) -> None:
+        """Do without a worker that Ray does not begin again; raises `UsageError` where it was the last."""
+        self._workers = [other for other in self._workers if other is not worker]
+        if not self._workers:
+            raise UsageError(f"No worker of Ray is left: {first_line(error)} Give the command again.") from error
 
     def _died(self, at: _Dispatch, task: tuple[int, Any], error: Exception, lost: Lost | None) -> None:
         """Give the task to another worker, unless too many have died at it."""
