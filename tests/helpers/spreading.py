@@ -10,7 +10,7 @@ from typing import Any
 from mnemoscope.run import runner
 from mnemoscope.run.asked import now_recorded
 from mnemoscope.run.cluster import packed_for_workers
-from mnemoscope.run.workers import Holder, Sent
+from mnemoscope.run.holder import Holder, Sent
 
 
 class Here:

@@ -11,7 +11,8 @@ import pytest
 from mnemoscope.errors import UsageError
 from mnemoscope.run import workers as dispatching
 from mnemoscope.run.cluster import packed_for_workers, room
-from mnemoscope.run.workers import AHEAD, ATTEMPTS, Holder, Sent, Workers
+from mnemoscope.run.holder import Holder, Sent
+from mnemoscope.run.workers import AHEAD, ATTEMPTS, Workers
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'mnemoscope[ray]'")
 RayError = type("RayError", (Exception,), {})

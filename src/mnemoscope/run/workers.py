@@ -5,70 +5,22 @@ to the next one that is free.
 """
 
 import os
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mnemoscope.errors import UsageError
-from mnemoscope.run.asked import now_recorded, recorded
+from mnemoscope.run.asked import now_recorded
 from mnemoscope.run.cluster import connected, cores, first_line, has_cuda, packed_for_workers, room
-from mnemoscope.run.environment import keep_threads
-from mnemoscope.run.reading import Json
+from mnemoscope.run.holder import Holder, Sent
 
 ATTEMPTS = 4  # at a task whose workers die
 AHEAD = 2  # tasks under way or done and not yet taken, for each worker
 PATIENCE = 60.0  # seconds without any worker before that is said
 Lost = Callable[[Any, str], Any]  # the result of a task that no worker survived, and why
-
-
-class Holder:
-    """What a worker's process does: it opens what it is sent once, and calls it for each task."""
-
-    def __init__(self, folder: str) -> None:
-        with suppress(OSError):  # relative paths are those of the process that asks, where there is such a folder
-            os.chdir(folder)
-        self._number = -1
-        self._function: Callable[[Any], Any] | None = None
-
-    def ready(self) -> bool:
-        """Whether the process is there."""
-        return True
-
-    def call(self, sent: "Sent", task: Any) -> Any:
-        """The function that was sent, at a task."""
-        keep_threads(sent.threads)
-        if sent.number != self._number:
-            self._function = None  # before another model is opened
-            self._function, self._number = pickle.loads(_fetched(sent.packed)), sent.number
-            keep_threads(sent.threads)  # now that torch is there, if it was not
-        assert self._function is not None
-        with recorded(*sent.asked) if sent.asked else nullcontext():
-            return self._function(task)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A function on its way to workers: its number, its bytes or where they are, and what it is called under."""
-
-    number: int
-    packed: Any
-    threads: int | None
-    asked: tuple[Json, Path] | None
-
-
-def _fetched(packed: Any) -> bytes:
-    if isinstance(packed, bytes):
-        return packed
-    import ray
-
-    return bytes(ray.get(packed))
 
 
 class _Dispatch:
