@@ -20,6 +20,7 @@ from reader_files import give
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NETWORK = "asks an index of packages or a hub"
+CLUSTER = "needs several machines in a cluster of Ray"
 GPUS = "is for several GPUs"
 NOT_RUN = {  # the beginning of a line, and why it is not run here
     "pip install": NETWORK,
@@ -38,11 +39,15 @@ NOT_RUN = {  # the beginning of a line, and why it is not run here
     "mnemoscope index search train.index generated/ --out found --ann lance --ann-uri s3://": "needs an object store",
     "mnemoscope index build 'laion/{00000..23000}.tar' --out /shared": "needs 23,001 tars and a cluster",
     "mnemoscope index search /shared/laion.index": "needs that index",
+    "mnemoscope audit demo --prompts captions.txt --out audit --runner ray --workers 8": "is for eight GPUs",
+    "ray ": CLUSTER,
+    "RAY_ADDRESS=auto mnemoscope detect": CLUSTER,
 }
 SMALLER = {  # what is appended to the lines that begin so: the same work on less; the last of an option counts
     r"mnemoscope (detect|explain|generate|audit|sweep|recover) ": "--num-inference-steps 5",
     r"mnemoscope audit ": "--images 1 --most 2",
-    r"mnemoscope sweep ": "--limit 2",
+    r"mnemoscope sweep ": "--limit 1",
+    r"mnemoscope detect .*--runner ray": "--workers 1",
     r"mnemoscope localize demo ": "--limit 1",
     r"mnemoscope localize (threshold|statistics) ": "--limit 8",
     r"mnemoscope recover ": "--limit 1 --images 1 --attack-steps 2 --attack-batch 1",
@@ -61,9 +66,10 @@ SERVERS = re.compile(r"mnemoscope app|.*\buvicorn ")
 
 
 def lines(page: Path) -> list[str]:
-    """The command lines of a page; those of `console` blocks are run with what they say by test_docs.py."""
+    """The command lines of a page, in workflows too; `console` blocks are run with what they say by test_docs.py."""
     text = "\n".join(text for _, text in blocks(page, "bash", "sh")).replace("\\\n", " ")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    workflows = re.findall(r"^ +(mnemoscope .*)$", "\n".join(text for _, text in blocks(page, "yaml")), re.MULTILINE)
+    return [*(line for line in text.splitlines() if line.strip() and not line.startswith("#")), *workflows]
 
 
 def is_run(line: str) -> bool:
@@ -146,6 +152,7 @@ def test_what_is_not_run_is_there() -> None:
     every = [line for page in PAGES for line in lines(page)]
     assert [start for start in NOT_RUN if not any(line.startswith(start) for line in every)] == []
     assert all(NOT_RUN.values())
+    assert [page.name for page in PAGES if list(blocks(page, "console"))] == ["errors.md"]
     assert [pattern for pattern in (*SMALLER, *CODES) if not any(re.match(pattern, line) for line in every)] == []
 
 

@@ -208,7 +208,9 @@ def shrink(design: dict) -> None:
 
 
 HAD: dict[str, Make] = {
-    **dict.fromkeys(("MODEL", "path/to/pipeline", "path/to/base", "my-pipeline", "hub-owner/model"), model),
+    **dict.fromkeys(
+        ("MODEL", "path/to/pipeline", "path/to/base", "my-pipeline", "hub-owner/model", "models/release"), model
+    ),
     **dict.fromkeys(("path/to/unet", "edited/unet"), network),
     **dict.fromkeys(("captions.txt", "captions.csv", "captions.jsonl"), prompts("verbatim", "ordinary", most=2)),
     **dict.fromkeys(("ordinary.txt", "unseen.txt"), prompts("ordinary", most=100)),
