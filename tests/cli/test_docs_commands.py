@@ -94,7 +94,7 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     named = {title[1]: text for rest, text in blocks(page, "yaml") if (title := re.search(r'title="([^"]+)"', rest))}
     for name, text in named.items():
         (tmp_path / name).write_text(text)
-    before = give(tmp_path, printed)
+    before = give(tmp_path, [*printed, *re.findall(r"^\w+: .*$", named.get("settings.yaml", ""), re.MULTILINE)])
     asked = [*before, *(smaller(line) for line in printed if not SERVERS.match(line))]
     said = given(asked, tmp_path)
     assert [(line, code, error) for line, code, error, _ in said if code not in codes(line)] == []

@@ -54,15 +54,16 @@ def prompts(*kinds: str, most: int = 4) -> Make:
 
 
 def pictures(kind: str, count: int = 8) -> Make:
-    """A folder of the demo's training pictures with their captions."""
+    """A folder of the demo's training pictures, `10.png` and on, with their captions."""
 
     def write(place: Path) -> None:
         place.mkdir(parents=True)
         lines = (demo.HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["kind"] == kind][:count]
-        for line in kept:
-            shutil.copy(demo.HERE / "references" / json.loads(line)["file"], place)
-        (place / "captions.jsonl").write_text("\n".join(kept) + "\n")
+        rows = [row for row in map(json.loads, lines) if row["kind"] == kind][:count]
+        for k, row in enumerate(rows, 10):
+            shutil.copy(demo.HERE / "references" / row["file"], place / f"{k}.png")
+            row["file"] = f"{k}.png"
+        (place / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return write
 
@@ -219,7 +220,8 @@ HAD: dict[str, Make] = {
         ("train", "training-images", "pictures", "laion", "path/to/pairs", "path/to/images"), pictures("verbatim")
     ),
     **dict.fromkeys(("generated", "drawn", "run/images"), pictures("verbatim", 4)),
-    **dict.fromkeys(("unseen", "new"), pictures("ordinary", 4)),
+    **dict.fromkeys(("unseen", "new", "more"), pictures("ordinary", 4)),
+    "withdrawn.txt": lambda place: place.write_text("16.png\n"),
     "samples": snapshots,
     "checkpoints": checkpoints,
     **dict.fromkeys(("path/to/lora", "style.safetensors"), lora),
