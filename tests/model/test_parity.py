@@ -21,6 +21,13 @@ from places import FIXTURES
 GOLDEN = json.loads((FIXTURES / "golden.json").read_text())
 
 
+def rows(kind: str) -> pytest.MarkDecorator:
+    """The golden rows of a kind: the first one always, the others with the slow tests."""
+    first, *others = GOLDEN[kind]["rows"]
+    marked = [first, *(pytest.param(row, marks=pytest.mark.slow) for row in others)]
+    return pytest.mark.parametrize("row", marked, ids=lambda row: row["prompt"][:20])
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> mn.Denoiser:
     folder = tmp_path_factory.mktemp("parity")
@@ -32,7 +39,7 @@ def latents(count: int, size: int, seed: int) -> torch.Tensor:
     return torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("row", GOLDEN["noise_norm"]["rows"], ids=lambda r: r["prompt"][:20])
+@rows("noise_norm")
 def test_noise_norms_are_those_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
     trajectory = mn.Trajectory(model, [row["prompt"]] * 2, [0, 1], latents(2, 32, row["seed"]), num_inference_steps=3)
     steps = trajectory.first(3)
@@ -43,7 +50,7 @@ def test_noise_norms_are_those_of_wen_et_al(model: mn.Denoiser, row: dict) -> No
     assert mn.detect(trajectory, "noise_norm", steps="all").tolist() == pytest.approx(text.mean(1).tolist(), rel=1e-5)
 
 
-@pytest.mark.parametrize("row", GOLDEN["noise_ssim"]["rows"], ids=lambda r: r["prompt"][:20])
+@rows("noise_ssim")
 def test_noise_similarities_are_those_of_nemo(model: mn.Denoiser, row: dict) -> None:
     trajectory = mn.Trajectory(model, [row["prompt"]] * 4, latents=latents(4, 48, 1))
     best = noise_ssim(trajectory, compat="nemo")
@@ -56,7 +63,7 @@ def test_the_default_similarity_is_not_that_of_the_released_code(model: mn.Denoi
     assert (noise_ssim(trajectory) - torch.tensor(row["max_pairwise"])).abs().min() > 0.01
 
 
-@pytest.mark.parametrize("row", GOLDEN["neurons"]["rows"], ids=lambda r: r["prompt"][:20])
+@rows("neurons")
 def test_neurons_are_those_of_nemo(model: mn.Denoiser, row: dict) -> None:
     values = activations(model, [row["prompt"]])
     golden = torch.tensor(row["activations_sum"])
@@ -75,7 +82,7 @@ def test_neurons_are_those_of_nemo(model: mn.Denoiser, row: dict) -> None:
     assert list(found.values()) == pytest.approx(row["blocked_ms_ssim"], rel=1e-4)
 
 
-@pytest.mark.parametrize("row", GOLDEN["token_gradients"]["rows"], ids=lambda r: r["prompt"][:20])
+@rows("token_gradients")
 def test_token_gradients_are_those_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
     trajectory = mn.Trajectory(model, row["prompt"], 0, latents(1, 32, row["seed"]))
     ours = mn.explain(trajectory, "token_gradients", score="noise_norm", steps=1)[0]
@@ -85,7 +92,7 @@ def test_token_gradients_are_those_of_wen_et_al(model: mn.Denoiser, row: dict) -
     torch.testing.assert_close(theirs[: len(golden)], golden, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("row", GOLDEN["embedding_descent"]["rows"], ids=lambda r: r["prompt"][:20])
+@rows("embedding_descent")
 def test_embedding_descent_is_that_of_wen_et_al(model: mn.Denoiser, row: dict) -> None:
     noise = latents(1, 32, row["seed"])
     before = model.encode([row["prompt"]])["encoder_hidden_states"][0]
