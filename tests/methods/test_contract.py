@@ -163,8 +163,14 @@ def flowing() -> mn.Denoiser:
     return wide(model)
 
 
-@pytest.mark.parametrize("name", registry.names("localize"))
-@pytest.mark.parametrize("of", ["attentive", "from_pure_noise", "flowing"])
+LOCALIZED = [
+    pytest.param(of, name, marks=pytest.mark.slow if (of, name) == ("flowing", "neurons") else ())
+    for of in ("attentive", "from_pure_noise", "flowing")
+    for name in registry.names("localize")
+]
+
+
+@pytest.mark.parametrize(("of", "name"), LOCALIZED)
 def test_neurons_are_those_of_the_model_and_the_same_in_any_batch(of: str, name: str, request) -> None:
     attentive: mn.Denoiser = request.getfixturevalue(of)
     prompts, before = ["a cat", "a red bicycle"], attentive.network_evaluations

@@ -57,7 +57,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inputs]:
 # The campaign
 
 
-@pytest.mark.parametrize("verb", ["measure", "index", "detect", "generate", "import wen", "emm optimum"])
+MORE = [pytest.param(verb, marks=pytest.mark.slow) for verb in ("measure", "generate", "import wen", "emm optimum")]
+
+
+@pytest.mark.parametrize("verb", ["index", "detect", *MORE])
 def test_a_command_killed_at_a_write_goes_on_to_the_same_tree(inputs: Inputs, tmp_path: Path, verb: str) -> None:
     found = list(killed(verb, verbs(inputs)[verb], tmp_path / "kills", 2, random.Random(verb)))
     assert len(found) == 2 and not [each for each in found if each.wrong]
