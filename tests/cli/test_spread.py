@@ -33,7 +33,7 @@ from spreading import Here, both_ways, over
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mnemoscope[ray]'")
 
 NAMES = "detect detections explain regions localize threshold generate mitigated measure rewrite sweep recover".split()
-NAMES += ["experiment", "audit"]
+NAMES += ["experiment", "pretrained", "audit"]
 DETECT = "detect {model} --prompts {prompts} --num-inference-steps 2 --batch-size 1 --out {out}"
 OTHERS = {
     "detections": DETECT + " --method noise_norm --method random",
@@ -42,12 +42,19 @@ OTHERS = {
         "--negative-prompt blurred --batch-size 2 --num-inference-steps 2 --out {out}"
     ),
     "rewrite": LINES["rewrite scored"],
+    "pretrained": LINES["experiment"].replace("experiment.yaml", "pretrained.yaml").replace("--seeds 1", "--seeds 2"),
 }
+PRETRAIN = "pretrain: {data: {data: 'scenes:more'}, train: {steps: 1, batch_size: 1}}\n"
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    return Inputs(tmp_path_factory.mktemp("inputs") / "in").make()
+    made = Inputs(tmp_path_factory.mktemp("inputs") / "in").make()
+    plain = (made.folder / "experiment.yaml").read_text()
+    more = plain.replace("arms: {plain: {},", "arms: {plain: {}, other: {train: {steps: 1}},")
+    assert more != plain
+    (made.folder / "pretrained.yaml").write_text(more + PRETRAIN)
+    return made
 
 
 @pytest.fixture(scope="module")
