@@ -87,6 +87,15 @@ def test_two_workers_make_what_one_process_makes(
     assert tree(made_there) == tree(serial)
 
 
+@pytest.mark.slow
+def test_the_cells_of_a_bench_are_those_of_one_process(mnemoscope, inputs: Inputs, tmp_path: Path) -> None:
+    line = "bench detect --model demo --method noise_norm --limit 1 --images 0 --num-inference-steps 1 --out {out}"
+    worker = Here()
+    serial, made_there = both_ways(mnemoscope, partial(words, line, inputs), tmp_path, worker)
+    kept, there = ({k: v for k, v in tree(made).items() if k.endswith("rows.jsonl")} for made in (serial, made_there))
+    assert there == kept and len(kept) == 2 and worker.tasks > 0
+
+
 def test_a_worker_is_sent_the_model_by_name_and_makes_the_same(mnemoscope, inputs: Inputs, tmp_path: Path) -> None:
     worker = Here()
     serial, made_there = both_ways(mnemoscope, partial(words, LINES["detect"], inputs), tmp_path, worker)

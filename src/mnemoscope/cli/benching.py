@@ -84,7 +84,7 @@ class Benched:
         opt.show(out, 0)
 
 
-@command(bench)
+@command(bench, spreads=True)
 def detect(
     benched: Benched,
     sampling: BenchSampling,
@@ -99,7 +99,7 @@ def detect(
     benched.run(DETECT, benched.asked(sampling, seeds, images), out, overwrite=overwrite)
 
 
-@command(bench)
+@command(bench, spreads=True)
 def mitigate(
     benched: Benched,
     sampling: BenchSampling,
@@ -113,7 +113,7 @@ def mitigate(
     benched.run(MITIGATE, benched.asked(sampling, 1, images), out, overwrite=overwrite)
 
 
-@command(bench)
+@command(bench, spreads=True)
 def explain(
     benched: Benched,
     sampling: BenchSampling,
