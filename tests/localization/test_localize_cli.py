@@ -90,10 +90,10 @@ def test_a_run_that_stopped_goes_on(model: mn.Denoiser, tmp_path: Path, monkeypa
     whole = run_localization(model, prompts, tmp_path / "whole", asked)
     work = localization.locate_rows
 
-    def dies(model, some, *rest):
+    def dies(model, some, **how):
         if some[0].text == PROMPTS[2]:
             raise KeyboardInterrupt
-        return work(model, some, *rest)
+        return work(model, some, **how)
 
     monkeypatch.setattr(localization, "locate_rows", dies)
     with pytest.raises(KeyboardInterrupt):

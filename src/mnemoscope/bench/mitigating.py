@@ -14,7 +14,7 @@ from mnemoscope.bench.copies import SHARE, ByDose, Shares
 from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.judging import judge
 from mnemoscope.bench.tables import Sheet
-from mnemoscope.bench.truth import TRAINED, TruePrompt
+from mnemoscope.bench.truth import TRAINED, TruePrompt, Truth
 from mnemoscope.errors import UsageError
 from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
@@ -43,7 +43,7 @@ def _points(bench: Bench, tried: Tried) -> list[SweepPoint]:
     return points([Mitigation(tried.given, bench.trial.own(tried.method))])
 
 
-def _generation(bench: Bench) -> Generation:
+def generation_of(bench: Bench) -> Generation:
     return Generation(images=bench.trial.images, **bench.trial.sampling)
 
 
@@ -53,7 +53,7 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
         return f"the truth has no folder {TRAINED} to compare images with"
     assert tried is not None
     try:
-        fitting(bench.model, _points(bench, tried), bench.truth.prompts[:1], _generation(bench))
+        fitting(bench.model, _points(bench, tried), bench.truth.prompts[:1], generation_of(bench))
     except UsageError as e:
         return str(e)
     return None
@@ -62,12 +62,12 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
 def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:
     """Every strength of a mitigation, and none, over prompts that were trained and ordinary ones, as a sweep."""
     assert tried is not None
-    swept, (prompts, references) = _points(bench, tried), _asked(bench)
+    swept, (prompts, references) = _points(bench, tried), asked_of(bench)
     summary = run_sweep(
         bench.model,
         prompts,
         folder,
-        _generation(bench),
+        generation_of(bench),
         swept,
         references,
         alignment=judge(bench.truth.known),
@@ -75,7 +75,7 @@ def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:
         batch=bench.batch,
     )
     known = [bench.truth.by_id[p.id] for p in prompts]
-    found = Swept(ByDose(bench.truth, known), known, [p.name for p in swept], read_rows(folder, SweepRow))
+    found = Swept(bench.truth, known, [p.name for p in swept], read_rows(folder, SweepRow))
     made = {"": found.areas(bench.trial.seed)}
     each = {"": 0.0}
     for place, (point, curve) in enumerate(zip(swept, summary["curves"], strict=True)):
@@ -87,7 +87,7 @@ def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:
     return Outcome(made, each, summary["network_evaluations"], summary["seconds"])
 
 
-def _asked(bench: Bench) -> tuple[list[Prompt], References]:
+def asked_of(bench: Bench) -> tuple[list[Prompt], References]:
     """Prompts whose pictures there are, then ordinary ones of a known concept; and the pictures."""
     prompts, references = bench.truth.captioned()
     ordinary = [e.prompt for e in bench.truth.known if not e.is_member and e.source == ORDINARY and e.concept]
@@ -98,9 +98,9 @@ class Swept:
     """A sweep's rows as the mean copying and alignment of each prompt at each point."""
 
     def __init__(
-        self, by_dose: ByDose, known: Sequence[TruePrompt], names: Sequence[str], rows: Sequence[SweepRow]
+        self, truth: Truth, known: Sequence[TruePrompt], names: Sequence[str], rows: Sequence[SweepRow]
     ) -> None:
-        self.by_dose, self.known = by_dose, known
+        self.by_dose, self.known = ByDose(truth, known), known
         self.copied, self.aligned = (np.full((len(names), len(known)), math.nan) for _ in range(2))
         places = {e.prompt.id: k for k, e in enumerate(known)}
         cells: dict[tuple[int, int], list[SweepRow]] = {}

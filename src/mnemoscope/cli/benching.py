@@ -125,3 +125,17 @@ def explain(
     from mnemoscope.bench.explaining import EXPLAIN
 
     benched.run(EXPLAIN, benched.asked(sampling, seeds, 1), out, overwrite=overwrite)
+
+
+@command(bench)
+def localize(
+    benched: Benched,
+    sampling: BenchSampling,
+    out: opt.Out,
+    images: opt.Images = 1,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Localizers: what switching off the neurons that they find takes from copying, beside as many at random."""
+    from mnemoscope.bench.localizing import LOCALIZE
+
+    benched.run(LOCALIZE, benched.asked(sampling, 1, images), out, overwrite=overwrite)

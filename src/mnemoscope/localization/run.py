@@ -76,7 +76,7 @@ def run_localization(
         nonlocal ready
         more = {"batch": batch} if "batch" in method.parameters else {}
         ready = prepare(run, model, [p.text for p in negatives], method, {**more, **given})
-        return [Pass("localize", partial(locate_rows, model, method=method.name, parameters=ready.parameters))]
+        return [Pass("localize", partial(locate_rows, model, method=localization.method, parameters=ready.parameters))]
 
     def finish(run: Run, rows: list[LocalizeRow]) -> tuple[list[LocalizeRow], Json]:
         kept: list[LocalizeRow] = [{**row, **known[row["id"]]} for row in rows]
@@ -132,11 +132,12 @@ def locate_rows(
 ) -> list[LocalizeRow]:
     """One row for each prompt; a prompt with a seed of its own is located from it."""
     rows: list[LocalizeRow] = []
+    name = registry.get("localize", method).name
     for own, some in groupby(prompts, lambda p: p.seeds):
         group, seed = list(some), _seeded(own)
         located = api.localize(model, [p.text for p in group], method, **{**parameters, **seed})
         rows += [
-            {"id": p.id, **each.row(), **seed, "method": method, "status": "ok"}
+            {"id": p.id, **each.row(), **seed, "method": name, "status": "ok"}
             for p, each in zip(group, located, strict=True)
         ]
     for row in rows:

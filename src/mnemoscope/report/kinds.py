@@ -80,6 +80,7 @@ KINDS: dict[str, Kind] = {
     "bench-detect": bench,
     "bench-mitigate": bench,
     "bench-explain": bench,
+    "bench-localize": bench,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,

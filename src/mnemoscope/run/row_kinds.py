@@ -47,6 +47,7 @@ KINDS: dict[str, type] = {
     "bench-detect": BenchRow,
     "bench-mitigate": BenchRow,
     "bench-explain": BenchRow,
+    "bench-localize": BenchRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,

@@ -236,6 +236,10 @@ LINES = {
         "bench explain --model {model} --truth {inputs}/truth --method token_gradients --num-inference-steps 2 "
         "--batch-size 1 --out {out}"
     ),
+    "bench localize": (
+        "bench localize --model {model} --truth {inputs}/truth --method random --param random.count=2 "
+        "--num-inference-steps 2 --batch-size 2 --out {out}"
+    ),
     "bench mitigate": (
         "bench mitigate --model {model} --truth {inputs}/truth --method embedding_noise --num-inference-steps 2 "
         "--batch-size 2 --out {out}"
