@@ -348,6 +348,21 @@ def test_statistics_are_mean_and_unbiased_deviation_in_any_order(model: mn.Denoi
         statistics.measure(model, ["a cat"])
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_prompt_without_finite_activations_makes_no_statistics(model: mn.Denoiser, monkeypatch, broken) -> None:
+    own = statistics.activations
+
+    def spoilt(model, prompts, which="seven"):
+        bad = torch.tensor([broken if "2" in prompt else 0.0 for prompt in prompts])[:, None]
+        return {name: values + bad for name, values in own(model, prompts, which).items()}
+
+    monkeypatch.setattr(statistics, "activations", spoilt)
+    for make in (statistics.measure, statistics.raw):
+        with pytest.raises(UsageError, match="The activations of 'thing 2' are no finite numbers"):
+            make(model, ["thing 1", "thing 2", "thing 3"])
+        make(model, ["thing 1", "thing 3"])
+
+
 def test_statistics_go_on_where_they_were(model: mn.Denoiser, tmp_path: Path, monkeypatch) -> None:
     texts, file = [f"thing {k}" for k in range(10)], tmp_path / "s.safetensors"
     monkeypatch.setattr(statistics, "TEXTS", 4)

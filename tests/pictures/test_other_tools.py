@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from mnemoscope.errors import UsageError
 from mnemoscope.pictures import open_source
 from mnemoscope.pictures.decoding import decoded
+from mnemoscope.prompts.prompt import read_prompts
 from picture_files import encoded, image, tarred
 
 A, B = (encoded(image(k, 40, 40)) for k in range(2))
@@ -57,6 +59,16 @@ def captions(path: Path, **files: bytes | str) -> list[tuple[str, ...]]:
 )
 def test_captions_of_other_tools(name: str, data: bytes | str, found: list[str], tmp_path: Path) -> None:
     assert captions(tmp_path, **{name: data}) == [(text,) if text else () for text in found]
+
+
+def test_a_part_of_diffusiondb_has_its_prompts_and_seeds(tmp_path: Path) -> None:
+    for k in (1, 2):
+        Image.new("RGB", (8, 8), (40 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    told = {f"{k}.png": {"p": f"prompt {k}", "se": 7 + k, "c": 7.0, "st": 50, "sa": "k_lms"} for k in (1, 2)}
+    (tmp_path / "part-000001.json").write_text(json.dumps(told))
+    found = list(open_source(tmp_path))
+    assert [(p.captions, p.seed) for p in found] == [(("prompt 1",), 8), (("prompt 2",), 9)]
+    assert [p.text for p in read_prompts(tmp_path / "part-000001.json")] == ["prompt 1", "prompt 2"]
 
 
 def test_a_list_of_texts_beside_a_picture_is_its_captions(tmp_path: Path) -> None:

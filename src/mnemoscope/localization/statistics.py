@@ -101,21 +101,31 @@ def measure(
 ) -> Statistics:
     """Statistics over prompts, 64 at a time; `keep` gets those of each part, from which `begun` goes on later.
 
-    Costs no network evaluation. Raises `UsageError` for fewer than two prompts.
+    Costs no network evaluation. Raises `UsageError` for fewer than two prompts, and for one without finite activations.
     """
     if len(prompts) < 2:
         raise UsageError(f"Statistics need 2 prompts or more, and {len(prompts)} was given; give hundreds.")
     joined = begun or Statistics({}, {}, 0, described(model, prompts, which))
     for batch in chunks(list(prompts)[joined.count or 0 :], TEXTS):
-        joined = joined.joined(activations(model, batch, which))
+        joined = joined.joined(_usual(model, batch, which))
         keep(joined)
     return joined
+
+
+def _usual(model: Denoiser, prompts: Sequence[str], which: ablation.Layers) -> ByLayer:
+    """Activations that statistics are made of; raises `UsageError` for a prompt whose own are no numbers."""
+    found = activations(model, prompts, which)
+    for k, prompt in enumerate(prompts):
+        if not all(values[k].isfinite().all() for values in found.values()):
+            what = f"The activations of '{prompt[:60]}' are no finite numbers, which would spoil all statistics"
+            raise UsageError(f"{what}; leave that prompt out, or load the model with --dtype float32.")
+    return found
 
 
 def raw(model: Denoiser, prompts: Sequence[str], which: ablation.Layers = "seven") -> ByLayer:
     """Activations of every prompt, [prompts, neurons] by layer, in float32; costs no network evaluation of a U-Net."""
     with Progress(transient=True) as bar:
-        parts = [activations(model, batch, which) for batch in bar.track(list(chunks(list(prompts), TEXTS)))]
+        parts = [_usual(model, batch, which) for batch in bar.track(list(chunks(list(prompts), TEXTS)))]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

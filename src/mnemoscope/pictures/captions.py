@@ -21,7 +21,7 @@ from mnemoscope.run.rows import ReadRow
 LABELS = "dataset.json"
 FILES = ("captions.jsonl", "captions.json", "metadata.jsonl", "metadata.csv", LABELS)
 NAMED = re.compile(
-    r"(captions.*\.(jsonl?|ndjson|csv|tsv))|(metadata.*\.(jsonl|ndjson|csv|tsv|parquet))|captions\.txt|meta_(cap|clean|lat)\w*\.json",
+    r"(captions.*\.(jsonl?|ndjson|csv|tsv))|(metadata.*\.(jsonl|ndjson|csv|tsv|parquet))|captions\.txt|(meta_(cap|clean|lat)\w*|part-\d{6})\.json",
     re.I,
 )
 SAID_COLUMNS = ("url", "kind", "class", "label", "seed")

@@ -63,7 +63,11 @@ def _split(images: Sequence[Columns]) -> list[Columns] | None:
 
 
 def _of_path(name: str, value: object) -> Columns:
-    return {**value, "file": name} if isinstance(value, dict) else {"file": name, "caption": value}
+    """A row of a picture's name with its columns, which DiffusionDB calls by letters, or with its captions."""
+    if not isinstance(value, dict):
+        return {"file": name, "caption": value}
+    is_lettered = {"p", "se", "sa"} <= set(value) and not find(value, CAPTION_COLUMNS)
+    return {**value, **({"caption": value["p"], "seed": value["se"]} if is_lettered else {}), "file": name}
 
 
 def _key(value: object) -> str:
