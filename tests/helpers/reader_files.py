@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -66,6 +67,14 @@ def pictures(kind: str, count: int = 8) -> Make:
         (place / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return write
+
+
+def noise(place: Path, count: int = 1000) -> None:
+    """As many pictures as an approximate search needs."""
+    place.mkdir()
+    random = np.random.default_rng(0)
+    for k in range(count):
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{k}.png")
 
 
 def snapshots(place: Path) -> None:
@@ -222,6 +231,7 @@ HAD: dict[str, Make] = {
     **dict.fromkeys(("generated", "drawn", "run/images"), pictures("verbatim", 4)),
     **dict.fromkeys(("unseen", "new", "more"), pictures("ordinary", 4)),
     "withdrawn.txt": lambda place: place.write_text("16.png\n"),
+    "many": noise,
     "samples": snapshots,
     "checkpoints": checkpoints,
     **dict.fromkeys(("path/to/lora", "style.safetensors"), lora),
@@ -252,7 +262,7 @@ MADE = {
     "indexes/laion": "index build pictures --out indexes/laion",
     "runs/detect": "detect demo --prompts captions.txt --negatives ordinary.txt --out runs/detect",
     "runs/neurons": "localize demo --prompts captions.txt --limit 1 --method neurons_by_gradient --out runs/neurons",
-    "train.index": "index build pictures --features pixels --out train.index",
+    "train.index": "index build many --features pixels --out train.index",
     "train.zip": "emm data pictures --out train.zip",
     "runs/digits": "emm train --data digits --subset-size 100 --label-mode true --ema mode1 --steps 20 --batch-size 8"
     " --snapshots 2 --samples 8 --out runs/digits",
