@@ -43,7 +43,7 @@ NOT_RUN = {  # the beginning of a line, and why it is not run here
     "ray ": CLUSTER,
     "RAY_ADDRESS=auto mnemoscope detect": CLUSTER,
 }
-SMALLER = {  # what is appended to the lines that begin so: the same work on less; the last of an option counts
+SMALLER = {  # appended to the lines that begin so, for the same work on less: the last of an option counts
     r"mnemoscope (detect|explain|generate|audit|sweep|recover) ": "--num-inference-steps 5",
     r"mnemoscope audit ": "--images 1 --most 2",
     r"mnemoscope sweep ": "--limit 1",
@@ -58,6 +58,7 @@ SMALLER = {  # what is appended to the lines that begin so: the same work on les
     r"mnemoscope emm train": "--steps 10 --batch-size 4 --snapshots 2 --samples 4",
     r".*--preset paper": "--width 8 --multipliers 1,1 --augment 0",
     r"mnemoscope train ": "--steps 4 --batch-size 2",
+    r".*--hard-threshold 0.0156": "--hard-threshold 10",  # the page's is of Stable Diffusion 1, of smaller norms
     r".*--resume run/checkpoints/step-002000": "--steps 8 --resume run/checkpoints/step-000004",
     r".*20\]'": "--num-inference-steps 21",
 }
