@@ -147,6 +147,7 @@ def test_intervals_draw_pictures_and_not_their_prompts(tmp_path: Path) -> None:
     scores = np.array([float(e.prompt.text.split()[1] < "5") if e.is_member else 0 for e in known.known])
     judged = Judged(known, known.known, scores)
     made = figures(known.known, judged.statistics, pictures(known.known), {**FORMS, HALF: Form()})
+    assert {f["quantity"]: f["count"] for f in made if f["quantity"].startswith("auc")} == {"auc": 10, "auc_source": 10}
     (share,) = [f for f in made if (f["quantity"], f["group"]) == ("share", "duplicated x 8")]
     assert (share["value"], share["count"]) == (0.5, 10)
     low, high = share["interval"]

@@ -10,7 +10,7 @@ from mnemoscope import registry, stats
 from mnemoscope.bench import copies
 from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried
 from mnemoscope.bench.copies import COPIES, HALF, SHARE, ByDose, Shares, copied
-from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
+from mnemoscope.bench.figures import ALL, OTHERS, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.truth import TruePrompt, Truth
 from mnemoscope.detection.run import run_detection
@@ -25,8 +25,8 @@ AUC, SOURCE, ALARMS, EARLIER = "auc", "auc_source", "alarms", "earlier"
 EVALUATIONS, BEST = "evaluations", "best"
 FORMS = {
     SHARE: Form(bounded=True),
-    AUC: Form("{:.3f}".format, bounded=True),
-    SOURCE: Form("{:.3f}".format, bounded=True),
+    AUC: Form("{:.3f}".format, bounded=True, against=OTHERS),
+    SOURCE: Form("{:.3f}".format, bounded=True, against=ALL),
     ALARMS: Form("{:.3f}".format, bounded=True),
     EARLIER: Form("{:.2g}".format),
     EVALUATIONS: Form("{:.1f}".format),

@@ -13,7 +13,7 @@ from mnemoscope.bench.truth import TruePrompt
 from mnemoscope.run.bench_rows import BenchFigure
 
 RESAMPLES = 1000
-ALL = "all"  # the group of all prompts whose pictures were trained
+ALL, OTHERS = "all", "others"  # the groups of all prompts whose pictures were trained, and of the rest
 Key = tuple[str, str]  # quantity and group
 Places = Int[np.ndarray, "..."]  # of prompts, one again as often as it was drawn
 Statistics = Callable[[Places], Mapping[Key, float]]
@@ -21,10 +21,14 @@ Statistics = Callable[[Places], Mapping[Key, float]]
 
 @dataclass(frozen=True)
 class Form:
-    """How the values of a quantity are written; `bounded` are shares, whose interval is never empty."""
+    """How the values of a quantity are written; `bounded` are shares, whose interval is never empty.
+
+    `against` is the group that a group is held against, where there is one: the smaller of both says how sure it is.
+    """
 
     write: Callable[[float], str] = "{:.2f}".format
     bounded: bool = False
+    against: str | None = None
 
 
 def figures(
@@ -49,7 +53,9 @@ def figures(
     for (quantity, group), value in values.items():
         if not math.isnan(value):
             own = [v for v in drawn[quantity, group] if not math.isnan(v)]
-            made.append(figure(quantity, group, value, own or [value], counts[group], forms[quantity]))
+            form = forms[quantity]
+            count = min(counts[group], counts[form.against]) if form.against else counts[group]
+            made.append(figure(quantity, group, value, own or [value], count, form))
     return made
 
 
@@ -87,7 +93,7 @@ def pictures(known: Sequence[TruePrompt]) -> dict[str, int]:
     """How many pictures each group is of, and all together."""
     entries: dict[str, set[str]] = {}
     for each in known:
-        for name in (each.group, *((each.kind, ALL) if each.is_member else ())):
+        for name in (each.group, *((each.kind, ALL) if each.is_member else (OTHERS,))):
             entries.setdefault(name, set()).add(each.entry)
     return {name: len(own) for name, own in entries.items()}
 
