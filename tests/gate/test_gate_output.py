@@ -148,7 +148,7 @@ def test_the_verdict_says_what_it_rests_on(gated: Path) -> None:
 def test_the_pages_policy_and_workflow_hold(tmp_path: Path, mnemoscope) -> None:
     """The example of a policy is one, and GitHub's workflow parses and runs commands that there are."""
     page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
-    policy, workflow = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    policy, workflow = re.findall(r"```yaml[^\n]*\n(.*?)```", page, re.DOTALL)
     (tmp_path / "policy.yaml").write_text(policy)
     assert len({check.measure for check in read_policy(tmp_path / "policy.yaml").checks}) >= 5
     parsed = yaml.safe_load(workflow)
