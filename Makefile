@@ -17,9 +17,10 @@ check: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-# What may have changed since the last call, by what each test ran then; the first call runs everything.
+# What may have changed since the last call, by what each test ran then; the first call runs everything. Beside -m, testmon
+# chooses only where it is made to.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --testmon
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --testmon --testmon-forceselect
 
 # Notebooks, kills, several processes, whole trainings: what takes more than ten seconds each.
 slow: $(VENV)/.test
