@@ -133,3 +133,11 @@ def test_grey_maps_of_any_depth_are_as_bright_as_those_of_eight_bits(most: int) 
     levels = np.linspace(0, most, 64).round().astype(">u2" if most > 255 else np.uint8).reshape(8, 8)
     found = np.asarray(decoded(b"P5 8 8 %d\n" % most + levels.tobytes()))[..., 0].astype(int)
     assert np.abs(found - levels.astype(float) / most * 255).max() <= 1
+
+
+def test_labels_of_a_picture_are_no_pictures(tmp_path: Path) -> None:
+    names = ["a.jpg", "a-masklabel.png", "a-condlabel.png", "b-masklabel.png", "sub/a-masklabel.png", "sub/c.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), "white").save(tmp_path / name)
+    assert [p.key for p in read_pictures(tmp_path)] == ["a.jpg", "b-masklabel.png", "sub/a-masklabel.png", "sub/c.png"]

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .avif .jp2 .heic .heif .svg".split())
 NUMBER = re.compile(r"(?:img_)?([0-9]{4,9})_", re.IGNORECASE)
+LABELS = ("-masklabel", "-condlabel")  # of OneTrainer: where a loss counts, and what is conditioned on
 Value = TypeVar("Value")
 Found = tuple[str, int]  # a picture, and how far its name is from what was spelled
 
@@ -20,6 +21,13 @@ def suffix(name: str) -> str:
 def stem(name: str) -> str:
     """A name without the ending of an image or a text beside one, whichever it has."""
     return name.removesuffix(PurePosixPath(name).suffix)
+
+
+def labels(images: Iterable[str]) -> set[str]:
+    """Images that are labels of another one beside them, and no pictures of their own."""
+    stems = {name: stem(name) for name in images}
+    pictures = set(stems.values())
+    return {n for n, own in stems.items() if any(own.removesuffix(end) in pictures - {own} for end in LABELS)}
 
 
 def numbered(names: Sequence[str]) -> dict[int, list[str]] | None:

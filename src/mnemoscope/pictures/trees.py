@@ -14,7 +14,7 @@ from mnemoscope.pictures.columns import storable
 from mnemoscope.pictures.files import read_file
 from mnemoscope.pictures.ground_truth import ground_truth
 from mnemoscope.pictures.links import read_links
-from mnemoscope.pictures.names import SUFFIXES, natural, suffix
+from mnemoscope.pictures.names import SUFFIXES, labels, natural, suffix
 from mnemoscope.pictures.picture import Picture, missing, unreadable
 from mnemoscope.pictures.told import Read, beside, captions_files
 from mnemoscope.pictures.zips import Zip
@@ -145,6 +145,8 @@ def _read_of(entry: Entry, reader: Reader) -> Callable[[], bytes]:
 def files_of(tree: Folder | Zip, sizes: dict[str, int], captions: Path | None, column: str | None) -> Files:
     """The images among the files of a tree, with what captions files and texts of the same name say of them."""
     images = [n for n in sizes if suffix(n) in SUFFIXES]
+    beside_others = labels(images)
+    images = [n for n in images if n not in beside_others]
     links, dead = _links(tree, sizes, images) if isinstance(tree, Folder) else ({}, {})
     true, lost = ground_truth(told_by(tree.reader()), sizes, images, tree.root, column)
     dead |= lost
