@@ -140,4 +140,4 @@ def test_labels_of_a_picture_are_no_pictures(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), "white").save(tmp_path / name)
-    assert [p.key for p in read_pictures(tmp_path)] == ["a.jpg", "b-masklabel.png", "sub/a-masklabel.png", "sub/c.png"]
+    assert [p.key for p in open_source(tmp_path)] == ["a.jpg", "b-masklabel.png", "sub/a-masklabel.png", "sub/c.png"]
