@@ -1,5 +1,6 @@
 """A Ray cluster: the connection, the room that it has, and functions on their way to its processes."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def connected(address: str | None, least: int = 1) -> tuple[Any, bool]:
     where = address or os.environ.get("RAY_ADDRESS", "local")
     own: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(least, cores())} if where == "local" else {}
     try:
-        ray.init(address=where, log_to_driver=False, **own)
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
     except ConnectionError:
         raise UsageError(f"No Ray cluster answers at {where}; start one there, or give no address.") from None
     return ray, True
