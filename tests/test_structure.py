@@ -32,6 +32,11 @@ def test_tests_lie_in_the_room_that_they_test() -> None:
     assert {p.parent.name for p in (ROOT / "tests").rglob("test_*.py")} <= rooms | {"tests"}
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    counts = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in counts.items() if count > 1]  # pytest collects neither of them beside the other
+
+
 def name_of(file: Path) -> str:
     return file.relative_to(ROOT).as_posix()
 
