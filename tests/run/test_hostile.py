@@ -57,7 +57,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inputs]:
 # The campaign
 
 
-MORE = [pytest.param(verb, marks=pytest.mark.slow) for verb in ("measure", "generate", "import wen", "emm optimum")]
+SLOW = ("measure", "generate", "bench", "bench mitigate", "import wen", "emm optimum")
+MORE = [pytest.param(verb, marks=pytest.mark.slow) for verb in SLOW]
 
 
 @pytest.mark.parametrize("verb", ["index", "detect", *MORE])
