@@ -1,6 +1,7 @@
 """Scores with their gradients against closed-form Gaussians and five-line implementations."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,15 @@ def exact_dimension(x: Tensor, alpha: float, sigma: float) -> Tensor:
 
 def seen(model: mn.Denoiser, x: Tensor, t: Tensor, prompt: str = "photo", **options) -> mn.Step:
     return model.observe(x, t, model.encode([prompt] * len(x), x.shape[1:]), **options)
+
+
+@pytest.mark.parametrize(("p", "size"), [(1, lambda push: push.abs().sum(1)), (2, lambda push: push.norm(dim=1))])
+def test_the_push_is_measured_in_the_norm_that_is_asked_for(p: int, size: Callable[[Tensor], Tensor]) -> None:
+    (step,) = mn.Trajectory(planted.model(), ["memorized 0", "ordinary 1"], 0, num_inference_steps=5).first(1)
+    push = (step.eps_cond - step.eps_uncond).flatten(1)
+    torch.testing.assert_close(mn.scores.noise_norm(step, p=p), size(push))
+    torch.testing.assert_close(mn.scores.score_norm(step), step.eps.flatten(1).norm(dim=1) / step.sigma)
+    assert step.sigma < 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
