@@ -268,6 +268,9 @@ def test_without_negatives_prompts_are_only_ranked(planted: Denoiser, tmp_path: 
     assert summary["threshold"] is summary["flagged"] is summary["auc"] is None
     assert summary["notes"] == ["No negatives were given: scores only rank, and no threshold was set."]
     assert all(r["flagged"] is None and r["threshold"] is None for r in read_rows(tmp_path))
+    given = run_detection(planted, ALL, tmp_path / "given", Detection(), threshold=1.0)
+    assert given["flagged"] is not None and not any("no threshold" in note for note in given["notes"])
+    assert given["notes"][0].startswith("No negatives were given: how well")
 
 
 def test_too_few_negatives_set_no_threshold_and_say_why(planted: Denoiser, tmp_path: Path) -> None:

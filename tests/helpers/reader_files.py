@@ -33,6 +33,13 @@ def model(place: Path) -> None:
     place.symlink_to(demo.MODEL, target_is_directory=True)
 
 
+def truth(place: Path) -> None:
+    """What the bundled model was trained on, as a folder of its own."""
+    place.mkdir()
+    shutil.copy(demo.HERE / "prompts.jsonl", place)
+    (place / "references").symlink_to(demo.HERE / "references", target_is_directory=True)
+
+
 def network(place: Path) -> None:
     """A fine-tuned U-Net."""
     place.symlink_to(demo.MODEL / "unet", target_is_directory=True)
@@ -219,8 +226,10 @@ def shrink(design: dict) -> None:
 
 HAD: dict[str, Make] = {
     **dict.fromkeys(
-        ("MODEL", "path/to/pipeline", "path/to/base", "my-pipeline", "hub-owner/model", "models/release"), model
+        ("MODEL", "path/to/pipeline", "path/to/base", "my-pipeline", "my-model", "hub-owner/model", "models/release"),
+        model,
     ),
+    "my-truth": truth,
     **dict.fromkeys(("path/to/unet", "edited/unet"), network),
     **dict.fromkeys(("captions.txt", "captions.csv", "captions.jsonl"), prompts("verbatim", "ordinary", most=2)),
     **dict.fromkeys(("ordinary.txt", "unseen.txt"), prompts("ordinary", most=100)),

@@ -22,6 +22,9 @@ from mnemoscope.run.run import differing, read_json
 from mnemoscope.stats.figures import CalibrationFigures
 
 MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dtype", "latent_shape")
+NO_NEGATIVES = (
+    "No negatives were given: how well the score separates these prompts, and its false alarms, are not known."
+)
 UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
 
 
@@ -133,6 +136,7 @@ def calibrate(rows: Sequence[Scored], *, fpr: float, threshold: float | None = N
         summary["notes"].append(UNLABELLED)
     if threshold is not None:
         summary["threshold"], summary["threshold_fpr"] = threshold, None
+        summary["notes"] = summary["notes"] if ordinary else [NO_NEGATIVES]
         summary["notes"].append("The threshold was given, not set by these prompts.")
     limit = summary["threshold"]
     flagged = [_flagged(r, limit) for r in rows]
