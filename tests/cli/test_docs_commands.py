@@ -44,7 +44,7 @@ NOT_RUN = {  # the beginning of a line, and why it is not run here
     "RAY_ADDRESS=auto mnemoscope detect": CLUSTER,
 }
 SMALLER = {  # appended to the lines that begin so, for the same work on less: the last of an option counts
-    r"mnemoscope (detect|explain|generate|audit|sweep|recover) ": "--num-inference-steps 5",
+    r"mnemoscope (detect|explain|generate|audit|sweep|recover|bench \w+) ": "--num-inference-steps 5",
     r"mnemoscope audit ": "--images 1 --most 2",
     r"mnemoscope sweep ": "--limit 1",
     r"mnemoscope detect .*--runner ray": "--workers 1",

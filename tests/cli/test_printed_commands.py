@@ -57,6 +57,7 @@ SWEEP: dict[str, Any] = {
     "levels": {"plain": {"x": 8}, "wide": {"x": 16, "network": {"width": 16}}},
     "expected": [{"level": "wide", "n": 3, "sign": "+"}],
 }
+BENCH = ["--model", "demo", "--limit", 1, "--num-inference-steps", 2, "--device", "cpu"]
 COMMANDS: dict[str, list[object]] = {
     "detect": ["detect", *MODEL, "--param", "p=1.0", "--param", "steps=[0, 2]", "--seeds", 2, *QUICK, "--fpr", 0.5]
     + ["--negatives", "ordinary.txt", "--negatives-limit", 3, "--batch-size", 2],
@@ -111,6 +112,10 @@ COMMANDS: dict[str, list[object]] = {
     + [*PIXELS, "--images", 1, "--seeds", 1, "--most", 1, "--device", "cpu", *QUICK, "--negatives", "ordinary.txt"],
     "experiment": ["experiment", "experiment.yaml", "--seeds", 1, "--device", "cpu"],
     "index search": ["index", "search", "made/index", "pictures", "--top-k", 2, "--limit", 3, "--device", "cpu"],
+    "bench detect": ["bench", "detect", *BENCH, "--method", "noise_norm", "--images", 0],
+    "bench mitigate": ["bench", "mitigate", *BENCH, "--method", "embedding_noise", "--images", 1],
+    "bench explain": ["bench", "explain", *BENCH, "--method", "token_gradients"],
+    "bench localize": ["bench", "localize", *BENCH, "--method", "random", "--images", 1],
     "emm train": ["emm", "train", *EMM, *NETWORK, "--steps", 4, "--snapshots", 2, "--samples", 4]
     + ["--inference-steps", 2, "--seed", 3],
     "emm generate": ["emm", "generate", "made/emm train", "--seeds", "5-7", "--device", "cpu"],
@@ -131,6 +136,9 @@ FILES: dict[str, list[object]] = {  # commands that leave files and no run
     "localize statistics": ["localize", "statistics", *MODEL, "--layers", "all"],
 }
 SLOW = {
+    "bench mitigate",
+    "bench explain",
+    "bench localize",
     "emm generate",
     "recover",
     "train",

@@ -111,7 +111,7 @@ def test_a_run_that_stopped_goes_on(model: mn.Denoiser, tmp_path: Path, monkeypa
 
 
 def test_a_failed_prompt_is_a_row(model: mn.Denoiser, tmp_path: Path, monkeypatch) -> None:
-    def fails(model, some, *rest):
+    def fails(model, some, *rest, **options):
         raise RuntimeError("the network broke")
 
     monkeypatch.setattr(localization, "locate_rows", fails)

@@ -236,7 +236,7 @@ REFUSED = {
         lambda: mn.Guard(tiny.stable_diffusion(), threshold=float("nan")),
         "^The threshold was .nan.",
     ),
-    "no file": (lambda: mn.Guard(tiny.stable_diffusion(), threshold="nowhere.json"), "^nowhere.json is not a readable"),
+    "no file": (lambda: mn.Guard(tiny.stable_diffusion(), threshold="nowhere.json"), "^There is no nowhere.json; give"),
     "no method": (
         lambda: mn.Guard(tiny.stable_diffusion(), threshold=1, mitigation="hope"),
         "no mitigate method 'hope'",

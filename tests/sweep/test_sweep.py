@@ -244,7 +244,7 @@ def test_a_swept_parameter_is_not_given_as_well() -> None:
 
 def test_a_threshold_is_a_number_or_a_summary(tmp_path: Path) -> None:
     assert readable(None) is None and readable("1.5") == 1.5
-    with pytest.raises(mn.UsageError, match="is not a readable JSON file"):
+    with pytest.raises(mn.UsageError, match="There is no .*none.json; give a detection"):
         readable(str(tmp_path / "none.json"))
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(mn.UsageError, match="is no summary of a detection"):

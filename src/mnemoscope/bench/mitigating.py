@@ -44,6 +44,7 @@ def _points(bench: Bench, tried: Tried) -> list[SweepPoint]:
 
 
 def generation_of(bench: Bench) -> Generation:
+    """How the images of a sweep are drawn."""
     return Generation(images=bench.trial.images, **bench.trial.sampling)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,7 @@ def _of_manifest(rows: Sequence[Json]) -> dict[str, _Entry]:
     return entries
 
 
-def _table(source: Path) -> list[Json]:
+def _table(source: Path) -> list[Any]:
     if source.suffix == ".parquet":
         names = set(schema_of(source).names)
         wanted = (
