@@ -211,6 +211,11 @@ def test_what_the_user_can_mend_is_one_sentence(detect, words: list[str], said: 
     assert said in one_sentence(code, err)
 
 
+def test_of_a_number_that_is_given_twice_the_last_counts(detect, tmp_path: Path) -> None:
+    assert detect("--limit", "3", "--limit", "1")[0] == 0
+    assert [row["prompt"] for row in read_rows(tmp_path / "run")] == PROMPTS[:1]
+
+
 @pytest.mark.parametrize("words", [["--method", "nosie_norm"], ["--param", "steps=[99]"], ["--fpr", "0"]])
 def test_the_same_folder_serves_the_corrected_command(detect, words: list[str]) -> None:
     assert detect(*words)[0] == 2

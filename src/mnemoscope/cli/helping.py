@@ -57,7 +57,9 @@ def _refuse_twice(given: list[Any]) -> None:
     from mnemoscope.errors import UsageError
 
     for parameter in given:
-        times, is_source = given.count(parameter), getattr(parameter, "rich_help_panel", None) in SOURCES
+        is_number = parameter.type_descriptor.annotation in (int, float)  # the last one counts: a script may add it
+        is_source = getattr(parameter, "rich_help_panel", None) in SOURCES and not is_number
+        times = given.count(parameter)
         if is_source and not parameter.multiple and times > 1:
             raise UsageError(f"{parameter.opts[0]} was given {times} times, and only one would be read; give it once.")
 
