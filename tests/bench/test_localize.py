@@ -67,6 +67,18 @@ def test_planted_neurons_have_their_share_and_random_ones_beside(
     assert (tmp_path / "b" / "cells" / "small" / "firsts" / "ablate" / "curves.csv").is_file()
 
 
+def test_a_set_of_most_of_a_layer_has_no_random_one_beside(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemoscope.bench.figures.RESAMPLES", 20)
+    model = small()
+    width = next(iter(ablation.widths(model, "all").values()))
+    (tmp_path / "wide.py").write_text(OWN.replace("count=2", f"count={width - 2}"))
+    trial, load = Trial(num_inference_steps=2), {"small": model}.__getitem__
+    run_bench(LOCALIZE, ["small"], tmp_path / "b", trial, load, methods=[str(tmp_path / "wide.py")], truth=folder)
+    assert [r["at"] for r in read_rows(tmp_path / "b")] == ["none", "own"] + ["4 of all"] * (width > 4)
+
+
 def test_a_model_without_cross_attention_is_left_out(planted, folder: Path, tmp_path: Path) -> None:
     trial, load = Trial(num_inference_steps=2), {"planted": planted}.__getitem__
     run_bench(LOCALIZE, ["planted"], tmp_path / "b", trial, load, methods=["random"], truth=folder)

@@ -15,6 +15,7 @@ from mnemoscope.bench.mitigating import FORMS as SWEEP_FORMS
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.truth import TRAINED
 from mnemoscope.errors import UsageError
+from mnemoscope.localization import sets
 from mnemoscope.localization.run import Localization, run_localization
 from mnemoscope.mitigation.chosen import Mitigation
 from mnemoscope.model import ablation
@@ -58,13 +59,15 @@ def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:
     located = run_localization(bench.model, trained, folder / "locate", asked, negatives=ordinary, batch=bench.batch)
     rows = [row for row in read_rows(folder / "locate", LocalizeRow) if row["status"] == "ok"]
     sizes = _sizes(rows)
-    points = [SweepPoint(), *_points(folder / "locate", sizes, bench.trial.seed)]
+    widths = ablation.widths(bench.model, "all")
+    controlled = [name for name, size in sizes.items() if _has_others(rows, name, int(size), widths)]
+    points = [SweepPoint(), *_points(folder / "locate", sizes, controlled, bench.trial.seed)]
     generation = generation_of(bench)
     drawn = run_sweep(bench.model, prompts, folder / "ablate", generation, points, references, batch=bench.batch)
     known = [bench.truth.by_id[p.id] for p in prompts]
     swept = Swept(bench.truth, known, [p.name for p in points], read_rows(folder / "ablate", SweepRow))
     kept = _kept(read_rows(folder / "ablate", SweepRow))
-    total = sum(ablation.widths(bench.model, "all").values())
+    total = sum(widths.values())
     made: dict[str, list[BenchFigure]] = {}
     each: dict[str, float] = {}
     for place, (point, curve) in enumerate(zip(points, drawn["curves"], strict=True)):
@@ -93,13 +96,27 @@ def _sizes(rows: Sequence[LocalizeRow]) -> dict[str, float]:
     return {"own": own, **{f"{n} of all": float(n) for n in COUNTS if n <= every}}
 
 
-def _points(located: Path, sizes: Mapping[str, float], seed: int) -> list[SweepPoint]:
-    """Each kind of set, and as many neurons drawn at random."""
+def _has_others(rows: Sequence[LocalizeRow], name: str, size: int, widths: Mapping[str, int]) -> bool:
+    """Whether as many neurons as in the sets of a kind can be drawn from those of their layers that were not found."""
+    found = [row["neurons"] for row in rows]
+    try:
+        if name != "own":
+            return bool(sets.drawn_like(sets.most_frequent(found, size), widths, "", ablation.union(found)))
+        for each in found:
+            sets.drawn_like(each, widths, "", each)
+    except UsageError:
+        return False
+    return True
+
+
+def _points(located: Path, sizes: Mapping[str, float], controlled: Sequence[str], seed: int) -> list[SweepPoint]:
+    """Each kind of set and, where they can be drawn, as many neurons at random."""
     made = []
     for name, size in sizes.items():
         chosen: Json = {"neurons": str(located), "factor": 0.0}
         chosen |= {} if name == "own" else {"choose": "most_frequent", "count": int(size)}
-        for at, more in ((name, {}), (f"{name}, random", {"control": seed})):
+        random: list[tuple[str, Json]] = [(f"{name}, random", {"control": seed})] if name in controlled else []
+        for at, more in [(name, {}), *random]:
             made.append(SweepPoint(Mitigation("neuron_ablation", {**chosen, **more}), "set", at))
     return made
 
@@ -134,7 +151,8 @@ SHEETS = (
         "Copied without the neurons",
         "Share of images that copy their training picture with each set switched off. Own are those that were found "
         "for the prompt itself; N of all are the N that most prompts have, one set for every prompt; random are as "
-        "many other neurons of the same layers. Neurons: the mean size of the set as a share of all value projections.",
+        "many other neurons of the same layers, if there are so many. Neurons: the mean size of the set as a share of "
+        "all value projections.",
         {NEURONS: "neurons", SHARE: "copied,", KEPT: "likeness of"},
     ),
     Sheet(
