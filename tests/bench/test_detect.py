@@ -250,6 +250,7 @@ def test_the_command_writes_a_page_and_a_table(mnemoscope, planted, folder, tmp_
     code, out, err = mnemoscope(*words, "--method", told, "--out", tmp_path / "b")
     assert code == 0, err
     page = (tmp_path / "b" / "report.html").read_text()
+    assert "Model planted" in page and "Model not recorded" not in page
     assert "Views at which half is reached" in page and "copied-images" in page and "told" in out
     assert read_json(tmp_path / "b" / "summary.json")["tables"][0]["columns"][:2] == ["all", "verbatim x 8"]
     code, out, _ = mnemoscope(*words, "--dry-run", "--out", tmp_path / "c")

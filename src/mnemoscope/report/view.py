@@ -163,7 +163,8 @@ def under(records: Sequence[Record]) -> list[str]:
     """Model, methods and sampling, as a line."""
     first = next((record for record in records if record.part("model")), records[0])
     settings = {**first.part("source"), **parameters(first.info)}
-    model = first.part("model").get("source")
+    truths = first.summary.get("truths")  # of a bench, by model
+    model = first.part("model").get("source") or (" and ".join(truths) if isinstance(truths, dict) else None)
     name, key = next((each for each in SUBJECTS if each[1] in settings and not model), ("Model", ""))
     said = [f"{name} {model or settings.get(key) or 'not recorded'}"]
     said += [f"method {record.method}" for record in records if record.part("method")]
