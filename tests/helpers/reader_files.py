@@ -270,7 +270,8 @@ MADE = {
     "path/to/index": "index build pictures --features pixels --out path/to/index",
     "indexes/laion": "index build pictures --out indexes/laion",
     "runs/detect": "detect demo --prompts captions.txt --negatives ordinary.txt --out runs/detect",
-    "runs/neurons": "localize demo --prompts captions.txt --limit 1 --method neurons_by_gradient --out runs/neurons",
+    "runs/neurons": "localize demo --prompts captions.txt --limit 1 --method neurons_by_gradient --param most=0.05"
+    " --out runs/neurons",
     "train.index": "index build many --features pixels --out train.index",
     "train.zip": "emm data pictures --out train.zip",
     "runs/digits": "emm train --data digits --subset-size 100 --label-mode true --ema mode1 --steps 20 --batch-size 8"
