@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import tarfile
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -120,7 +121,8 @@ class Averages(nn.Module):
 
 def torchscript(place: Path) -> None:
     """A network of features in TorchScript."""
-    torch.jit.trace(Averages(), torch.rand(1, 3, 8, 8)).save(place)
+    with warnings.catch_warnings(action="ignore"):  # torch calls its own format outdated
+        torch.jit.trace(Averages(), torch.rand(1, 3, 8, 8)).save(place)
 
 
 def clip(place: Path) -> None:
