@@ -1,6 +1,5 @@
 """Whether somebody is at work in a run's folder, and the moment for which that question may be in another's way."""
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -12,6 +11,8 @@ def is_open(folder: Path) -> bool:
 
     Reading is enough for that: the folder may be another user's.
     """
+    import fcntl  # not everywhere, and runs do without it
+
     try:
         lock = os.open(folder / ".lock", os.O_RDONLY)
     except OSError:

@@ -19,6 +19,7 @@ from mnemoscope.run.writing import clean, write_whole
 from mnemoscope.search.linking import BLOCK, LINKAGES, Linkage, vectors_at
 from mnemoscope.search.shards import Index
 
+ROUNDING = 1e-5  # of a similarity that is summed in another order than the one that links
 SCHEMA = pa.schema([("key", pa.string()), ("group", pa.int64()), ("count", pa.int64())])
 
 
@@ -74,7 +75,7 @@ def _below(arrays: Sequence[Float[np.ndarray, "_ D"]], group: Int[np.ndarray, " 
     for start in range(0, len(members), BLOCK):
         places = members[start : start + BLOCK]
         similarity = np.einsum("nd,nd->n", vectors_at(arrays, places), vectors_at(arrays, group[places]))
-        below += int((similarity < np.float32(threshold)).sum())
+        below += int((similarity < threshold - ROUNDING).sum())
     return below
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnemoscope.errors import UsageError
-from mnemoscope.pictures.counting import NAMED, CaptionCounts
+from mnemoscope.pictures.counting import NAMED, CaptionCounts, Unfitting
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import read_json, write_json
 from mnemoscope.run.writing import clean
@@ -27,6 +27,9 @@ def finished(folder: Path) -> Index:
 def finish(folder: Path) -> Json:
     """Enter the finished shards in `meta.json`, and how many pictures have a caption, where all shards say so."""
     index = Index.open(folder)
+    if "unmatched" not in index.meta:  # as earlier versions wrote it: those of the first source alone
+        before = index.meta.get("picture_captions") or {}
+        index.meta.update({key: before[key] for key in Unfitting.__annotations__ if key in before})
     records = [read_json(shard.record) for shard in index.shards]
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -52,8 +55,6 @@ def _captions(records: Sequence[Json], index: Index) -> CaptionCounts | None:
     has = sum(record["captioned"] for record in records)
     told: CaptionCounts = {"with_caption": has, "without_caption": sum(record["listed"] for record in records) - has}
     parts = segments(index.meta)
-    if "unmatched" not in parts[0]:  # as earlier versions wrote it
-        parts[0] |= index.meta.get("picture_captions") or {}
     names = [name for part in parts for name in part.get("unmatched_names", ())]
     told |= {"unmatched": sum(part.get("unmatched", 0) for part in parts), "unmatched_names": names[:NAMED]}
     return told | {"empty": sum(part.get("empty", 0) for part in parts)}
