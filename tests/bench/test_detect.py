@@ -155,11 +155,14 @@ def test_intervals_draw_pictures_and_not_their_prompts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rising_shares_are_those_of_isotonic_regression(seed: int) -> None:
+def test_half_is_that_of_isotonic_regression(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values, weights = rng.random(9), rng.integers(1, 9, 9)
-    expected = IsotonicRegression().fit_transform(np.arange(9), values, sample_weight=weights)
-    assert doses.isotonic(values.tolist(), weights.tolist()) == pytest.approx(expected.tolist())
+    views, values, weights = 2.0 ** np.arange(9), rng.random(9), rng.integers(1, 9, 9)
+    values[[0, -1]] = 0, 1
+    rising = IsotonicRegression().fit_transform(np.arange(9), values, sample_weight=weights)
+    above = int(np.argmax(rising >= 0.5))
+    expected = 2 ** np.interp(0.5, rising[above - 1 : above + 1], [above - 1, above])
+    assert doses.at_half(views.tolist(), values.tolist(), weights.tolist()) == pytest.approx(expected)
 
 
 def test_half_is_interpolated_over_the_logarithm_and_said_where_it_lies_outside() -> None:

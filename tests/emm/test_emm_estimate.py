@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.emm.sweeps.estimate import RatioPoint, crossings, emm
-from mnemoscope.emm.sweeps.isotonic import falling
 from mnemoscope.errors import UsageError
+from mnemoscope.stats.isotonic import falling
 
 CURVES = {  # percent at each size, read off the figures of arXiv:2310.02664
     "32": ({500: 99.2, 1000: 92.0, 2000: 60.9, 3000: 34.6, 4000: 17.1, 5000: 8.9}, 1050),

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from mnemoscope.stats.isotonic import falling
+
 HALF = 0.5
 
 
@@ -12,7 +14,7 @@ def at_half(doses: Sequence[int | float], shares: Sequence[int | float], counts:
     In views. The lowest dose where half is reached there already, infinity where it is reached at none.
     Shares that fall are pooled with their neighbours, weighted by their counts (isotonic least squares).
     """
-    rising = isotonic(shares, counts)
+    rising = falling(shares[::-1], counts[::-1])[::-1].tolist()
     reached = next((k for k, share in enumerate(rising) if share >= HALF), None)
     if reached is None:
         return math.inf
@@ -21,19 +23,6 @@ def at_half(doses: Sequence[int | float], shares: Sequence[int | float], counts:
     low, high = rising[reached - 1], rising[reached]
     part = (HALF - low) / (high - low)
     return float(doses[reached - 1] * (doses[reached] / doses[reached - 1]) ** part)
-
-
-def isotonic(values: Sequence[int | float], weights: Sequence[int]) -> list[float]:
-    """The rising values nearest to these, by least squares with weights: pool adjacent violators."""
-    blocks: list[tuple[float, float, int]] = []
-    for value, weight in zip(values, weights, strict=True):
-        block = (float(value), float(weight), 1)
-        while blocks and blocks[-1][0] >= block[0]:
-            before, mass, size = blocks.pop()
-            total = mass + block[1]
-            block = ((before * mass + block[0] * block[1]) / total, total, size + block[2])
-        blocks.append(block)
-    return [value for value, _, size in blocks for _ in range(size)]
 
 
 def said(dose: int | float, doses: Sequence[int | float]) -> str:

@@ -9,10 +9,10 @@ from typing import Literal, TypedDict
 import numpy as np
 from jaxtyping import Float
 
-from mnemoscope.emm.sweeps.isotonic import falling
 from mnemoscope.emm.sweeps.resampling import resampled, span
 from mnemoscope.errors import UsageError
 from mnemoscope.run.reading import Json
+from mnemoscope.stats.isotonic import falling
 
 CURVE = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Flag = Literal["", "below grid", "above grid"]

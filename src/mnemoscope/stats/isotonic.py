@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-def falling(values: Sequence[float], weights: Sequence[float]) -> Float[np.ndarray, " N"]:
+def falling(values: Sequence[int | float], weights: Sequence[int | float]) -> Float[np.ndarray, " N"]:
     """Values that never rise, nearest to the given ones in weighted squares; in their unit.
 
     Neighbours that rise are pooled into their weighted mean until none does. Barlow et al., Statistical Inference under
