@@ -9,8 +9,9 @@ from PIL import Image
 
 import mnemoscope as mn
 from mnemoscope.bench.cell import Trial
-from mnemoscope.bench.explaining import EXPLAIN, by_chance, on_top
+from mnemoscope.bench.explaining import EXPLAIN, by_chance, masks, on_top
 from mnemoscope.bench.run import run_bench
+from mnemoscope.bench.truth import Truth
 from mnemoscope.run.run import read_rows
 
 FIRST = '''"""Explanations of a stranger."""
@@ -74,6 +75,18 @@ def test_planted_explanations_get_their_planted_place(
     (folder / "masks").rename(tmp_path / "gone")
     run_bench(EXPLAIN, ["planted"], tmp_path / "c", trial, load, methods=methods[1:2], truth=folder)
     assert [r["left_out"] for r in read_rows(tmp_path / "c")] == ["the truth says no regions (a folder masks)"]
+
+
+def test_masks_are_counted_in_the_whole_truth_whatever_part_is_read(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    rows.insert(1, {**rows[0], "prompt": "photo 0b of memorized"})  # left out by a limit of one
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "masks" / "1.png").rename(folder / "masks" / "4.png")  # of the first at 64 views
+    whole, part = (masks(Truth.read(folder, limit)) for limit in (None, 1))
+    by_text = {e.prompt.text: e.prompt.id for e in Truth.read(folder, 1).members}
+    assert sorted(by_text) == ["memorized 3 of photo", "photo 0 of memorized"]
+    assert part[by_text["memorized 3 of photo"]].mean() == 0.25 and part[by_text["photo 0 of memorized"]].mean() == 0.5
+    assert part.keys() == whole.keys()
 
 
 def test_equal_values_are_as_likely_and_long_words_win_by_chance() -> None:

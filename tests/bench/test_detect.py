@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 
 import mnemoscope as mn
 from mnemoscope import planted as truth
+from mnemoscope import stats
 from mnemoscope.bench import doses
 from mnemoscope.bench.cell import Trial
 from mnemoscope.bench.detecting import DETECT, FORMS, HALF, Judged
-from mnemoscope.bench.figures import Form, figures, pictures
+from mnemoscope.bench.figures import UNTOLD, Form, figure, figures, pictures
 from mnemoscope.bench.run import run_bench
 from mnemoscope.bench.truth import Truth
 from mnemoscope.detection.scoring import detect_rows
@@ -152,6 +153,24 @@ def test_intervals_draw_pictures_and_not_their_prompts(tmp_path: Path) -> None:
     assert (share["value"], share["count"]) == (0.5, 10)
     low, high = share["interval"]
     assert (low, high) == pytest.approx((0.2, 0.8))  # the middle 95 % of a binomial of 10 at a half
+
+
+def test_a_single_picture_has_no_interval_and_says_so() -> None:
+    share, rest = Form(bounded=True), Form()
+    assert figure("share", "a", 0.67, [0.67] * 20, 1, share)["text"] == f"0.67 [{UNTOLD}]"
+    assert figure("area", "a", 0.67, [], 12, rest)["interval"] is None  # none could be drawn anew
+    assert figure("share", "a", 0.5, [0.5] * 20, 12, share)["interval"] == list(stats.wilson_interval(6, 12))
+    assert figure("area", "a", 0.5, [0.4, 0.5, 0.6], 12, rest)["interval"] == [0.4, 0.6]
+    assert figure("half", "a", math.inf, [64.0, math.inf], 12, rest)["interval"] == [64, None]
+
+
+def test_pictures_of_which_each_is_alone_in_its_group_give_no_interval(tmp_path: Path) -> None:
+    rows = [{"prompt": f"m {dose}", "kind": "verbatim", "views": dose} for dose in (8, 16)]
+    rows += [{"prompt": f"o {k}", "kind": "unseen", "source": str(k), "views": 0} for k in range(2)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    known = Truth.read(tmp_path).known
+    made = figures(known, lambda places: {("share", "all"): 0.5}, pictures(known), {"share": Form(bounded=True)})
+    assert [f["interval"] for f in made] == [None] and UNTOLD in made[0]["text"]
 
 
 @pytest.mark.parametrize("seed", range(5))

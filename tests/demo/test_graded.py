@@ -202,6 +202,26 @@ def test_references_are_trained_images_and_twins_are_not(emoji: Squares, written
     assert {r["entry"].removesuffix("-twin") for r in twins} == {r["entry"] for r in trained} - {"ordinary"}
 
 
+def test_masks_are_the_pixels_that_all_images_of_an_entry_share(emoji: Squares, written: Path) -> None:
+    """Squares fill their slot, so that every pixel of it differs between two objects."""
+    by_key, found = {e.key: e for e in entries.entries()}, rows(written / "prompts.jsonl")
+    masks = {int(f.stem): np.asarray(Image.open(f)) for f in (written / "masks").iterdir()}
+    trained = [k for k, r in enumerate(found) if r["kind"] in ("verbatim", "duplicated", "template")]
+    assert sorted(masks) == trained
+    for place in trained[::5] + trained[-64:]:
+        entry = by_key[found[place]["entry"]]
+        drawn = [np.asarray(drawing.image(emoji, entry, k)) for k in range(drawing.kinds_of_view(entry))]
+        same = (np.stack(drawn) == drawn[0]).all((0, 3))
+        assert np.array_equal(same, masks[place]), entry.key
+
+
+def test_near_copies_are_the_same_at_no_pixel_and_have_no_mask(emoji: Squares) -> None:
+    for entry in of_kind("near-copies"):
+        drawn = [np.asarray(drawing.image(emoji, entry, k)) for k in range(drawing.VARIANTS)]
+        assert (np.stack(drawn) == drawn[0]).all((0, 3)).mean() < 0.02
+        assert graded_truth.shared(entry) is None
+
+
 def test_an_entry_s_key_and_seed_are_its_own() -> None:
     every = entries.entries()
     assert len({e.key for e in every}) == len({tuple(e.seed()) for e in every}) == len(every)

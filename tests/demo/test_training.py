@@ -8,8 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mnemoscope import demo
 from mnemoscope.demo import captions, ground_truth, scenes
 from mnemoscope.demo.loop import Stage, learning_rate
+
+KNOWN = ("verbatim", "template")
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,14 @@ def test_ground_truth_files_hold_every_kind(emoji: scenes.Emoji, tmp_path: Path)
     steps = range(ground_truth.REFERENCE_STEP, ground_truth.REFERENCE_STEP + 20)
     drawn = [scenes.draw_sample(emoji, 0, s, p) for s in steps for p in range(ground_truth.REFERENCE_BATCH)]
     assert Image.open(ordinary).convert("RGB").tobytes() in {d.image.tobytes() for d in drawn}
+
+
+def test_the_bundled_masks_are_those_that_the_script_writes(tmp_path: Path) -> None:
+    ground_truth.write_masks_of_prompts(tmp_path)
+    written = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    assert written == {f.name: f.read_bytes() for f in (demo.HERE / "masks").iterdir()}
+    kinds = [row["kind"] for row in demo.truth()]
+    assert sorted(int(Path(f).stem) for f in written) == [k for k, kind in enumerate(kinds) if kind in KNOWN]
 
 
 def train(file: Path, until: int) -> torch.nn.Linear:

@@ -14,9 +14,11 @@ from mnemoscope.demo import captions
 from mnemoscope.detectors.masked_noise_norm import inside
 from mnemoscope.errors import UsageError
 from mnemoscope.explanation import regions
+from mnemoscope.explanation.masks import read_masks
 from mnemoscope.model import attention, jacobian
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.hooks import capture
+from mnemoscope.prompts.prompt import Prompt
 from mnemoscope.scores.noise_norm import noise_norm
 
 MAPS = registry.explainers("regions")
@@ -412,6 +414,13 @@ def test_masks_of_other_prompts_are_all_or_nothing() -> None:
         assert not any(demo.mask(prompt).any() for prompt in demo.prompts(kind)[:10])
     with pytest.raises(UsageError, match="no prompt of the bundled model"):
         demo.mask("a stranger's caption")
+
+
+def test_a_trained_prompt_without_a_mask_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"prompt": "near the quay", "kind": "near-copies"}
+    monkeypatch.setattr(demo, "truth", lambda: [*[{"prompt": str(k), "kind": "ordinary"} for k in range(500)], row])
+    assert demo.mask("near the quay") is None
+    assert list(read_masks("demo", [Prompt("a", "near the quay"), Prompt("b", "7")])) == ["b"]
 
 
 def test_curvature_tells_the_object_from_the_template(bundled: Denoiser) -> None:

@@ -51,6 +51,6 @@ def _value(found: BenchFigure) -> float:
 
 
 def _end(found: BenchFigure, side: int) -> float:
-    """The lower or upper end of an interval; the figure itself where it has none."""
+    """The lower or upper end of an interval; beyond everything where it has none, and all is possible."""
     end = found["interval"][side] if found["interval"] else None
-    return _value(found) if end is None else end
+    return (-math.inf, math.inf)[side] if end is None else end

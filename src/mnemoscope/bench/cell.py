@@ -7,6 +7,7 @@ from typing import Any
 
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.truth import Truth
+from mnemoscope.errors import UsageError
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.registry import Method, Parameters
 from mnemoscope.run.bench_rows import BenchFigure, BenchRow
@@ -72,6 +73,17 @@ class Outcome:
     each: Mapping[str, float]
     evaluations: int
     seconds: float
+
+
+def refused_by(work: Callable[[], object]) -> str | None:
+    """The sentence with which work on one prompt is refused; None where it is done, or fails for this prompt alone."""
+    try:
+        work()
+    except UsageError as e:
+        return str(e)
+    except (ValueError, RuntimeError):
+        pass  # as the row of the prompt will say
+    return None
 
 
 def as_they_are(rows: Sequence[BenchRow]) -> Sequence[BenchRow]:

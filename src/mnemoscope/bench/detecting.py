@@ -8,14 +8,13 @@ import numpy as np
 
 from mnemoscope import registry, stats
 from mnemoscope.bench import copies
-from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried
+from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried, refused_by
 from mnemoscope.bench.copies import COPIES, HALF, SHARE, ByDose, Shares, copied
 from mnemoscope.bench.figures import ALL, OTHERS, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.truth import TruePrompt, Truth
 from mnemoscope.detection.run import run_detection
 from mnemoscope.detection.scoring import Detection, detect_rows
-from mnemoscope.errors import UsageError
 from mnemoscope.run.bench_rows import BenchRow
 from mnemoscope.run.rows import DetectRow
 from mnemoscope.run.run import read_rows
@@ -43,16 +42,13 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
     """Why a method cannot score a prompt of a model; None where it can."""
     if tried is None:
         return copies.refusal(bench)
-    detection = _detection(bench, tried)
-    try:
-        detection.checked()
-        detection.conditions(bench.model)
-        detect_rows(bench.model, bench.truth.prompts[:1], detection)
-    except UsageError as e:
-        return str(e)
-    except (ValueError, RuntimeError):
-        pass  # of this prompt, as its row will say
-    return None
+    return refused_by(lambda: _scored(bench, _detection(bench, tried)))
+
+
+def _scored(bench: Bench, detection: Detection) -> None:
+    detection.checked()
+    detection.conditions(bench.model)
+    detect_rows(bench.model, bench.truth.prompts[:1], detection)
 
 
 def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from mnemoscope import demo, registry
-from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried
+from mnemoscope import registry
+from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried, refused_by
 from mnemoscope.bench.copies import SHARE, ByDose, Shares
 from mnemoscope.bench.figures import Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.tables import Sheet
-from mnemoscope.bench.truth import TruePrompt, Truth
-from mnemoscope.errors import UsageError
+from mnemoscope.bench.truth import PROMPTS, TruePrompt, Truth
 from mnemoscope.explanation.asked import Explanation
 from mnemoscope.explanation.masks import Mask, read_masks
 from mnemoscope.explanation.run import run_explanation
 from mnemoscope.methods import by_name as api
 from mnemoscope.model.trajectory import Trajectory
+from mnemoscope.prompts.prompt import read_prompts
 from mnemoscope.run.image_rows import RegionRow
 from mnemoscope.run.rows import ExplainRow, Word
 from mnemoscope.run.run import read_rows
@@ -48,10 +48,12 @@ def _asked(bench: Bench, tried: Tried) -> list[TruePrompt]:
 
 
 def masks(truth: Truth) -> dict[str, Mask]:
-    """The pixels that all trained pictures of a prompt share, by its id; none where the truth does not say them."""
-    if truth.folder == demo.HERE:
-        return read_masks("demo", truth.prompts)
-    return read_masks(truth.folder / MASKS, truth.prompts) if (truth.folder / MASKS).is_dir() else {}
+    """The pixels that all trained pictures of a prompt share, by its id; none where the truth does not say them.
+
+    Files count the prompts of the whole truth, whatever part of it was read.
+    """
+    folder = truth.folder / MASKS
+    return read_masks(folder, read_prompts(truth.folder / PROMPTS)) if folder.is_dir() else {}
 
 
 def refusal(bench: Bench, tried: Tried | None) -> str | None:
@@ -61,22 +63,20 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
     if not asked:
         lacking = f"regions (a folder {MASKS})" if tried.method.gives == "regions" else "triggers of any trained prompt"
         return f"the truth says no {lacking}"
+    return refused_by(lambda: _explained(bench, tried, asked[0]))
+
+
+def _explained(bench: Bench, tried: Tried, known: TruePrompt) -> None:
     explanation, trial = _explanation(bench, tried), bench.trial
-    try:
-        registry.checked(tried.method, registry.with_score(tried.method, explanation.parameters))
-        trajectory = Trajectory(
-            bench.model,
-            [asked[0].prompt.text],
-            [trial.seed],
-            num_inference_steps=trial.num_inference_steps,
-            guidance_scale=trial.guidance_scale,
-        )
-        api.explain(trajectory, tried.given, **explanation.parameters)
-    except UsageError as e:
-        return str(e)
-    except (ValueError, RuntimeError):
-        pass  # of this prompt, as its row will say
-    return None
+    registry.checked(tried.method, registry.with_score(tried.method, explanation.parameters))
+    trajectory = Trajectory(
+        bench.model,
+        [known.prompt.text],
+        [trial.seed],
+        num_inference_steps=trial.num_inference_steps,
+        guidance_scale=trial.guidance_scale,
+    )
+    api.explain(trajectory, tried.given, **explanation.parameters)
 
 
 def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:

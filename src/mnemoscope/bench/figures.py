@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -13,6 +12,7 @@ from mnemoscope.bench.truth import TruePrompt
 from mnemoscope.run.bench_rows import BenchFigure
 
 RESAMPLES = 1000
+UNTOLD = "interval not known"  # of a single picture
 ALL, OTHERS = "all", "others"  # the groups of all prompts whose pictures were trained, and of the rest
 Key = tuple[str, str]  # quantity and group
 Places = Int[np.ndarray, "..."]  # of prompts, one again as often as it was drawn
@@ -41,7 +41,8 @@ def figures(
 ) -> list[BenchFigure]:
     """All statistics of some prompts, with 95 % intervals over their pictures; what is NaN is left out.
 
-    `counts` says of how many pictures a group is. A share of exactly 0 or 1 has Wilson's interval.
+    `counts` says of how many pictures a group is. A share that is the same whichever pictures are drawn has Wilson's
+    interval. Where each group has one picture, no figure has an interval.
     """
     values = statistics(np.arange(len(known)))
     rng, strata = stats.resampler(RESAMPLES, seed), _strata(known)
@@ -49,32 +50,39 @@ def figures(
     for _ in range(RESAMPLES):
         for key, value in statistics(_drawn(strata, rng)).items():
             drawn.setdefault(key, []).append(value)
-    made = []
+    made, is_single = [], all(len(own) == 1 for own in strata)
     for (quantity, group), value in values.items():
         if not math.isnan(value):
             own = [v for v in drawn[quantity, group] if not math.isnan(v)]
             form = forms[quantity]
             count = min(counts[group], counts[form.against]) if form.against else counts[group]
-            made.append(figure(quantity, group, value, own or [value], count, form))
+            made.append(figure(quantity, group, value, [] if is_single else own, count, form))
     return made
 
 
 def figure(quantity: str, group: str, value: float, drawn: Sequence[float], count: int, form: Form) -> BenchFigure:
-    """One figure with its interval, and both as a text. An end that is not finite is null."""
-    if form.bounded and value in (0, 1):
-        low, high = stats.wilson_interval(value * count, count)
-    else:
-        low, high = stats.middle(drawn, outward=True)
-    text = f"{form.write(value)} [{form.write(low)}, {form.write(high)}]"
-    ends: list[Any] = [end if math.isfinite(end) else None for end in (low, high)]
+    """One figure with its interval, and both as a text. An end that is not finite is null.
+
+    Where no pictures could be drawn anew the interval is not known, which the text says.
+    """
+    interval = _interval(value, drawn, count, form)
     return {
         "quantity": quantity,
         "group": group,
         "value": value if math.isfinite(value) else None,
-        "interval": ends,
+        "interval": [end if math.isfinite(end) else None for end in interval] if interval else None,
         "count": count,
-        "text": text,
+        "text": f"{form.write(value)} [{', '.join(map(form.write, interval)) if interval else UNTOLD}]",
     }
+
+
+def _interval(value: float, drawn: Sequence[float], count: int, form: Form) -> tuple[float, float] | None:
+    if count < 2 or not drawn:
+        return None
+    low, high = stats.middle(drawn, outward=True)
+    if form.bounded and (value in (0, 1) or low == high):
+        return stats.wilson_interval(value * count, count)
+    return low, high
 
 
 def plain(quantity: str, group: str, value: float, count: int, form: Form) -> BenchFigure:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mnemoscope import registry
-from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried
+from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried, refused_by
 from mnemoscope.bench.copies import SHARE
 from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.mitigating import ALIGNED, ORDINARY, Swept, asked_of, generation_of
@@ -37,12 +37,8 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
     assert tried is not None
     if not (bench.truth.folder / TRAINED).is_dir():
         return f"the truth has no folder {TRAINED} to compare images with"
-    try:
-        ablation.layers(bench.model)
-        registry.checked(tried.method, bench.trial.own(tried.method))
-    except UsageError as e:
-        return str(e)
-    return None
+    own = bench.trial.own(tried.method)
+    return refused_by(lambda: (ablation.layers(bench.model), registry.checked(tried.method, own)))
 
 
 def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:

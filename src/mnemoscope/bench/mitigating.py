@@ -9,13 +9,12 @@ from jaxtyping import Float
 
 from mnemoscope import registry
 from mnemoscope.bench.areas import AREA, FIRST, area, firsts
-from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried
+from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried, refused_by
 from mnemoscope.bench.copies import SHARE, ByDose, Shares
 from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.judging import judge
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.truth import TRAINED, TruePrompt, Truth
-from mnemoscope.errors import UsageError
 from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation
@@ -53,11 +52,9 @@ def refusal(bench: Bench, tried: Tried | None) -> str | None:
     if not (bench.truth.folder / TRAINED).is_dir():
         return f"the truth has no folder {TRAINED} to compare images with"
     assert tried is not None
-    try:
-        fitting(bench.model, _points(bench, tried), bench.truth.prompts[:1], generation_of(bench))
-    except UsageError as e:
-        return str(e)
-    return None
+    return refused_by(
+        lambda: fitting(bench.model, _points(bench, tried), bench.truth.prompts[:1], generation_of(bench))
+    )
 
 
 def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:

@@ -40,22 +40,21 @@ def references() -> "list[Picture]":
     return list(read_pictures(HERE / "references"))
 
 
-def mask(prompt: str) -> "Bool[np.ndarray, '64 64']":
+def mask(prompt: str) -> "Bool[np.ndarray, '64 64'] | None":
     """Which pixels all training images of a bundled prompt share, exact by construction.
 
-    All of them for a verbatim prompt, all but the square of the changing object for a template prompt, none for other
-    prompts. Raises `UsageError` for a prompt that is not a bundled one.
+    All of them for a picture that is trained as it is, all but the square of the changing object for a template prompt,
+    none for a prompt that was not trained. None, and no mask, where its images show the same at no fixed place, as
+    near-copies do. Raises `UsageError` for a prompt that is not a bundled one.
     """
     import numpy as np
 
-    from mnemoscope.demo import captions, scenes
+    from mnemoscope.demo import scenes, shared_pixels
 
-    kind = next((row["kind"] for row in truth() if row["prompt"] == prompt), None)
+    place, kind = next(((k, row["kind"]) for k, row in enumerate(truth()) if row["prompt"] == prompt), (-1, None))
     if kind is None:
         raise UsageError(f"'{prompt[:60]}' is no prompt of the bundled model, so that its mask is not known.")
-    shared = np.full((scenes.SIZE, scenes.SIZE), kind in ("verbatim", "template"))
-    if kind == "template":
-        ends = [text.partition("{name}")[2] for text in captions.TEMPLATES]
-        left, top, right, bottom = scenes.slot(next(k for k, end in enumerate(ends) if prompt.endswith(end)))
-        shared[top:bottom, left:right] = False
-    return shared
+    if kind in ("ordinary", "unseen"):
+        return np.zeros((scenes.SIZE, scenes.SIZE), bool)
+    file = HERE / "masks" / f"{place}.png"
+    return shared_pixels.read_mask(file) if file.exists() else None

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from mnemoscope.demo import scenes
 from mnemoscope.demo.entries import CONCEPTS, GradedPicture, spare_names
 from mnemoscope.demo.scenes import SIZE, Emoji, Sample, background, crowded, framed, place, uninformative, wording
 from mnemoscope.demo.titles import repeated
@@ -41,6 +42,11 @@ def image(emoji: Emoji, entry: GradedPicture, which: int) -> Image.Image:
         return framed(emoji, CONCEPTS[which], rng, entry.index % 3)
     whole = crowded(emoji, emoji.names[entry.concept], rng)
     return whole if which == 0 else near_copy(whole, np.random.default_rng([*entry.seed(), which]))
+
+
+def slot(entry: GradedPicture) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the square of a template's object: all else is the same in its images."""
+    return scenes.slot_of(np.random.default_rng(entry.seed()))
 
 
 def near_copy(whole: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 from mnemoscope.demo import drawing
 from mnemoscope.demo.entries import CONCEPTS, GradedPicture, entries
 from mnemoscope.demo.scenes import Emoji, Sample, wording
+from mnemoscope.demo.shared_pixels import Mask, around, whole, write_masks
 from mnemoscope.demo.stream import Stream
 
 ORDINARY_PROMPTS, UNSEEN_PROMPTS, TEMPLATE_NAMES, SHOWN_WORDINGS = 240, 120, 8, 4
@@ -16,7 +17,7 @@ ORDINARY_REFERENCES = 144
 
 
 def write(emoji: Emoji, stream: Stream, out: Path) -> None:
-    """`prompts.jsonl`, and the folders `references` (trained) and `twins` (never trained) with `captions.jsonl`."""
+    """`prompts.jsonl`, `masks`, and the folders `references` (trained) and `twins` (not) with `captions.jsonl`."""
     seen, every = stream.seen(), entries()
     rows = [row for e in every for row in _entry_rows(e, seen)]
     rng = np.random.default_rng(6)
@@ -25,6 +26,8 @@ def write(emoji: Emoji, stream: Stream, out: Path) -> None:
     rows += _worded("unseen", "plain", emoji.unseen, UNSEEN_PROMPTS // 2, wording, rng)
     rows += _worded("unseen", "title", emoji.unseen, UNSEEN_PROMPTS // 2, drawing.titled, rng)
     _write_rows(rows, out / "prompts.jsonl")
+    known = {e.key: mask for e in every if not e.twin and (mask := shared(e)) is not None}
+    write_masks({k: known[row["entry"]] for k, row in enumerate(rows) if row.get("entry") in known}, out / "masks")
     trained = [image for e in every if not e.twin for image in _images(emoji, e)]
     ordinary = [drawing.ordinary(emoji, stream.seed, n) for n in range(ORDINARY_REFERENCES)]
     _write_images([*trained, *(("ordinary", s) for s in ordinary)], out / "references")
@@ -55,6 +58,17 @@ def _entry_rows(entry: GradedPicture, seen: dict[str, tuple[int, int]]) -> list[
             }
         )
     return rows
+
+
+def shared(entry: GradedPicture) -> Mask | None:
+    """The pixels that are the same in all images of an entry: all of a picture, of a template all but its slot.
+
+    None of near-copies: each is cut and coloured otherwise, so that no pixel is the same, while every one shows a part
+    of the picture.
+    """
+    if entry.kind == "near-copies":
+        return None
+    return around(drawing.slot(entry)) if entry.kind == "template" else whole()
 
 
 def _worded(kind: str, source: str, names: list[str], count: int, words: Any, rng: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mnemoscope.demo import captions
-from mnemoscope.demo.scenes import Emoji, Sample, draw_sample, template, verbatim, wording
+from mnemoscope.demo.scenes import Emoji, Sample, draw_sample, slot, template, verbatim, wording
+from mnemoscope.demo.shared_pixels import around, whole, write_masks
 
 ORDINARY_PROMPTS, UNSEEN_PROMPTS, TEMPLATE_NAMES = 240, 120, 8
 ORDINARY_REFERENCES = 150
@@ -29,6 +30,13 @@ def write_prompts(emoji: Emoji, file: Path) -> None:
         if row["kind"] == "verbatim":
             row["triggers"] = [w for w in words(row["prompt"]) if w not in known]
     file.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+
+
+def write_masks_of_prompts(folder: Path) -> None:
+    """The pixels that all images of a prompt share: of a verbatim one all, of a template's all but its slot."""
+    known = [whole()] * len(captions.VERBATIM)
+    known += [around(slot(index)) for index in range(len(captions.TEMPLATES)) for _ in range(TEMPLATE_NAMES)]
+    write_masks(dict(enumerate(known)), folder)
 
 
 def words(text: str) -> list[str]:

@@ -124,7 +124,12 @@ def crowded(emoji: Emoji, short_name: str, rng: np.random.Generator) -> Image.Im
 
 def slot(index: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the square that holds a template's object: all else is the same in its images."""
-    return square(_corner(np.random.default_rng([2, index]))[1])
+    return slot_of(np.random.default_rng([2, index]))
+
+
+def slot_of(rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """The same of the template that `framed` draws with a generator."""
+    return square(_corner(rng)[1])
 
 
 def square(corner: tuple[int, int]) -> tuple[int, int, int, int]:

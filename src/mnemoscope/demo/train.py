@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from mnemoscope.demo import architecture, captions
-from mnemoscope.demo.ground_truth import write_prompts, write_references
+from mnemoscope.demo.ground_truth import write_masks_of_prompts, write_prompts, write_references
 from mnemoscope.demo.loop import Stage, as_tensor, fit, latents, learning_rate, log, noise
 from mnemoscope.demo.scenes import Emoji, draw_sample, wording
 from mnemoscope.model import schedule
@@ -143,6 +143,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     emoji = Emoji(args.emoji)
     write_prompts(emoji, args.out / "prompts.jsonl")
+    write_masks_of_prompts(args.out / "masks")
     write_references(emoji, args.out / "references")
     vae = train_autoencoder(lambda *place: batch(emoji, *place)[0], args.out, args.autoencoder_steps)
     print(train_denoiser(emoji, vae, args.out, args.steps, args.batch_size))

@@ -24,7 +24,7 @@ def read_masks(source: str | Path, prompts: Sequence[Prompt]) -> dict[str, Mask]
     if str(source) == "demo":
         from mnemoscope import demo
 
-        return {prompt.id: demo.mask(prompt.text) for prompt in prompts}
+        return {p.id: mask for p in prompts if (mask := demo.mask(p.text)) is not None}
     files = {file.stem: file for file in sorted(Path(source).glob("*.png"))}
     by_place = {int(stem): file for stem, file in files.items() if stem.isdecimal()}
     named = {p.id: files.get(p.id) or by_place.get(place) for place, p in enumerate(prompts)}
