@@ -99,6 +99,14 @@ FITS: dict[str, tuple[dict[str, bytes | str], list[tuple[str, ...]]]] = {
         BOTH,
     ),
     "COCO": ({**{f"val/{n}": d for n, d in PAIR.items()}, "val/captions_val.json": json.dumps(COCO)}, BOTH),
+    "COCO's root": (
+        {**{f"val/{n}": d for n, d in PAIR.items()}, "annotations/captions_val.json": json.dumps(COCO)},
+        BOTH,
+    ),
+    "COCO beside its folder": (
+        {**{f"val/{n}": d for n, d in PAIR.items()}, "captions_val.json": json.dumps(COCO)},
+        BOTH,
+    ),
     "a list of objects": (
         {
             **PAIR,
@@ -187,6 +195,18 @@ LOST: dict[str, tuple[dict[str, bytes | str], list[tuple[str, ...]], list[str], 
         {**PAIR, "captions_old.csv": "n,m\n1,2\n", "a.txt": "one fox"},
         [("one fox",), ()],
         ["captions_old.csv"],
+        0,
+    ),
+    "of two pictures of a name": (
+        {"p/a.png": png(0), "q/a.png": png(1), "said/captions.json": '{"a.png": "one fox"}'},
+        [(), ()],
+        ["said/captions.json: a.png"],
+        0,
+    ),
+    "of another folder's picture": (
+        {"p/a.png": png(0), "q/b.png": png(1), "p/captions.json": '{"b.png": "one fox"}'},
+        [(), ()],
+        ["p/captions.json: b.png"],
         0,
     ),
     "boxes": (

@@ -54,13 +54,16 @@ class Names:
 
     A name is relative to the folder of the file, or a whole path of the machine where it was written, of which the
     longest end that is a picture counts. Where none is spelled like that, composed and decomposed letters, upper and
-    lower case, and then the endings of images do not count, as long as one picture alone is meant.
+    lower case, and then the endings of images do not count, as long as one picture alone is meant. A file in a folder
+    without pictures of its own, as COCO's annotations are, means the one picture of that name wherever it lies.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.exact = set(names)
         self.alike = _by(_folded, self.exact)
         self.bare = _by(_bare, self.exact)
+        self.homes = {PurePosixPath(name).parent.as_posix() for name in self.exact}
+        self.inside = _by(lambda name: PurePosixPath(name).name, self.exact)
 
     def find(self, spelled: str, folder: str = "") -> Found | None:
         parts = [p for p in PurePosixPath(spelled.replace("\\", "/")).parts if p != "."]
@@ -71,7 +74,11 @@ class Names:
         for names, distance, way in ways:
             if matched := next(filter(None, map(way, names)), None):
                 return matched, distance
-        return None
+        elsewhere = None if (folder or ".") in self.homes or not parts else self._anywhere("/".join(parts))
+        return (elsewhere, 4) if elsewhere else None
+
+    def _anywhere(self, name: str) -> str | None:
+        return _only([each for each in self.inside.get(PurePosixPath(name).name, ()) if each.endswith(f"/{name}")])
 
     def _exactly(self, name: str) -> str | None:
         return name if name in self.exact else None
