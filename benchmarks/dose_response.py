@@ -5,7 +5,7 @@
 `--truth` is what `python -m mnemoscope.demo.train_graded` wrote: prompts.jsonl, references and twins. An image returns
 a picture if its pixels' cosine to one of the picture's images is 0.8 or more and to none of another picture's is
 higher. Prompts of twins, which were not trained, are held against the twins' pictures. Intervals are Wilson's
-with a prompt as the unit.
+with a prompt as the unit. `python -m mnemoscope.demo.card` makes the model card and its figure from the rows.
 """
 
 import argparse
@@ -38,11 +38,12 @@ def pictures(truth: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def drawn(model: mn.Denoiser, rows: list[dict], images: int, steps: int, guidance: float) -> list[dict[str, Any]]:
     """A row for each prompt and seed, with its image."""
-    asked = [r | {"seed": SEED + k} for r in rows for k in range(images)]
+    how = {"steps": steps, "guidance": guidance}
+    asked = [r | {"seed": SEED + k} | how for r in rows for k in range(images)]
     for k in range(0, len(asked), AT_ONCE):
         part = asked[k : k + AT_ONCE]
-        how = {"num_inference_steps": steps, "guidance_scale": guidance}
-        made = model.generate([r["prompt"] for r in part], [r["seed"] for r in part], **how)
+        sampling = {"num_inference_steps": steps, "guidance_scale": guidance}
+        made = model.generate([r["prompt"] for r in part], [r["seed"] for r in part], **sampling)
         for row, image in zip(part, made, strict=True):
             row["image"] = image
         print(f"{min(k + AT_ONCE, len(asked))} of {len(asked)} images", end="\r", flush=True)

@@ -5,6 +5,7 @@ What the architectures differ in, their networks, losses and pipelines, is in `t
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -139,6 +140,6 @@ def latents(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def log(folder: Path, **row: Any) -> None:
-    """Append a row to `train.jsonl`."""
+    """Append a row to `train.jsonl`, with when it was written, in seconds."""
     with (folder / "train.jsonl").open("a") as f:
-        f.write(json.dumps(row) + "\n")
+        f.write(json.dumps({**row, "at": round(time.time(), 1)}) + "\n")

@@ -5,6 +5,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnemoscope.errors import UsageError
@@ -54,26 +55,39 @@ def doses_plot(
     y: str,
     x: str = "dose",
     base: int | None = None,
+    never: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Figure:
     """A value along the dose of each family of arms, with 95 % intervals; an entry is a row of the table.
 
-    With a `base` doses lie on a logarithmic axis with its powers.
+    With a `base` doses lie on a logarithmic axis with its powers, families a little apart so that each interval is
+    seen. `never` are entries of families without any dose, which stand before the lowest one.
 
     Raises UsageError if there is no family.
     """
     if not families:
         raise UsageError("No arm has a dose; there is nothing to draw.")
     figure, axes = one_axes(x, y, (5.6, 3.6))
-    for (name, points), colour, marker in zip(families.items(), cycle(CURVES), cycle(MARKERS), strict=False):
-        at, values = [dose for dose, _ in points], [float(entry["value"]) for _, entry in points]
-        spans = np.array([_span(entry, "value") for _, entry in points]).T
-        axes.errorbar(
-            at, values, yerr=spans, label=safe(name), color=colour, marker=marker, markersize=5, linewidth=1.6
-        )
+    first = min(dose for points in families.values() for dose, _ in points) / (base or 2)
+    apart = np.linspace(-0.12, 0.12, len(families)) if base and len(families) > 1 else np.zeros(len(families))
+    faces = zip(families.items(), (base or 2) ** apart, cycle(CURVES), cycle(MARKERS), strict=False)
+    for (name, points), shift, colour, marker in faces:
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.6}
+        _along(axes, [(dose * shift, entry) for dose, entry in points], **style, label=safe(name))
+        if never and name in never:
+            _along(axes, [(first * shift, never[name])], **style, markerfacecolor="white")
     if base is not None:
         axes.set_xscale("log", base=base)
         axes.xaxis.set_major_formatter("{x:g}")
+    if never:
+        doses = sorted({dose for points in families.values() for dose, _ in points})
+        axes.set_xticks([first, *doses], ["never", *(f"{dose:g}" for dose in doses)])
+        axes.axvline(first * (doses[0] / first) ** 0.5, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     return legend_above(figure, axes)
+
+
+def _along(axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], **style: Any) -> None:
+    values, spans = [float(entry["value"]) for _, entry in points], [_span(entry, "value") for _, entry in points]
+    axes.errorbar([dose for dose, _ in points], values, yerr=np.array(spans).T, **style)
 
 
 def _span(entry: Mapping[str, Any], key: str) -> tuple[float, float]:
