@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mnemoscope.generation.run import run_generation
     from mnemoscope.localization.run import run_localization
     from mnemoscope.measuring.measurement import run_measurement
+    from mnemoscope.membership.run import run_membership
     from mnemoscope.methods.by_name import detect, explain, localize, mitigate, series
     from mnemoscope.mitigation.guard import Guard
     from mnemoscope.model.denoiser import Denoiser
@@ -78,6 +79,7 @@ _HOMES = {
     "run_generation": "generation.run",
     "run_localization": "localization.run",
     "run_measurement": "measuring.measurement",
+    "run_membership": "membership.run",
     "run_recovery": "recovery.run",
     "run_sweep": "sweep.run",
     "run_watch": "training.watching.following",
@@ -89,8 +91,8 @@ _MODULES = {
     name: name
     for name in (
         "audit captions demo detection detectors errors explainers explanation features generation localization"
-        " localizers measures mitigations pictures planted plots prompts recovery registry report run scores search"
-        " stats sweep"
+        " localizers measures membership mitigations pictures planted plots prompts recovery registry report run scores"
+        " search signals stats sweep"
     ).split()
 } | {
     name: f"model.{name}"
@@ -169,6 +171,7 @@ __all__ = [
     "run_generation",
     "run_localization",
     "run_measurement",
+    "run_membership",
     "run_recovery",
     "run_sweep",
     "run_watch",

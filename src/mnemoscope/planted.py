@@ -117,6 +117,10 @@ class PixelCoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.unit = nn.Parameter(torch.ones(()))
 
+    def encode(self, x: Tensor) -> SimpleNamespace:
+        pixels = x * self.unit
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=pixels, std=torch.zeros_like(pixels)))
+
     def decode(self, z: Tensor, return_dict: bool = True, generator: object = None) -> tuple[Tensor]:
         return (z * self.unit,)
 

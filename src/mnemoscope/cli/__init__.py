@@ -19,6 +19,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     gating,
     generating,
     indexing,
+    inferring,
     localizing,
     measuring,
     recovering,

@@ -8,7 +8,7 @@ REST = "Options"
 LONGEST = 200  # characters of what is said of a command among others: all of its first sentence
 SUBJECTS = {
     "Everything at once": "demo app audit report",
-    "What is memorized": "detect explain localize generate measure emm",
+    "What is memorized": "detect explain localize generate measure membership emm",
     "Stopping it": "sweep rewrite repair recover",
     "Which method": "bench",
     "Training": "train watch experiment",

@@ -12,6 +12,7 @@ from torch import Tensor
 from mnemoscope import planted, registry, stats
 from mnemoscope.errors import UsageError
 from mnemoscope.methods import by_name
+from mnemoscope.methods.pictured import SeenPictures
 from mnemoscope.model import ablation
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.model.trajectory import Trajectory
@@ -27,10 +28,10 @@ def check(
 ) -> None:
     """Raise `AssertionError` with what is wrong if a method breaks the contract of its kind; takes a few seconds.
 
-    `kind` is score, detect, explain, mitigate, caption, localize or measure. Scores, detectors, explanations and
-    mitigations are tried on the planted model, under one of its noise `process`es: where that begins at pure noise
-    ("zero-snr", "flow") a method that refuses its own step there in one sentence is tried at the one after it.
-    `is_control` exempts a detector from telling memorized prompts from ordinary ones. A localizer needs `model=`, a
+    `kind` is score, detect, explain, mitigate, caption, localize, measure or signal. Scores, detectors, explanations,
+    mitigations and signals are tried on the planted model, under one of its noise `process`es: where that begins at
+    pure noise ("zero-snr", "flow") a method that refuses its own step there in one sentence is tried at the one after
+    it. `is_control` exempts a detector from telling memorized prompts from ordinary ones. A localizer needs `model=`, a
     measure `comparison=`. Other keywords are the method's parameters.
     """
     if kind not in CHECKS:
@@ -164,6 +165,29 @@ def _measures(method: registry.Name, registered: Method, is_control: bool, given
     assert one.columns or one.summary, f"{registered.name} says nothing"
 
 
+def _signals(method: registry.Name, registered: Method, is_control: bool, given: Mapping[str, Any]) -> None:
+    own = dict(given)
+    model = planted.model(own.pop(PROCESS))
+    noise = torch.randn(planted.ORDINARY, *model.latent_shape, generator=torch.Generator().manual_seed(SEEDS[0]))
+    x_0 = torch.cat([planted.images(), planted.SPREAD * noise])
+    captions = [*planted.prompts(True), *planted.prompts(False)]
+
+    def values(which: Sequence[int]) -> Tensor:
+        return registered.function(SeenPictures(model, x_0[list(which)], [captions[k] for k in which], SEEDS), **own)
+
+    order = range(len(captions))
+    whole = values(order)
+    assert whole.ndim == 2 and len(whole) == len(order), f"{registered.name} gives {tuple(whole.shape)}, not [B, F]"
+    assert bool(whole.isfinite().all()), f"{registered.name} is not finite everywhere"
+    assert not whole.requires_grad, f"{registered.name} keeps a graph"
+    assert torch.equal(whole, values(order)), f"{registered.name} is not the same twice"
+    _same(registered, whole, torch.cat([values([k]) for k in order]), "depends on the batch")
+    _same(registered, whole, values(order[::-1]).flip(0), "depends on the order of the batch")
+    members, others = whole[: planted.MEMORIZED], whole[planted.MEMORIZED :]
+    tells = is_control or bool((members.amin(0) > others.amax(0)).any())
+    assert tells, f"{registered.name} is higher for the planted members at none of its values"
+
+
 CHECKS: dict[str, Callable[[registry.Name, Method, bool, Mapping[str, Any]], None]] = {
     "score": _detects,
     "detect": _detects,
@@ -172,4 +196,5 @@ CHECKS: dict[str, Callable[[registry.Name, Method, bool, Mapping[str, Any]], Non
     "caption": _transforms,
     "localize": _locates,
     "measure": _measures,
+    "signal": _signals,
 }

@@ -10,6 +10,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model import schedule
 from mnemoscope.model.cond import Cond, rows
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.model.noising import noised
 from mnemoscope.model.text_embeddings import TextEmbeddings
 
 
@@ -64,10 +65,9 @@ def _losses(model: Denoiser, x0: Tensor, cond: Cond, batch: int, generator: torc
 
 def _noised(model: Denoiser, x0: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     """x_t of all images at one time with one noise, and what the network should predict there."""
-    alpha, sigma = schedule.alpha_sigma(model.pipe.scheduler, t)
-    clean = x0.to(model.device).float()
-    x_t = alpha * clean + sigma * eps
-    return x_t, schedule.target(clean, eps.expand_as(clean), alpha, sigma, model.prediction_type)
+    clean = x0.to(model.device)
+    x_t, level = noised(model.pipe.scheduler, clean, t, eps)
+    return x_t, schedule.target(clean.float(), eps.expand_as(clean), *level, model.prediction_type)
 
 
 def overlap(sets: Sequence[Sequence[int]]) -> float | None:

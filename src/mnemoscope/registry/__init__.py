@@ -28,6 +28,7 @@ from mnemoscope.registry.method import (
     method,
     mitigation,
     score,
+    signal,
 )
 from mnemoscope.registry.parameters import checked, fits, missing, parted, takes, with_score
 
@@ -59,6 +60,7 @@ __all__ = [
     "parted",
     "score",
     "scoring",
+    "signal",
     "stopping",
     "takes",
     "usual_steps",

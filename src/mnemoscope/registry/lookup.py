@@ -21,6 +21,7 @@ PACKAGES = {
     "mitigate": "mitigations",
     "caption": "captions",
     "measure": "measures",
+    "signal": "signals",
 }
 Name = str | Callable[..., Any]  # a method by name, by file, or the function itself
 

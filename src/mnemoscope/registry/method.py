@@ -36,7 +36,7 @@ class Method:
     over_seeds: str = "mean"  # how the values of a prompt's seeds become the prompt's: "mean" or "max"
     steps: Any = 1  # which steps a score looks at unless it is told
     units: bool = False  # whether its values are in the unit of the text's push, eps or x0
-    needs: tuple[str, ...] = ()  # what a measure's comparison must have
+    needs: tuple[str, ...] = ()  # what a measure's comparison, or a signal's pictures, must have
     gives: Gives = "tokens"  # what an explanation has a value for
     per_step: Callable[..., Any] | None = None  # the same at each of its steps, for an explanation that has some
     strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
@@ -116,3 +116,11 @@ def measure(*, paper: str, needs: tuple[str, ...] = ()) -> Callable[[F], F]:
     `needs` names what a comparison must have for it, in the words of `Comparison.known`.
     """
     return method("measure", paper=paper, cost="no evaluation", needs=needs)
+
+
+def signal(*, paper: str, cost: str, needs: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Register a signal of membership: `(pictured) -> Float["B F"]`, higher = more likely trained on.
+
+    `needs` names what the pictures must have for it, in the words of `SeenPictures.known`.
+    """
+    return method("signal", paper=paper, cost=cost, needs=needs)

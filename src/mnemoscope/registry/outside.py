@@ -25,6 +25,7 @@ TAKES = {
     "mitigate": "start",
     "caption": "caption",
     "measure": "comparison",
+    "signal": "pictured",
 }  # the name of the first argument of a method of each kind
 
 

@@ -33,6 +33,7 @@ ORDER = (
     "previews.html",
     "sheets.html",
     "recovered.html",
+    "membership.html",
     "neighbours.html",
     "measures.html",
     "emm_images.html",

@@ -176,6 +176,20 @@ class PictureLikeness(TypedDict):
     like_base: Annotated[dict[str, Number], "mean likeness of the images to the base's from the same seeds"]
 
 
+class MembershipRow(PromptRow):
+    """A picture of a set, and what the model does with it."""
+
+    file: Annotated[str, "the picture by its name in its source"]
+    role: Annotated[str, "`picture` under question, `held-out`, or `public` for one that was surely trained on"]
+    signals: Annotated[dict[str, list[Number]], "values of each signal, higher for what was trained on"]
+    plain: Annotated[dict[str, Number], "what the picture shows without any model"]
+    score: NotRequired[Annotated[Number | None, "all signals together, by a fit that did not see the picture"]]
+    false_positive_rate: NotRequired[
+        Annotated[Number | None, "how often a held-out picture scores as high, of pictures under question"]
+    ]
+    named: NotRequired[Annotated[bool, "whether the picture is named as one that was trained on"]]
+
+
 class FinetuneRow(PromptRow, ArmScores, PictureLikeness):
     """A training picture, or a caption that was not trained on, and what each model gives of it."""
 
