@@ -51,6 +51,7 @@ SMALLER = {  # appended to the lines that begin so, for the same work on less: t
     r"mnemoscope localize demo ": "--limit 1",
     r"mnemoscope bench detect ": "--limit 2 --images 0 --method noise_norm",
     r"mnemoscope bench mitigate ": "--limit 1 --images 1 --method embedding_noise",
+    r"mnemoscope bench measure ": "--limit 1 --method pixels-32",
     r"mnemoscope bench explain ": "--limit 1 --method token_gradients",
     r"mnemoscope bench localize ": "--limit 1 --images 1 --method neurons_by_gradient",
     r"mnemoscope localize (threshold|statistics) ": "--limit 8",

@@ -115,6 +115,7 @@ COMMANDS: dict[str, list[object]] = {
     "bench detect": ["bench", "detect", *BENCH, "--method", "noise_norm", "--images", 0],
     "bench mitigate": ["bench", "mitigate", *BENCH, "--method", "embedding_noise", "--images", 1],
     "bench explain": ["bench", "explain", *BENCH, "--method", "token_gradients"],
+    "bench measure": ["bench", "measure", *BENCH, "--method", "pixels-32", "--images", 0],
     "bench localize": ["bench", "localize", *BENCH, "--method", "random", "--images", 1],
     "emm train": ["emm", "train", *EMM, *NETWORK, "--steps", 4, "--snapshots", 2, "--samples", 4]
     + ["--inference-steps", 2, "--seed", 3],

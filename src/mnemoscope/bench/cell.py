@@ -86,7 +86,7 @@ def refused_by(work: Callable[[], object]) -> str | None:
     return None
 
 
-def as_they_are(rows: Sequence[BenchRow]) -> Sequence[BenchRow]:
+def as_they_are(rows: Sequence[BenchRow], folder: Path) -> Sequence[BenchRow]:
     """Rows that need nothing of each other."""
     return rows
 
@@ -103,4 +103,4 @@ class Contest:
     sheets: Sequence[Sheet]
     beside: tuple[str, ...] = ()
     notes: Callable[[Truth], list[str]] = lambda truth: []
-    completed: Callable[[Sequence[BenchRow]], Sequence[BenchRow]] = as_they_are
+    completed: Callable[[Sequence[BenchRow], Path], Sequence[BenchRow]] = as_they_are

@@ -30,9 +30,12 @@ def refusal(bench: Bench) -> str | None:
     return None if has_pictures else f"the truth has no folder {TRAINED} to compare images with"
 
 
-def cell(bench: Bench, folder: Path) -> Outcome:
-    """Images of all prompts whose picture was trained, and which of them are copies of it, as figures."""
-    prompts, references = bench.truth.captioned()
+def cell(bench: Bench, folder: Path, *, twins: bool = False) -> Outcome:
+    """Images of all prompts whose picture was trained, and which of them are copies of it, as figures.
+
+    With `twins` images of their prompts are drawn as well.
+    """
+    prompts, references = bench.truth.captioned(twins=twins)
     drawing = Generation(images=bench.trial.images, **bench.trial.sampling)
     summary = run_generation(bench.model, prompts, folder, drawing, references=references, batch=bench.batch)
     by_prompt = copied(folder)

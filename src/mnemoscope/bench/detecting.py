@@ -74,6 +74,7 @@ class Judged:
         self, truth: Truth, known: Sequence[TruePrompt], scores: Shares, drawn: Mapping[str, float] | None = None
     ) -> None:
         self.kinds, self.sources, self.by_dose = truth.kinds, truth.sources, ByDose(truth, known)
+        self.known = known
         self.scores, self.member = scores, np.array([each.is_member for each in known])
         self.of_kind = {name: np.array([e.is_member and e.kind == name for e in known]) for name in self.kinds}
         self.of_source = {
@@ -178,4 +179,6 @@ def notes(truth: Truth) -> list[str]:
     return [few] if count < 1 / FPR else []
 
 
-DETECT = Contest("detect", names, registry.detection, refusal, cell, SHEETS, (COPIES,), notes, best)
+DETECT = Contest(
+    "detect", names, registry.detection, refusal, cell, SHEETS, (COPIES,), notes, lambda rows, _: best(rows)
+)

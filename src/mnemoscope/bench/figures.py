@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -19,6 +20,17 @@ Places = Int[np.ndarray, "..."]  # of prompts, one again as often as it was draw
 Statistics = Callable[[Places], Mapping[Key, float]]
 
 
+@runtime_checkable
+class Case(Protocol):
+    """What is judged: its picture, and the group within which pictures are drawn anew."""
+
+    @property
+    def entry(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Form:
     """How the values of a quantity are written; `bounded` are shares, whose interval is never empty.
@@ -32,7 +44,7 @@ class Form:
 
 
 def figures(
-    known: Sequence[TruePrompt],
+    known: Sequence[Case],
     statistics: Statistics,
     counts: Mapping[str, int],
     forms: Mapping[str, Form],
@@ -106,7 +118,7 @@ def pictures(known: Sequence[TruePrompt]) -> dict[str, int]:
     return {name: len(own) for name, own in entries.items()}
 
 
-def _strata(known: Sequence[TruePrompt]) -> list[list[Places]]:
+def _strata(known: Sequence[Case]) -> list[list[Places]]:
     """The places of each picture's prompts, by group."""
     found: dict[str, dict[str, list[int]]] = {}
     for place, each in enumerate(known):

@@ -191,4 +191,4 @@ def names() -> list[str]:
     return [*registry.names("mitigate"), *registry.names("caption")]
 
 
-MITIGATE = Contest("mitigate", names, registry.stopping, refusal, cell, SHEETS, completed=firsts)
+MITIGATE = Contest("mitigate", names, registry.stopping, refusal, cell, SHEETS, completed=lambda rows, _: firsts(rows))

@@ -106,7 +106,7 @@ def _finish(run: Run, contest: Contest, known: Mapping[str, Truth]) -> Json:
     run.replace_rows(rows)
     notes = list(dict.fromkeys(note for truth in known.values() for note in [*truth.notes, *contest.notes(truth)]))
     notes += list(_limits(run.record["settings"]["limit"]))
-    made = tables(contest.completed(rows), contest.sheets)
+    made = tables(contest.completed(rows, run.folder), contest.sheets)
     write_whole(run.folder / "table.md", markdown(f"Bench: {contest.name}", made, notes))
     about = {name: {"content": content_of(truth.prompts), "prompts": len(truth.known)} for name, truth in known.items()}
     return run.finish(tables=made, truths=about, notes=notes)

@@ -39,7 +39,15 @@ def tables(rows: Sequence[BenchRow], sheets: Sequence[Sheet]) -> list[Json]:
             heads = [heading for _, _, heading in columns]
             made.append({"title": sheet.title, "lead": sheet.lead, "columns": heads, "rows": lines})
             made[-1]["has_seconds"] = sheet.has_seconds
-    return made
+    return made or _all_left_out(rows, sheets)
+
+
+def _all_left_out(rows: Sequence[BenchRow], sheets: Sequence[Sheet]) -> list[Json]:
+    """The first sheet with nothing but the reasons, where no method has any value."""
+    column: list[Column] = [("", "", "found")]
+    lines = [line for row in rows if (line := _line(row, column, first=True))]
+    first = {"title": sheets[0].title, "lead": sheets[0].lead, "columns": ["found"], "has_seconds": False}
+    return [{**first, "rows": lines}] if lines else []
 
 
 def _line(row: BenchRow, columns: Sequence[Column], *, first: bool) -> Json | None:

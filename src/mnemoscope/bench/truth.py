@@ -1,7 +1,7 @@
 """What a model was trained on, as far as its folder of truth says it: prompts, views, and the pictures trained."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from mnemoscope.pictures.columns import folded
 from mnemoscope.prompts.prompt import Prompt, read_prompts
 from mnemoscope.prompts.runs import REFERENCE
 
-PROMPTS, TRAINED = "prompts.jsonl", "references"
+PROMPTS, TRAINED, TWINS = "prompts.jsonl", "references", "twins"
+TWIN = "twin"  # source of prompts whose picture is like a trained one and never was
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,25 @@ class Truth:
         """Where prompts whose pictures were not trained come from, in their order."""
         return list(dict.fromkeys(each.source for each in self.known if not each.is_member))
 
-    def captioned(self) -> tuple[list[Prompt], References]:
+    def captioned(self, *, twins: bool = False) -> tuple[list[Prompt], References]:
         """Prompts of members whose pictures there are, with their caption, and the pictures with their vectors.
 
-        Every picture of an entry is each of its prompts' own, whatever wording it is stored with.
+        Every picture of an entry is each of its prompts' own, whatever wording it is stored with. With `twins` theirs
+        stand beside them.
         """
-        places = _entries(self.folder / TRAINED)
-        first = {each.entry: each.prompt.text for each in reversed(self.members)}
-        pictures: list[Picture] = []
-        for picture in read_pictures(self.folder / TRAINED):
-            caption = first.get(places.get(picture.key, ""))
-            pictures.append(picture if caption is None else replace(picture, captions=(caption,)))
-        compared = References(pictures)
-        asked = [_referring(e.prompt, first[e.entry]) for e in self.members]
+        chosen = [e for e in self.known if e.is_member or (twins and e.source == TWIN)]
+        first = {each.entry: each.prompt.text for each in reversed(chosen)}
+        compared = References(p for name in (TRAINED, TWINS)[: 1 + twins] for p in self._pictures(name, first))
+        asked = [_referring(e.prompt, first[e.entry]) for e in chosen]
         return [p for p in asked if folded(p.reference) in compared.by_caption], compared
+
+    def _pictures(self, name: str, first: Mapping[str, str]) -> Iterator[Picture]:
+        """Pictures of a folder, those of an entry under its one caption."""
+        places = entries_of(self.folder / name)
+        for picture in read_pictures(self.folder / name):
+            caption = first.get(places.get(picture.key, ""))
+            key = picture.key if name == TRAINED else f"{name}/{picture.key}"
+            yield replace(picture, key=key, captions=picture.captions if caption is None else (caption,))
 
     @property
     def notes(self) -> list[str]:
@@ -139,7 +145,7 @@ class Truth:
                 "This truth does not say how often a picture was trained: each kind is one dose, and no dose at half "
                 "is known."
             )
-        if "twin" not in self.sources:
+        if TWIN not in self.sources:
             said.append("This truth has no twins: members are held against other prompts alone.")
         return said
 
@@ -160,7 +166,7 @@ def _known(prompt: Prompt) -> TruePrompt:
     )
 
 
-def _entries(folder: Path) -> dict[str, str]:
+def entries_of(folder: Path) -> dict[str, str]:
     """The entry of each picture of a folder, where its captions say it."""
     file = folder / "captions.jsonl"
     rows: Sequence[dict[str, str]] = (

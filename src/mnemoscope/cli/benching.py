@@ -139,3 +139,17 @@ def localize(
     from mnemoscope.bench.localizing import LOCALIZE
 
     benched.run(LOCALIZE, benched.asked(sampling, 1, images), out, overwrite=overwrite)
+
+
+@command(bench)
+def measure(
+    benched: Benched,
+    sampling: BenchSampling,
+    out: opt.Out,
+    images: Annotated[int, opt.of(opt.SAMPLING, "Images of each prompt; 0 plants copies alone.", min=0)] = 1,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Measures and presets of features: which planted copies they know, and which pictures were trained."""
+    from mnemoscope.bench.measuring import MEASURE
+
+    benched.run(MEASURE, benched.asked(sampling, 1, images), out, overwrite=overwrite)

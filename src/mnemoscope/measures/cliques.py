@@ -16,7 +16,7 @@ from mnemoscope.measuring.tiles import tiled_distance
 from mnemoscope.stats import wilson_interval
 
 
-@registry.measure(paper="arXiv:2301.13188", needs=("several images a prompt",))
+@registry.measure(paper="arXiv:2301.13188", needs=("several images a prompt",), tells=("clique",))
 def cliques(
     comparison: Comparison,
     *,

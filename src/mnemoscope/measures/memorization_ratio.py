@@ -11,7 +11,7 @@ from mnemoscope.measuring.memorization_ratio import copies, memorized_share, rat
 from mnemoscope.measuring.same_size import squashed
 
 
-@registry.measure(paper="arXiv:2310.02664", needs=("references",))
+@registry.measure(paper="arXiv:2310.02664", needs=("references",), tells=("-ratio", "ratio_memorized"))
 def memorization_ratio(
     comparison: Comparison,
     *,

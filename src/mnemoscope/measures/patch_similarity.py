@@ -12,7 +12,7 @@ from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.replication import distribution
 
 
-@registry.measure(paper="arXiv:2212.03860", needs=("references", "patch tokens"))
+@registry.measure(paper="arXiv:2212.03860", needs=("references", "patch tokens"), tells=("patch_score",))
 def patch_similarity(
     comparison: Comparison, *, mode: Literal["aligned", "cross"] = "aligned", resamples: int = 1000
 ) -> Measured:

@@ -8,7 +8,7 @@ from mnemoscope.measuring.comparison import Comparison, Measured
 from mnemoscope.measuring.replication import distribution, threshold_curve
 
 
-@registry.measure(paper="arXiv:2212.03860", needs=("references",))
+@registry.measure(paper="arXiv:2212.03860", needs=("references",), tells=("score", "replicated"))
 def replication(comparison: Comparison, *, resamples: int = 1000) -> Measured:
     """Share of images more similar to a reference than the threshold, and how similar images are to their nearest.
 

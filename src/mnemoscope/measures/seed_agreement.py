@@ -13,7 +13,7 @@ from mnemoscope.measuring.bootstrap import Estimates, estimates, mean
 from mnemoscope.measuring.comparison import Comparison, Measured
 
 
-@registry.measure(paper="Verma et al., 2026", needs=("several images a prompt",))
+@registry.measure(paper="Verma et al., 2026", needs=("several images a prompt",), tells=("seed_agreement",))
 def seed_agreement(comparison: Comparison, *, threshold: int | float | None = None) -> Measured:
     """Mean similarity of the pairs of a prompt's images, and the share of images that agree with another one.
 

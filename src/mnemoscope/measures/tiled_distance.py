@@ -14,7 +14,9 @@ from mnemoscope.measuring.tiles import tiled_distance as tiled
 KEPT = 64  # references in memory
 
 
-@registry.measure(paper="arXiv:2301.13188", needs=("references", "reference images"))
+@registry.measure(
+    paper="arXiv:2301.13188", needs=("references", "reference images"), tells=("-tiled_distance", "extracted")
+)
 def tiled_distance(
     comparison: Comparison,
     *,

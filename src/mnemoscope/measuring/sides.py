@@ -23,7 +23,10 @@ BLOCK = 4096  # vectors at a time
 
 @dataclass(frozen=True)
 class Sources:
-    """What generated images are compared with: training images or an index of them, and networks that judge images."""
+    """What generated images are compared with: training images or an index of them, and networks that judge images.
+
+    `pictures` are references that were listed before, in the place of a name of them.
+    """
 
     references: str | None = None
     captions: Path | None = None
@@ -32,6 +35,7 @@ class Sources:
     duplicates: Path | None = None
     aligner: Aligner | None = None
     network: Descriptor | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def listed(sources: Sources, descriptor: Descriptor, threshold: int | float | No
         raise UsageError(
             f"Nobody has established from which similarity of {name} an image is a copy; give --threshold."
         )
-    references: Index | list[Picture] | None = None
+    references: Index | list[Picture] | None = list(sources.pictures) or None
     captions = None
     if sources.references and (Path(sources.references) / "meta.json").is_file():
         references = Index.open(sources.references)

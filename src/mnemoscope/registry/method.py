@@ -37,6 +37,7 @@ class Method:
     steps: Any = 1  # which steps a score looks at unless it is told
     units: bool = False  # whether its values are in the unit of the text's push, eps or x0
     needs: tuple[str, ...] = ()  # what a measure's comparison, or a signal's pictures, must have
+    tells: tuple[str, ...] = ()  # a measure's column by which copies are told, "-" before where they have less; verdict
     gives: Gives = "tokens"  # what an explanation has a value for
     per_step: Callable[..., Any] | None = None  # the same at each of its steps, for an explanation that has some
     strength: tuple[str, tuple[Any, ...]] | None = None  # a mitigation's parameter of strength, and a usual range of it
@@ -110,12 +111,14 @@ def caption(*, paper: str, strength: tuple[str, tuple[Any, ...]] | None = None) 
     return method("caption", paper=paper, cost="no evaluation", strength=strength)
 
 
-def measure(*, paper: str, needs: tuple[str, ...] = ()) -> Callable[[F], F]:
+def measure(*, paper: str, needs: tuple[str, ...] = (), tells: tuple[str, ...] = ()) -> Callable[[F], F]:
     """Register a measure: `(comparison) -> Measured`, a value for each generated image and a summary over them.
 
-    `needs` names what a comparison must have for it, in the words of `Comparison.known`.
+    `needs` names what a comparison must have for it, in the words of `Comparison.known`. `tells` names the column by
+    which copies are told from other images, with "-" before it where copies have less, and after it, where there is
+    one, the column that says whether an image is a copy; then `bench measure` holds it against truth.
     """
-    return method("measure", paper=paper, cost="no evaluation", needs=needs)
+    return method("measure", paper=paper, cost="no evaluation", needs=needs, tells=tells)
 
 
 def signal(*, paper: str, cost: str, needs: tuple[str, ...] = ()) -> Callable[[F], F]:

@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "bench-mitigate": bench,
     "bench-explain": bench,
     "bench-localize": bench,
+    "bench-measure": bench,
     "emm-sweep": emm_sweep,
     "emm-train": emm_train,
     "emm-ratio": emm_ratio,

@@ -50,6 +50,7 @@ KINDS: dict[str, type] = {
     "bench-mitigate": BenchRow,
     "bench-explain": BenchRow,
     "bench-localize": BenchRow,
+    "bench-measure": BenchRow,
     "emm-train": EmmTrainRow,
     "emm-ratio": EmmRatioRow,
     "emm-sweep": EmmSweepRow,
