@@ -183,7 +183,7 @@ def test_every_page_is_reached_and_every_picture_is_small() -> None:
 HOMES = {k: ["detect.md"] for k in ("score", "detect")} | {"explain": ["explain.md"]}
 HOMES |= {k: ["mitigate.md"] for k in ("mitigate", "caption")}
 HOMES |= {"localize": ["localize.md", "localize-gradient.md"]}
-HOMES |= {"measure": ["measure-replication.md", "measure-quality.md"]}
+HOMES |= {"measure": ["measure-replication.md", "measure-quality.md"], "signal": ["membership.md"]}
 
 
 @pytest.mark.parametrize("kind", registry.PACKAGES)

@@ -56,6 +56,7 @@ SMALLER = {  # appended to the lines that begin so, for the same work on less: t
     r"mnemoscope bench localize ": "--limit 1 --images 1 --method neurons_by_gradient",
     r"mnemoscope localize (threshold|statistics) ": "--limit 8",
     r"mnemoscope recover ": "--limit 1 --images 1 --attack-steps 2 --attack-batch 1",
+    r"mnemoscope membership ": "--limit 20",
     r"mnemoscope watch ": "--wait 0 --probe-count 2 --probe-inference-steps 5",
     r"mnemoscope (experiment|emm sweep) .*--out": "--seeds 1",
     r".*--images 10000": "--images 16",

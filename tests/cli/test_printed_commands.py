@@ -88,6 +88,20 @@ COMMANDS: dict[str, list[object]] = {
     "recover": ["recover", *MODEL, *PIXELS, "--references", "pictures", "--images", 1, "--attack-steps", 2]
     + ["--attack-batch", 1, "--lr", 0.2, "--begin", "random", "--edit", "weight_pruning", *QUICK]
     + ["--negatives", "ordinary.txt"],
+    "membership": ["membership", "pipe", "--device", "cpu", "--pictures", "drawn/mine", "--held-out", "drawn/held-out"]
+    + [
+        "--method",
+        "denoising_loss",
+        "--param",
+        "times=[0.2, 0.6]",
+        "--seeds",
+        2,
+        "--seed",
+        3,
+        "--fpr",
+        0.1,
+        "--no-adjust",
+    ],
     "audit": ["audit", *MODEL, "--references", "pictures", *PIXELS, "--images", 1, "--seeds", 1, "--most", 1, *QUICK]
     + ["--negatives", "ordinary.txt", "--fpr", 0.5],
     "train": ["train", "pipe", "--data", "pictures", "--resolution", 32, "--steps", 3, "--batch-size", 2, "--seed", 7]
@@ -191,6 +205,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "others").mkdir()
     for k in range(3):
         Image.linear_gradient("L").resize((32, 32 + k)).save(folder / "others" / f"{k}.png")
+    for name, start in (("mine", 0), ("held-out", 20)):
+        (folder / "drawn" / name).mkdir(parents=True)
+        for k in range(start, start + 20):
+            Image.effect_mandelbrot((32, 32), (-2 + 0.05 * k, -1.5, 1, 1.5), 25).save(
+                folder / "drawn" / name / f"{k}.png"
+            )
     (folder / "score.py").write_text(
         "def own(step, *, power: float = 1.0):\n    return step.eps_cond.flatten(1).norm(dim=1) ** power\n"
     )

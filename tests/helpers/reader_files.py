@@ -62,13 +62,13 @@ def prompts(*kinds: str, most: int = 4) -> Make:
     return write
 
 
-def pictures(kind: str, count: int = 8) -> Make:
+def pictures(kind: str, count: int = 8, first: int = 0) -> Make:
     """A folder of the demo's training pictures, `10.png` and on, with their captions."""
 
     def write(place: Path) -> None:
         place.mkdir(parents=True)
         lines = (demo.HERE / "references" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["kind"] == kind][:count]
+        rows = [row for row in map(json.loads, lines) if row["kind"] == kind][first : first + count]
         for k, row in enumerate(rows, 10):
             shutil.copy(demo.HERE / "references" / row["file"], place / f"{k}.png")
             row["file"] = f"{k}.png"
@@ -241,6 +241,9 @@ HAD: dict[str, Make] = {
     ),
     **dict.fromkeys(("generated", "drawn", "run/images"), pictures("verbatim", 4)),
     **dict.fromkeys(("unseen", "new", "more"), pictures("ordinary", 4)),
+    "mine": pictures("ordinary", 20),
+    "held-out": pictures("ordinary", 20, 20),
+    "published": pictures("verbatim", 20),
     "withdrawn.txt": lambda place: place.write_text("16.png\n"),
     "many": noise,
     "samples": snapshots,
