@@ -63,6 +63,19 @@ COMMANDS: dict[str, list[object]] = {
     + ["--negatives", "ordinary.txt", "--negatives-limit", 3, "--batch-size", 2],
     "detect, several methods": ["detect", *MODEL, "--method", "noise_norm", "--method", "score.py:own", *QUICK]
     + ["--param", "own.power=2", "--param", "noise_norm.steps=2"],
+    "detect, sequential": [
+        "detect",
+        *MODEL,
+        "--budget",
+        4,
+        "--seeds",
+        2,
+        *QUICK,
+        "--negatives",
+        "ordinary.txt",
+        "--fpr",
+        0.5,
+    ],
     "detect, wen": ["detect", *MODEL, "--param", "steps=all", "--format", "wen", *QUICK, "--start", 1],
     "explain": ["explain", *MODEL, "--param", "score=score_norm", "--param", "score.compat=layer6", *QUICK]
     + ["--format", "layer6", "--seeds", 2],

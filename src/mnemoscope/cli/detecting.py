@@ -20,7 +20,7 @@ Detectors = Annotated[
         metavar=NAMES,
     ),
 ]
-NOISE_NORM = ["noise_norm"]
+NOISE_NORM, SEQUENTIAL = ["noise_norm"], "sequential"
 
 
 def one_method(methods: list[str]) -> str:
@@ -29,6 +29,16 @@ def one_method(methods: list[str]) -> str:
         given = " and ".join(methods)
         raise UsageError(f"An audit flags by one method, and {given} were given; give one, and detect by all of them.")
     return methods[0]
+
+
+def within(budget: float | None, methods: list[str], given: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The methods and parameters of a detection that a budget is given to: one method, looked at seed by seed."""
+    if budget is None:
+        return methods, given
+    if len(methods) > 1:
+        raise UsageError(f"A budget is one method's, and {' and '.join(methods)} were given; give one.")
+    base = {} if methods == [SEQUENTIAL] else {"score": methods[0]}
+    return [SEQUENTIAL], {**base, **given, "budget": budget}
 
 
 @command(app, spreads=True)
@@ -43,6 +53,10 @@ def detect(
     threshold: opt.Flagging = None,
     fpr: opt.Fpr = 0.01,
     batch_size: opt.Batch = "auto",
+    budget: Annotated[
+        float | None,
+        opt.of(opt.METHOD, "Evaluations of a prompt, on average: further seeds only near the threshold.", min=1.0),
+    ] = None,
     format: Annotated[str, opt.of(opt.RUN, "mnemoscope, or wen to write wen.jsonl as well.")] = "mnemoscope",
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -53,10 +67,12 @@ def detect(
     from mnemoscope.run.settings import one_of, parameters
 
     one_of("--format", format, ("mnemoscope", "wen"))
-    if format == "wen" and method != ["noise_norm"]:
-        raise UsageError(f"--format wen holds noise_norm; leave out --method {' and '.join(method)} or the format.")
+    if format == "wen" and (method != ["noise_norm"] or budget is not None):
+        left = f"--method {' and '.join(method)}" if budget is None else "--budget"
+        raise UsageError(f"--format wen holds noise_norm; leave out {left} or the format.")
     drawn: dict[str, Any] = {"seed": sampling.seed, "seeds": seeds, **sampling.settings}
-    asked = detections(method, parameters(param), **drawn, companions=("uncond_norm",) if format == "wen" else ())
+    method, given = within(budget, method, parameters(param))
+    asked = detections(method, given, **drawn, companions=("uncond_norm",) if format == "wen" else ())
     loaded = model.load()
     summary = run_detection(
         loaded,

@@ -11,7 +11,9 @@ from mnemoscope import registry
 from mnemoscope.detection.concluding import AskedPrompts, concluded
 from mnemoscope.detection.formats import read_wen
 from mnemoscope.detection.scoring import Detection, detect_rows
+from mnemoscope.detection.sequential import is_sequential, run_sequential
 from mnemoscope.detection.several import named, run_detections
+from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Batch, Pass, prompt_run
 from mnemoscope.job.seeds import samples
 from mnemoscope.methods.thresholds import calibrate, fixed_threshold
@@ -39,13 +41,18 @@ def run_detection(
 
     Negatives, or labels, calibrate the score: AUC, TPR at fixed FPR, and a threshold at `fpr` false alarms; `threshold`
     takes that of an earlier run's summary instead and refuses one made under other conditions, or NUMBER[:UNIT].
+    One by `sequential` takes further seeds only of prompts near the threshold, and keeps its looks in `cells`.
     Several detections share the sampling: each method has its rows and, under `methods`, its summary, and the network
     is evaluated as often as the most demanding of them needs, and where one looks beside the sampling.
     """
     listed = [detection] if isinstance(detection, Detection) else list(detection)
     settled = [replace(d, guidance_scale=model.family.guidance(d.guidance_scale)) for d in listed]
     by_name, asked = named(settled), AskedPrompts(prompts, negatives)
-    if len(by_name) > 1:
+    if any(map(is_sequential, settled)):
+        if len(settled) > 1:
+            raise UsageError("sequential chooses seeds by its own values; give it alone, in a run of its own.")
+        run = partial(run_sequential, _run_one, model, asked, out, settled[0])
+    elif len(by_name) > 1:
         run = partial(run_detections, model, asked, out, by_name)
     else:
         run = partial(_run_one, model, asked, out, settled[0])

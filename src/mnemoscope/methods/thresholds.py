@@ -25,6 +25,7 @@ MODEL_KEYS = ("weights", "scheduler", "scheduler_config", "prediction_type", "dt
 NO_NEGATIVES = (
     "No negatives were given: how well the score separates these prompts, and its false alarms, are not known."
 )
+GIVEN = "The threshold was given, not set by these prompts."
 UNLABELLED = "The prompts carry no labels: AUC and TPR tell all of them from the negatives, memorized or not."
 
 
@@ -137,7 +138,7 @@ def calibrate(rows: Sequence[Scored], *, fpr: float, threshold: float | None = N
     if threshold is not None:
         summary["threshold"], summary["threshold_fpr"] = threshold, None
         summary["notes"] = summary["notes"] if ordinary else [NO_NEGATIVES]
-        summary["notes"].append("The threshold was given, not set by these prompts.")
+        summary["notes"].append(GIVEN)
     limit = summary["threshold"]
     flagged = [_flagged(r, limit) for r in rows]
     prompts = [r for r in flagged if r["role"] == "prompt"]

@@ -90,6 +90,8 @@ class ScoredRow(PromptRow):
     timesteps: NotRequired[Annotated[list[Number], "the timesteps of the series"]]
     series: NotRequired[Annotated[list[list[Number]], "the score of each seed at each step"]]
     companions: NotRequired[Annotated[dict[str, Any], "series of other scores of the same steps"]]
+    looks: NotRequired[Annotated[int, "of `sequential`, after how many seeds the prompt was decided"]]
+    evaluations: NotRequired[Annotated[Number, "of `sequential`, network evaluations of its looks, its share of each"]]
 
 
 Scored = TypeVar("Scored", bound=ScoredRow)
