@@ -277,6 +277,13 @@ def test_without_enough_ordinary_prompts_all_seeds_are_looked_at(planted, tmp_pa
         assert row["score"] == pytest.approx(np.mean([value(row["prompt"], seed) for seed in range(MOST)]))
 
 
+def test_a_budget_that_nothing_can_keep_by_stopping_looks_at_fewer_seeds(planted, tmp_path, score) -> None:
+    summary = detected(planted, tmp_path / "run", score, negatives=NEGATIVES[:10], budget=2.9)
+    assert summary["looks"] == [0, 90, 0, 0] and summary["evaluations_per_prompt"] <= 2.9
+    with pytest.raises(UsageError, match="the first seed takes 1; give at least that"):
+        detected(planted, tmp_path / "none", score, negatives=NEGATIVES[:10], budget=0.5)
+
+
 def test_a_prompt_that_fails_is_a_failed_row_and_no_other_is_lost(planted, tmp_path, score, monkeypatch) -> None:
     whole = detected(planted, tmp_path / "whole", score, asked=TESTED[1:])
     with monkeypatch.context() as patch:

@@ -10,6 +10,7 @@ from mnemoscope.cli.application import app
 from mnemoscope.cli.command import command
 from mnemoscope.cli.settings_file import NAMES
 from mnemoscope.errors import UsageError
+from mnemoscope.registry import Parameters
 
 Detectors = Annotated[
     list[str],
@@ -31,7 +32,7 @@ def one_method(methods: list[str]) -> str:
     return methods[0]
 
 
-def within(budget: float | None, methods: list[str], given: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def within(budget: float | None, methods: list[str], given: Parameters) -> tuple[list[str], Parameters]:
     """The methods and parameters of a detection that a budget is given to: one method, looked at seed by seed."""
     if budget is None:
         return methods, given
