@@ -32,7 +32,10 @@ def firsts(model, prompts, *, count=2):
 def folder(tmp_path: Path) -> Path:
     (made := tmp_path / "truth" / "references").mkdir(parents=True)
     rows = [{"prompt": p, "kind": "verbatim", "views": 8} for p in ("one", "two")]
-    rows += [{"prompt": f"ordinary {k}", "kind": "ordinary", "concept": "boat"} for k in range(2)]
+    rows += [
+        {"prompt": f"ordinary {k}", "kind": "ordinary", "source": ("plain", "title")[k], "concept": "boat"}
+        for k in range(2)
+    ]
     (tmp_path / "truth" / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     captions = [{"file": f"{p}.png", "caption": p} for p in ("one", "two")]
     for k, row in enumerate(captions):

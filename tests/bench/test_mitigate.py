@@ -35,7 +35,10 @@ def folder(tmp_path: Path) -> Path:
         rows.append({"prompt": f"memorized {k}", "kind": "verbatim", "views": 8 if k < 2 else 64, "concept": "boat"})
         Image.fromarray((pixels.permute(1, 2, 0) * 127.5 + 127.5).byte().numpy()).save(made / f"{k}.png")
         captions.append({"file": f"{k}.png", "caption": f"memorized {k}"})
-    rows += [{"prompt": f"ordinary {k}", "kind": "ordinary", "concept": "owl"} for k in range(2)]
+    rows += [
+        {"prompt": f"ordinary {k}", "kind": "ordinary", "source": ("plain", "title")[k], "concept": "owl"}
+        for k in range(2)
+    ]
     rows += [{"prompt": f"ordinary 5 {k}", "kind": "unseen", "source": "twin", "views": 0} for k in range(2)]
     (tmp_path / "truth" / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (made / "captions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in captions))

@@ -113,7 +113,7 @@ def pictures(known: Sequence[TruePrompt]) -> dict[str, int]:
     """How many pictures each group is of, and all together."""
     entries: dict[str, set[str]] = {}
     for each in known:
-        for name in (each.group, *((each.kind, ALL) if each.is_member else (OTHERS,))):
+        for name in (each.group, each.kind, ALL if each.is_member else OTHERS):
             entries.setdefault(name, set()).add(each.entry)
     return {name: len(own) for name, own in entries.items()}
 

@@ -10,10 +10,10 @@ from mnemoscope import registry
 from mnemoscope.bench.cell import Bench, Contest, Outcome, Tried, refused_by
 from mnemoscope.bench.copies import SHARE
 from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
-from mnemoscope.bench.mitigating import ALIGNED, ORDINARY, Swept, asked_of, generation_of
+from mnemoscope.bench.mitigating import ALIGNED, Swept, asked_of, generation_of
 from mnemoscope.bench.mitigating import FORMS as SWEEP_FORMS
 from mnemoscope.bench.tables import Sheet
-from mnemoscope.bench.truth import TRAINED
+from mnemoscope.bench.truth import ORDINARY, TRAINED
 from mnemoscope.errors import UsageError
 from mnemoscope.localization import sets
 from mnemoscope.localization.run import Localization, run_localization
@@ -129,7 +129,7 @@ def _kept(rows: Sequence[SweepRow]) -> dict[tuple[str, str], float]:
 
 def _ordinary(values: Sequence[float], bench: Bench) -> list[BenchFigure]:
     """The mean likeness of ordinary prompts, with its interval."""
-    known = [e for e in bench.truth.known if e.source == ORDINARY and e.concept and not e.is_member]
+    known = [e for e in bench.truth.known if e.is_ordinary]
     pairs = [(e, v) for e, v in zip(known, values, strict=True) if not math.isnan(v)]
     if not pairs:
         return []

@@ -14,7 +14,7 @@ from mnemoscope.bench.copies import SHARE, ByDose, Shares
 from mnemoscope.bench.figures import ALL, Form, Key, Places, figures, pictures, plain
 from mnemoscope.bench.judging import judge
 from mnemoscope.bench.tables import Sheet
-from mnemoscope.bench.truth import TRAINED, TruePrompt, Truth
+from mnemoscope.bench.truth import ORDINARY, TRAINED, TruePrompt, Truth
 from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.features.references import References
 from mnemoscope.generation.run import Generation
@@ -27,7 +27,7 @@ from mnemoscope.sweep.curves import SweepPoint, points
 from mnemoscope.sweep.fitting import fitting
 from mnemoscope.sweep.run import run_sweep
 
-ALIGNED, ORDINARY, EVALUATIONS = "aligned", "ordinary", "evaluations"
+ALIGNED, EVALUATIONS = "aligned", "evaluations"
 FORMS = {
     SHARE: Form(bounded=True),
     ALIGNED: Form(bounded=True),
@@ -88,7 +88,7 @@ def cell(bench: Bench, tried: Tried | None, folder: Path) -> Outcome:
 def asked_of(bench: Bench) -> tuple[list[Prompt], References]:
     """Prompts whose pictures there are, then ordinary ones of a known concept; and the pictures."""
     prompts, references = bench.truth.captioned()
-    ordinary = [e.prompt for e in bench.truth.known if not e.is_member and e.source == ORDINARY and e.concept]
+    ordinary = [e.prompt for e in bench.truth.known if e.is_ordinary]
     return [*prompts, *ordinary], references
 
 

@@ -16,6 +16,7 @@ from mnemoscope.prompts.prompt import Prompt, read_prompts
 from mnemoscope.prompts.runs import REFERENCE
 
 PROMPTS, TRAINED, TWINS = "prompts.jsonl", "references", "twins"
+ORDINARY = "ordinary"
 TWIN = "twin"  # source of prompts whose picture is like a trained one and never was
 
 
@@ -37,6 +38,11 @@ class TruePrompt:
     @property
     def kind(self) -> str:
         return self.prompt.kind or "member"
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it asks for an object of which no picture is to come back, from whatever source it is."""
+        return not self.is_member and ORDINARY in (self.prompt.kind, self.source) and self.concept is not None
 
     @property
     def group(self) -> str:
