@@ -67,7 +67,8 @@ def mnemoscope(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     from mnemoscope import cli
 
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("mnemoscope.model.loading.settle_threads", lambda: 1)
+    for module in ("mnemoscope.model.loading", "mnemoscope.emm.ratio.command"):
+        monkeypatch.setattr(f"{module}.settle_threads", lambda: 1)
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["mnemoscope", *map(str, words)])

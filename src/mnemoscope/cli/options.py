@@ -126,6 +126,9 @@ class PromptOptions:
         str | None, of(INPUT, "Column with each prompt's own first seed, or all of its seeds, in the place of --seed.")
     ] = None
 
+    def __post_init__(self) -> None:
+        refuse_absent(self.prompts)
+
     def read(self, model: "Denoiser", seed: int) -> "list[Prompt]":
         """The prompts in the order of their source; `seed` is of those that are drawn at random."""
         from mnemoscope.prompts.seeds import seeded
@@ -140,6 +143,9 @@ class TestedPrompts(PromptOptions):
 
     negatives: Annotated[str | None, of(INPUT, "Ordinary prompts, to calibrate on; read like --prompts.")] = None
     negatives_limit: Annotated[int | None, of(INPUT, "Read only so many of the ordinary prompts.")] = None
+
+    def __post_init__(self) -> None:
+        refuse_absent(self.prompts, self.negatives)
 
     def read_negatives(self, model: "Denoiser", seed: int) -> "list[Prompt]":
         """The ordinary prompts; none where no source was given."""
@@ -177,6 +183,14 @@ def warn(warnings: Sequence[str]) -> None:
 
     if line := in_one_line(list(warnings)):
         typer.echo(f"Note: {line}", err=True)
+
+
+def refuse_absent(*sources: str | None) -> None:
+    """Raise `UsageError` for files that are not there, before the seconds that loading the libraries of models takes."""
+    from mnemoscope.prompts import sources as reading
+
+    for source in filter(None, sources):
+        reading.refuse_absent(source)
 
 
 def read_prompts(

@@ -1,5 +1,6 @@
-"""Where a network runs."""
+"""Where a network runs, and with how many threads."""
 
+import os
 from typing import Any
 
 import torch
@@ -24,3 +25,14 @@ def working_on(module: Any) -> torch.device:
     """Where a network computes, which is not where its weights lie while they are offloaded."""
     device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
     return module.device if device is None else torch.device(device)
+
+
+def settle_threads() -> int:
+    """Give torch the cores that nothing else uses now: on a busy machine too many threads wait for one another.
+
+    `OMP_NUM_THREADS` decides where it is set.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        idle = (os.cpu_count() or 1) - os.getloadavg()[0]
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), round(idle))))
+    return torch.get_num_threads()

@@ -1,7 +1,6 @@
 """Pipelines from the bundled model, a folder, a single-file checkpoint or a hub id; nothing is unpickled."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.model import bundled
 from mnemoscope.model.bundled import Parts
 from mnemoscope.model.device import pick_device as pick_device
+from mnemoscope.model.device import settle_threads as settle_threads
 from mnemoscope.model.memory import save_memory
 from mnemoscope.model.rows import ROWS
 from mnemoscope.model.solvers import swapped
@@ -107,17 +107,6 @@ def pick_dtype(dtype: str, device: torch.device, by_row: bool = False) -> torch.
     if dtype not in DTYPES:
         raise UsageError(f"'{dtype}' is not a dtype to run in; use auto, {', '.join(DTYPES)}.")
     return DTYPES[dtype]
-
-
-def settle_threads() -> int:
-    """Give torch the cores that nothing else uses now: on a busy machine too many threads wait for one another.
-
-    `OMP_NUM_THREADS` decides where it is set.
-    """
-    if "OMP_NUM_THREADS" not in os.environ:
-        idle = (os.cpu_count() or 1) - os.getloadavg()[0]
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), round(idle))))
-    return torch.get_num_threads()
 
 
 def quiet() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mnemoscope.errors import UsageError
 from mnemoscope.pictures.columns import CAPTION_COLUMNS, LABEL_COLUMNS, short
 from mnemoscope.pictures.parquet import read_whole
 from mnemoscope.pictures.reading import archive, open_source
@@ -62,13 +63,24 @@ def read_rows(name: str, where: str, column: str | None = None, only: Only | Non
     return reader(data, where) if reader and data.strip() else iter(())
 
 
+def refuse_absent(name: str) -> None:
+    """Raise what reading would for a file of prompts that is not there; other sources may be anywhere."""
+    path = Path(name)
+    if path.suffix.lower() in READERS and not (":" in name or glob.has_magic(name) or os.path.lexists(path)):
+        raise _absent(name)
+
+
+def _absent(where: str) -> UsageError:
+    return unreadable(where, "no such file; give an existing one, or hub:owner/name for a hub dataset")
+
+
 def _bytes(path: Path, where: str) -> bytes:
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, and a device has no end
         raise unreadable(where, "it is no plain file but a pipe or a device; give a file")
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise unreadable(where, "no such file; give an existing one, or hub:owner/name for a hub dataset") from None
+        raise _absent(where) from None
     except (OSError, ValueError) as error:
         raise unreadable(where, f"the file cannot be read ({short(error)}); give a file that can") from error
 

@@ -13,9 +13,11 @@ FOLDER = "trackers"  # of a run, where those that write files write them
 
 def require(names: Sequence[str]) -> None:
     """Raise `UsageError` for a tracker that is not to be had."""
+    if not names:
+        return
     from accelerate.tracking import get_available_trackers
 
-    there = {str(getattr(name, "value", name)) for name in get_available_trackers()} if names else set()
+    there = {str(getattr(name, "value", name)) for name in get_available_trackers()}
     if missing := [name for name in names if name not in there]:
         has = ", ".join(sorted(there)) or "none"
         raise UsageError(f"The tracker {missing[0]} is not installed or not known; installed: {has}.")

@@ -34,7 +34,6 @@ def ratio(
     """Measure which share of generated images is much closer to one training image than to any other."""
     from mnemoscope.emm.ratio.command import measure_ratio
 
-    opt.prepare()
     asked = replace(asked, generated=generated)
     drawing = replace(drawing, weights=own, sampling=sampling, device=device)
     if measure_ratio(asked, out, options, drawing, preset=preset, weights=weights, overwrite=overwrite):

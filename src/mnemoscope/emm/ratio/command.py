@@ -16,7 +16,7 @@ from mnemoscope.emm.sampling.crew import crew
 from mnemoscope.emm.training.sources import is_network, is_training
 from mnemoscope.errors import UsageError
 from mnemoscope.features import descriptor
-from mnemoscope.model.loading import pick_device, settle_threads
+from mnemoscope.model.device import pick_device, settle_threads
 from mnemoscope.run.reading import Json
 from mnemoscope.run.settings import Settings
 
