@@ -8,7 +8,6 @@ each is the AUC of verbatim against ordinary prompts of the bundled model, so th
 `--large` times a random U-Net of 35 million parameters instead (no AUC: it has memorized nothing).
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+import timing
 from mnemoscope import demo, stats
 from mnemoscope.detection.run import Detection, detect_rows
 from mnemoscope.model.denoiser import Denoiser
@@ -75,10 +75,23 @@ def ours(model: Denoiser, prompts: list[str], batch: int) -> list[float]:
     return [row["score"] for part in parts for row in detect_rows(model, part, Detection())]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+@torch.no_grad()
+def bare(model: Denoiser, prompts: list[str]) -> Callable[[], object]:
+    """What cannot be left out: the network once for each prompt and once for none, in one batch, texts encoded before."""
+    cond = {name: torch.cat([v, w]) for (name, v), w in zip(model.encode(prompts).items(), model.null(1).values())}
+    x, t = model.initial_noise([0]), model.sampler(50, 1.0).timesteps[0]
+    return torch.no_grad()(lambda: model.network(x.expand(len(prompts) + 1, -1, -1, -1), t, **cond))
+
+
+def outside(clock: Clock, work: Callable[[], object]) -> Callable[[], float]:
+    """The work, as a function that says which share of it was not the network's."""
+
+    def run() -> float:
+        clock.inside, began = 0.0, time.process_time()
+        work()
+        return 1 - clock.inside / (time.process_time() - began)
+
+    return run
 
 
 def auc(scores: list[float], memorized: int) -> float:
@@ -86,13 +99,12 @@ def auc(scores: list[float], memorized: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=50, help="of the plain way")
     parser.add_argument("--large", action="store_true")
-    args = parser.parse_args()
-    if args.prompts <= 16:
-        parser.error("--prompts must be above 16, the smaller of the two batches compared")
+    args = timing.parsed(parser, prompts=4, steps=1)
+    results = timing.Results(args.rows)
     torch.set_num_threads(1)
     quiet()
     model = Denoiser.from_pretrained("demo", device="cpu")
@@ -100,34 +112,28 @@ def main() -> None:
     clock = Clock(model.network)
     memorized = demo.prompts("verbatim")[: args.prompts // 2]
     prompts = memorized + demo.prompts("ordinary")[: args.prompts - len(memorized)]
-    ways: dict[str, Callable[[int], object]] = {
-        "plain, 50 steps x 4 images": lambda k: plain(model, prompts[k % len(prompts)], 50, 4),
-        "plain, 1 step x 1 image": lambda k: [plain(model, p, 1, 1) for p in prompts[:8]],
-        "ours, first step, batch 1": lambda k: ours(model, prompts[:8], 1),
-        "ours, first step, batch 16": lambda k: ours(model, prompts, 16),
-        f"ours, first step, batch {len(prompts)}": lambda k: ours(model, prompts, len(prompts)),
+    few, steps, count = prompts[:8], args.steps, len(prompts)
+    ways: dict[str, Callable[[], object]] = {
+        f"plain, {steps} steps x 4 images": lambda: plain(model, prompts[0], steps, 4),
+        "plain, 1 step x 1 image": lambda: [plain(model, p, 1, 1) for p in few],
+        "ours, first step, a prompt at a time": lambda: ours(model, few, 1),
+        "ours, first step, batches of 16": lambda: ours(model, prompts, 16),
+        f"ours, first step, one batch of {count}": lambda: ours(model, prompts, count),
+        "bound: the network alone": bare(model, prompts),
     }
-    share = {name: 1 for name in ways} | dict.fromkeys(list(ways)[1:3], 8) | dict.fromkeys(list(ways)[3:], len(prompts))
-    evaluations = [400.0, 2.0, 2.0, 17 / 16, (len(prompts) + 1) / len(prompts)]
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    outside: dict[str, list[float]] = {name: [] for name in ways}
-    for k in range(-1, args.rounds):  # the first round warms up
-        for name, way in ways.items():
-            clock.inside = 0.0
-            spent = seconds(lambda way=way, k=k: way(k))
-            if k >= 0:
-                taken[name].append(spent / share[name])
-                outside[name].append(1 - clock.inside / spent)
-    median = {name: statistics.median(values) for name, values in taken.items()}
-    first, fair = list(median.values())[:2]
-    print(f"{'':30} {'evaluations':>12} {'s a prompt':>11} {'of plain':>9} {'of 1 step':>10} {'outside':>8}")
-    for (name, value), count in zip(median.items(), evaluations, strict=True):
-        idle = statistics.median(outside[name])
-        print(f"{name:30} {count:12.2f} {value:11.4f} {first / value:8.1f}x {fair / value:9.2f}x {idle:8.0%}")
+    units = dict(zip(ways, [1, len(few), len(few), count, count, count], strict=True))
+    evaluations = [8.0 * steps, 2, 2, 1 + 1 / min(16, count), 1 + 1 / count, 1 + 1 / count]
+    taken = timing.in_turn({name: outside(clock, way) for name, way in ways.items()}, args.rounds)
+    what = f"detection, {'35 M' if args.large else 'bundled model'}"
+    counts = dict(zip(ways, evaluations, strict=True))
+    results.times(what, "a prompt", taken, each=units, evaluations=counts, bound="bound: the network alone")
+    shares = ", ".join(f"{found.last:.0%}" for found in taken.values())
+    results.say(f"Outside the network, of each way: {shares}.")
     if not args.large:
-        print(f"AUC, ours, 1 seed: {auc(ours(model, prompts, 64), len(memorized)):.4f}")
-        few = memorized[:6] + prompts[len(memorized) :][:6]
-        print(f"AUC, plain 50 x 4, {len(few)} prompts: {auc([plain(model, p, 50, 4) for p in few], 6):.4f}")
+        results.say(f"AUC, ours, 1 seed: {auc(ours(model, prompts, 64), len(memorized)):.4f}.")
+        some = memorized[:6] + prompts[len(memorized) :][:6]
+        plainly = auc([plain(model, p, steps, 4) for p in some], min(6, len(memorized)))
+        results.say(f"AUC, plain, {len(some)} prompts: {plainly:.4f}.")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ step alone ranks the words of the bundled model's verbatim captions as all 50 st
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 import mnemoscope as mn
+import timing
 from detect import large
 from mnemoscope import demo
 from mnemoscope.explanation.run import Explanation, explain_rows
@@ -84,37 +83,48 @@ def ours(model: mn.Denoiser, prompts: list[str], images: int, steps: int) -> tor
     return values.reshape(len(prompts), images, -1).mean(1)
 
 
-def measured(model: mn.Denoiser, prompts: list[str], images: int, steps: int, rounds: int) -> None:
-    """Print seconds, evaluations and memory of the ways, and how far their values are apart."""
+def bound(model: mn.Denoiser, prompts: list[str], images: int) -> Callable[[], object]:
+    """What cannot be left out of a step: one conditional forward and backward, one unconditional forward; nothing else."""
+    texts = [p for p in prompts for _ in range(images)]
+    cond, x = model.encode(texts), model.initial_noise(list(range(images)) * len(prompts))
+    null, t = model.null(len(texts)), model.sampler(50, 1.0).timesteps[0]
+    key = model.family.texts[0]
+
+    def step() -> torch.Tensor:
+        with torch.no_grad():
+            uncond = model.network(x, t, **null)[0]
+        leaf = cond[key].detach().requires_grad_()
+        eps = model.network(x, t, **{**cond, key: leaf})[0]
+        return torch.autograd.grad((eps - uncond).flatten(1).norm(dim=1).sum(), leaf)[0]
+
+    return step
+
+
+def measured(model: mn.Denoiser, args: argparse.Namespace, results: timing.Results) -> None:
+    """Seconds, evaluations and memory of the ways, and how far their values are apart."""
+    prompts, images, steps = demo.prompts("verbatim")[: args.prompts], args.images, args.steps
+    least = bound(model, prompts, images)
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "plain": lambda: torch.stack([plain(model, p, images, steps) for p in prompts]),
         "ours, a prompt at a time": lambda: torch.cat([ours(model, [p], images, steps) for p in prompts]),
         "ours, all prompts at once": lambda: ours(model, prompts, images, steps),
+        "bound: the network alone": lambda: [least() for _ in range(steps)],
         "ours, first step only": lambda: ours(model, prompts, images, 1),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    values, kept, counts = {}, {name: Kept(model.network) for name in ways}, {}
-    forward = Counter(model.network)
-    for k in range(-1, rounds):  # the first round warms up, and measures what does not vary
-        for name, way in ways.items():
-            if k < 0:
-                forward.samples = 0
-                with kept[name].hooks():
-                    values[name] = way()
-                counts[name] = forward.samples / len(prompts)
-                continue
-            began = time.process_time()
-            way()
-            taken[name].append((time.process_time() - began) / len(prompts))
-    first = statistics.median(taken["plain"])
-    print(f"{'':27} {'evaluations':>11} {'s a prompt':>11} {'of plain':>9} {'MB kept':>8}")
-    for name, seconds in taken.items():
-        value = statistics.median(seconds)
-        memory = kept[name].most / 2**20
-        print(f"{name:27} {counts[name]:11.1f} {value:11.3f} {first / value:8.2f}x {memory:8.1f}", flush=True)
+    values, counts, memory, forward = {}, {}, {}, Counter(model.network)
+    for name, way in ways.items():  # this also warms up
+        forward.samples, kept = 0, Kept(model.network)
+        with kept.hooks():
+            values[name] = way()
+        counts[name], memory[name] = forward.samples / len(prompts), kept.most / 2**20
+    taken = timing.in_turn(ways, args.rounds, warm=False)
+    what = f"token gradients, {steps} steps, {images} images, {'35 M' if args.large else 'bundled model'}"
+    told = {"each": len(prompts), "evaluations": counts, "bound": "bound: the network alone"}
+    results.times(what, "a prompt", taken, **told)
     for name in list(ways)[1:3]:
         apart = ((values[name] - values["plain"]).abs() / values["plain"].clamp_min(1e-9)).max()
-        print(f"{name}: values within {float(apart):.1e} of the plain way's")
+        results.say(f"{name}: values within {float(apart):.1e} of the plain way's.")
+    results.say(f"Graphs keep, MB: {', '.join(f'{name} {size:.0f}' for name, size in memory.items())}.")
 
 
 class Counter:
@@ -149,21 +159,19 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--agreement", action="store_true")
-    args = parser.parse_args()
+    args = timing.parsed(parser, prompts=1, images=1, steps=1)
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained("demo", device="cpu")
     if args.agreement:
         return agreement(model, args.images)
-    model = large(model) if args.large else model
-    measured(model, demo.prompts("verbatim")[: args.prompts], args.images, args.steps, args.rounds)
+    measured(large(model) if args.large else model, args, timing.Results(args.rows))
 
 
 if __name__ == "__main__":

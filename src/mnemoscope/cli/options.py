@@ -186,7 +186,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 
 def refuse_absent(*sources: str | None) -> None:
-    """Raise `UsageError` for files that are not there, before the seconds that loading the libraries of models takes."""
+    """Raise `UsageError` for files that are not there, before the libraries of models are loaded."""
     from mnemoscope.prompts import sources as reading
 
     for source in filter(None, sources):
