@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo check test slow format docs hostile faults floors locks container-steps
+.PHONY: demo check test slow format docs hostile faults bench floors locks container-steps
 
 demo: $(VENV)/.core
 	$(BIN)/mnemoscope demo --out demo-report
@@ -39,6 +39,12 @@ hostile: $(VENV)/.test
 # Faults planted one at a time, each of which the tests named beside it must notice; half an hour.
 faults: $(VENV)/.test
 	PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/faults.py
+
+# Everything that is compared in seconds, and docs/performance.md; an hour or two on one core. What came to its end is not run again
+# at the same commit: give the command again after an interruption. WHAT names scripts to run alone, as WHAT="detect search".
+WHAT ?=
+bench: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/everything.py $(addprefix --only ,$(firstword $(WHAT))) $(wordlist 2,99,$(WHAT))
 
 # The lowest versions that pyproject.toml allows, in an environment of their own, and the tests of runs, models and reports;
 # warnings are no errors there, and shapes are not checked. CONTRIBUTING.md says what came of it.

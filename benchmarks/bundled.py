@@ -6,7 +6,6 @@ Seeds start where nothing else in the project uses them. Copies are measured by 
 network is installed, by SSCD.
 """
 
-import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo, features, stats
 from mnemoscope.detection.run import Detection, detect_rows
 from mnemoscope.model.loading import quiet
@@ -29,9 +29,9 @@ LATER = ("sharpness", "anisotropy", "flipd", "last_step_difference")  # 20 steps
 PAIRS = (("verbatim", "ordinary"), ("template", "ordinary"), ("verbatim", "unseen"), ("template", "unseen"))
 
 
-def scores(model: mn.Denoiser, kind: str, method: str, seed: int) -> np.ndarray:
+def scores(model: mn.Denoiser, kind: str, method: str, seed: int, most: int) -> np.ndarray:
     """Score of each prompt and seed, (prompts, 4)."""
-    prompts, asked = as_prompts(demo.prompts(kind)), Detection(method, seed=seed, seeds=4)
+    prompts, asked = as_prompts(demo.prompts(kind)[:most]), Detection(method, seed=seed, seeds=4)
     if method in LATER:
         prompts, asked = prompts[:60], replace(asked, num_inference_steps=20, guidance_scale=3.0)
     rows = [row for k in range(0, len(prompts), 16) for row in detect_rows(model, prompts[k : k + 16], asked)]
@@ -49,9 +49,9 @@ def interval(values: tuple[float, float]) -> str:
     return f"[{values[0]:.3f}, {values[1]:.3f}]"
 
 
-def detection(model: mn.Denoiser, seed: int, methods: Sequence[str]) -> None:
+def detection(model: mn.Denoiser, seed: int, methods: Sequence[str], most: int) -> None:
     for method in methods:
-        found = {kind: scores(model, kind, method, seed) for kind in demo.KINDS}
+        found = {kind: scores(model, kind, method, seed, most) for kind in demo.KINDS}
         for positive, negative in PAIRS:
             for seeds in (1, 4) if method != "noise_ssim" else (4,):
                 join = partial(np.max if method == "noise_ssim" else np.mean, axis=1)
@@ -82,13 +82,13 @@ def sscd_features():
     return embed
 
 
-def copies(model: mn.Denoiser, seed: int, count: int) -> None:
+def copies(model: mn.Denoiser, seed: int, count: int, steps: int, most: int) -> None:
     """Similarity of verbatim images to their own training image, and between the seeds of ordinary prompts."""
     references = {r.caption: r.image().convert("RGB") for r in demo.references()}
     seeds = list(range(seed, seed + count))
-    verbatim = demo.prompts("verbatim")
-    ordinary = demo.prompts("ordinary")[120:150]
-    sampling = {"num_inference_steps": 30, "guidance_scale": 3.0}
+    verbatim = demo.prompts("verbatim")[:most]
+    ordinary = demo.prompts("ordinary")[120:150][:most]
+    sampling = {"num_inference_steps": steps, "guidance_scale": 3.0}
     asked = {"verbatim": verbatim, "ordinary": ordinary}
     kinds = {k: model.generate([p for p in ps for _ in seeds], seeds * len(ps), **sampling) for k, ps in asked.items()}
     own = [references[p] for p in verbatim for _ in seeds]
@@ -144,24 +144,25 @@ def _between_seeds(vectors: np.ndarray, count: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--most", type=int, default=1000, help="prompts of each kind")
+    parser.add_argument("--steps", type=int, default=30, help="of the images that are held against training images")
     parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--scores", nargs="+", help="only detect, by these")
     parser.add_argument("--copies", action="store_true", help="only measure the copies")
     parser.add_argument("--picture", help="only draw the README's picture into this file")
-    args = parser.parse_args()
+    args = timing.parsed(parser, most=2, images=2, steps=1, scores=["noise_norm"])
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     if args.picture:
         return picture(model, args.seed, args.picture)
     if not args.copies:
-        detection(model, args.seed, args.scores or (*FIRST, *LATER))
-    if args.scores:
-        return
-    copies(model, args.seed, args.images)
+        detection(model, args.seed, args.scores or (*FIRST, *LATER), args.most)
+    if args.copies or not args.scores:
+        copies(model, args.seed, args.images, args.steps, args.most)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ higher. Prompts of twins, which were not trained, are held against the twins' pi
 with a prompt as the unit. `python -m mnemoscope.demo.card` makes the model card and its figure from the rows.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import mnemoscope as mn
+import timing
 from mnemoscope import features, stats
 from mnemoscope.demo.concepts import load
 from mnemoscope.model.loading import quiet
@@ -85,15 +85,14 @@ def group(row: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--most", type=int, default=1000, help="prompts of each kind and number of views")
-    parser.add_argument("--rows", type=Path, help="JSON lines of every image")
-    args = parser.parse_args()
+    args = timing.parsed(parser, images=1, steps=1, most=1)
     groups: dict[tuple[str, str, int], list[dict]] = {}
     for line in (args.truth / "prompts.jsonl").read_text().splitlines():
         row = json.loads(line)

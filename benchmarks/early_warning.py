@@ -6,13 +6,13 @@ RUN is a run of `mnemoscope experiment examples/experiments/probes.yaml`. The ou
 their own picture of the images drawn after the training; captions of all seeds are taken together.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
+import timing
 from mnemoscope.measuring.correlation import spearman
 from mnemoscope.run.probe_rows import read_probes
 from mnemoscope.run.run import read_rows
@@ -28,10 +28,10 @@ def outcomes(run: Path, arm: str) -> dict[tuple[int, str], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--arm", default="whole")
-    asked = parser.parse_args()
+    asked = timing.parsed(parser, arm="whole")
     ends = outcomes(asked.run, asked.arm)
     pairs = defaultdict(list)
     for seed in sorted({seed for seed, _ in ends}):

@@ -7,11 +7,8 @@ the same files. Both print images a second of wall time and of processor time; t
 shows that the same was computed. OMP_NUM_THREADS=1 gives both one thread.
 """
 
-import argparse
 import io
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import onnxruntime
 from PIL import Image
 from skimage import data
 
+import timing
 from mnemoscope.features import Descriptor, descriptor
 from mnemoscope.features.descriptors import cores
 from mnemoscope.features.sscd import PACKAGED, packaged_file
@@ -60,39 +58,26 @@ def session_of(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", choices=list(PACKAGED), default="mixup")
-    args = parser.parse_args()
+    args = timing.parsed(parser, images=2)
+    results = timing.Results(args.rows)
     encoded = files(args.images)
     session = session_of(packaged_file(args.weights))
     found = descriptor("sscd", preset=PRESET, weights=args.weights)
-    ways: dict[str, Callable[[], np.ndarray]] = {
+    pixels = np.zeros((1, 320, 320, 3), np.uint8)
+    ways: dict[str, Callable[[], object]] = {
         "plain loop": lambda: plain(session, encoded),
         "descriptor": lambda: ours(found, encoded),
+        "bound: the network alone": lambda: [session.run(None, {"image": pixels}) for _ in encoded],
     }
-    one, other = (way() for way in ways.values())  # also warms up
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for k in range(args.rounds):
-        for name in list(ways)[:: 1 if k % 2 else -1]:
-            taken[name].append(seconds(ways[name]))
-    print(f"{args.weights}, {PRESET}, {args.images} images of {SIDE} px, {cores()} threads")
-    print(f"{'':12} {'images / s':>11} {'images / core s':>16}")
-    rates = {}
-    for name, times in taken.items():
-        rates[name] = [args.images / statistics.median(column) for column in zip(*times, strict=True)]
-        print(f"{name:12} {rates[name][0]:11.1f} {rates[name][1]:16.1f}")
-    ratios = [b / a for a, b in zip(*rates.values(), strict=True)]
-    print(f"{'ratio':12} {ratios[0]:10.2f}x {ratios[1]:15.2f}x")
-    print(f"lowest similarity of the two: {(one * other).sum(1).min():.6f}")
+    taken = timing.in_turn(ways, args.rounds)
+    what = f"SSCD {args.weights}, {PRESET}, JPEG of {SIDE} px, {cores()} threads"
+    results.times(what, "an image", taken, each=args.images, bound="bound: the network alone")
+    one, other = taken["plain loop"].last, taken["descriptor"].last
+    results.say(f"Lowest similarity of the two: {(one * other).sum(1).min():.6f}.")
 
 
 if __name__ == "__main__":

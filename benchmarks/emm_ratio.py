@@ -1,23 +1,22 @@
 """Scoring generated images: exact and without files, against PNG files, torch.cdist and topk as the original does.
 
-    python benchmarks/emm_ratio.py [--generated 1000] [--reference 5000] [--side 32] [--repeats 5]
+    python benchmarks/emm_ratio.py [--generated 1000] [--reference 5000] [--side 32] [--rounds 5]
 
 Seconds are of the processor on one thread, medians of alternating runs over the same images, of which a half are noisy
 copies. The plain way writes each generated image as a PNG, reads it back, and takes the two smallest of a float32
 distance matrix, 512 images at a time; `without files` is the same from memory. The report gives the ratio of each way.
 """
 
-import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+import timing
 from mnemoscope.emm.ratio.memorization import memorization
 
 BATCH = 512
@@ -62,28 +61,20 @@ def exact(made: np.ndarray, known: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--generated", type=int, default=1000)
     parser.add_argument("--reference", type=int, default=5000)
     parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    asked = timing.parsed(parser, generated=8, reference=40, side=8)
+    results = timing.Results(asked.rows)
     torch.set_num_threads(1)
     made, known = images(asked.generated, asked.reference, asked.side)
     ways: dict[str, Callable[[np.ndarray, np.ndarray], float]]
     ways = {"PNG, cdist, topk": original, "without files": plain, "exact": exact}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    ratios = {}
-    for _ in range(asked.repeats):
-        for name, way in ways.items():
-            started = time.process_time()
-            ratios[name] = way(made, known)
-            seconds[name].append(time.process_time() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{asked.generated} images of {asked.side}x{asked.side}x3 against {asked.reference}, one thread")
-    for name, median in medians.items():
-        faster = medians["PNG, cdist, topk"] / median
-        print(f"{name:17} {median:7.3f} s {faster:6.1f}x  memorization ratio {ratios[name]:.4f}")
+    taken = timing.in_turn({name: partial(way, made, known) for name, way in ways.items()}, asked.rounds, warm=False)
+    what = f"memorization ratio against {asked.reference:,} images of {asked.side} x {asked.side} x 3"
+    results.times(what, f"{asked.generated:,} images", taken)
+    results.say(f"Ratios: {', '.join(f'{name} {found.last:.4f}' for name, found in taken.items())}.")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+import timing
 from mnemoscope.emm.sweeps.cells import Task
 from mnemoscope.emm.sweeps.file import read_sweep
 from mnemoscope.emm.sweeps.running import run_sweep
@@ -31,26 +32,29 @@ STEPS, SAMPLES, MIDDLE, SLOPE, GROWTH, SPREAD = 3000, 500, 132.6, 4.4, 0.8, 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--stop-at", type=float, default=0.95)
     parser.add_argument("--snapshots", type=int, default=6)
     parser.add_argument("--trials", type=int, default=20)
-    args = parser.parse_args()
+    args = timing.parsed(parser, seeds=1, trials=1, snapshots=2)
+    results = timing.Results(args.rows)
     ways = {"all sizes": {}, "early decisions": {"early": True}, "bisection": {"adaptive": True}}
     ways["both"] = {"early": True, "adaptive": True}
     found: dict[str, list[tuple[int, float]]] = {name: [] for name in ways}
     for trial in range(args.trials):
         for name, way in ways.items():
             found[name].append(swept(trial, args, **way))
-    print("| way | steps | of all | EMM | apart at most |\n|---|---|---|---|---|")
-    whole = found["all sizes"]
+    whole, rows = found["all sizes"], []
     for name, own in found.items():
         steps = statistics.median(step for step, _ in own)
         share = statistics.median(one[0] / other[0] for one, other in zip(own, whole, strict=True))
-        apart = [abs(one[1] / other[1] - 1) for one, other in zip(own, whole, strict=True)]
+        rows.append(timing.Row("EMM by a sweep", name, "a sweep", evaluations=steps, plain=1 / share, by="steps"))
+    results.rows(rows)
+    for name, own in found.items():
+        apart = max(abs(one[1] / other[1] - 1) for one, other in zip(own, whole, strict=True))
         emm = statistics.median(value for _, value in own)
-        print(f"| {name} | {steps:,.0f} | {share:.0%}, {1 / share:.1f} times fewer | {emm:.0f} | {max(apart):.1%} |")
+        results.say(f"{name}: EMM {emm:.0f}, at most {apart:.1%} from that of all sizes.")
 
 
 def swept(trial: int, args: argparse.Namespace, *, early: bool = False, adaptive: bool = False) -> tuple[int, float]:
@@ -83,6 +87,8 @@ def planted(task: Task, trial: int) -> Mapping[str, Any]:
         low, high = wilson_interval(memorized, SAMPLES)
         about = {"id": str(step), "status": "ok", "step": step, "ema": str(options.averages[0]), "part": "selection"}
         said = {"samples": SAMPLES, "ratio": memorized / SAMPLES, "ratio_low": low, "ratio_high": high}
+        said |= {"ratio_apart": memorized / SAMPLES, "ratio_apart_low": low, "ratio_apart_high": high}
+        said |= {"mean_distance": 0.0, "coverage": 0.0}
         rows.append(about | said)
         if options.stop_at is not None and low >= options.stop_at:
             break

@@ -2,13 +2,12 @@
 
     python benchmarks/emm_train.py [--device cuda] [--width 32] [--steps 60] [--samples 2000]
 
-Both parts alternate in one process, on a processor with one thread and in CPU time; medians are printed, and ratios.
+The plain loop does nothing but what a step needs, so that it is the bound as well. On a GPU, wall seconds count.
 """
 
 import argparse
-import statistics
+import itertools
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+import timing
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.networks import NetworkOptions, build
 from mnemoscope.emm.networks.losses import loss
@@ -65,42 +65,31 @@ def plain(data: Images, network: NetworkOptions, options: EmmTrainOptions, devic
     return step
 
 
-def timed(parts: dict[str, Step], rounds: int, settle: Callable[[], None], clock: Callable[[], float]) -> dict:
-    """Median seconds of each part, the parts in turn, the first rounds left out."""
-    found: dict[str, list[float]] = {name: [] for name in parts}
-    for step in range(rounds + 5):
-        for name, part in parts.items():
-            began = clock()
-            part(step)
-            settle()
-            found[name].append(clock() - began)
-    return {name: statistics.median(values[5:]) for name, values in found.items()}
-
-
-def steps(given: argparse.Namespace, accelerator: Accelerator) -> None:
+def steps(given: argparse.Namespace, accelerator: Accelerator, results: timing.Results) -> None:
     data = images(1000, given.channels, given.resolution)
-    levels = tuple(given.multipliers)
     network = NetworkOptions(
-        width=given.width, multipliers=levels, blocks=given.blocks, attention=(), dropout=0, preconditioning="edm"
+        **{"width": given.width, "multipliers": tuple(given.multipliers), "blocks": given.blocks},
+        **{"attention": (), "dropout": 0, "preconditioning": "edm"},
     )
     options = EmmTrainOptions(batch_size=given.batch_size, device=given.device)
+    step = itertools.count()
     parts = {
         "plain": plain(data, network, options, accelerator.device),
         "ours": ours(data, network, options, accelerator),
     }
-    on_gpu = accelerator.device.type == "cuda"
-    settle, clock = (torch.cuda.synchronize, time.perf_counter) if on_gpu else (lambda: None, time.process_time)
-    found = timed(parts, given.steps, settle, clock)
-    print(f"step: plain {1e3 * found['plain']:.2f} ms, ours {1e3 * found['ours']:.2f} ms, ", end="")
-    print(f"ratio {found['ours'] / found['plain']:.3f}")
+    settle = torch.cuda.synchronize if accelerator.device.type == "cuda" else lambda: None
+    ways = {name: lambda part=part: (part(next(step) // 2), settle()) for name, part in parts.items()}
+    timing.in_turn(ways, 2)  # the first steps of an optimiser make its state
+    what = f"training step, width {given.width}, {given.resolution} x {given.resolution}, batch {given.batch_size}"
+    results.times(what, "a step", timing.in_turn(ways, given.steps, warm=False), bound="plain")
 
 
-def scores(given: argparse.Namespace) -> None:
+def scores(given: argparse.Namespace, results: timing.Results) -> None:
     """What the original does between the sampler and the distances, PNG files, and what is done here: nothing."""
     drawn = images(given.samples, given.channels, given.resolution).pixels
     train = images(500, given.channels, given.resolution).rows()
 
-    def through_files(_: int) -> None:
+    def through_files() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for place, pixels in enumerate(drawn):
                 shown = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
@@ -109,25 +98,24 @@ def scores(given: argparse.Namespace) -> None:
         stacked = np.stack(read).reshape(len(read), given.resolution, given.resolution, -1).transpose(0, 3, 1, 2)
         memorization(np.ascontiguousarray(stacked).reshape(len(read), -1), train)
 
-    parts = {"files": through_files, "arrays": lambda _: memorization(drawn.reshape(len(drawn), -1), train)}
-    found = timed(parts, 5, lambda: None, time.process_time)
-    print(f"score of {given.samples} images: by files {found['files']:.2f} s, ours {found['arrays']:.2f} s, ", end="")
-    print(f"ratio {found['files'] / found['arrays']:.1f}")
+    ways = {"PNG files": through_files, "arrays": lambda: memorization(drawn.reshape(len(drawn), -1), train)}
+    results.times("score of drawn images", f"{given.samples:,} images", timing.in_turn(ways, given.rounds))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--device", default="cpu")
     for name, default in (("width", 32), ("blocks", 1), ("resolution", 8), ("channels", 1), ("batch-size", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--multipliers", type=int, nargs="+", default=[1, 1])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--samples", type=int, default=2000)
-    given = parser.parse_args()
+    given = timing.parsed(parser, steps=1, samples=8, width=16, batch_size=4)
     if given.device == "cpu":
         torch.set_num_threads(1)
-    steps(given, Accelerator(cpu=given.device == "cpu"))
-    scores(given)
+    results = timing.Results(given.rows)
+    steps(given, Accelerator(cpu=given.device == "cpu"), results)
+    scores(given, results)
 
 
 if __name__ == "__main__":

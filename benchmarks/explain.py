@@ -84,7 +84,7 @@ def ours(model: mn.Denoiser, prompts: list[str], images: int, steps: int) -> tor
 
 
 def bound(model: mn.Denoiser, prompts: list[str], images: int) -> Callable[[], object]:
-    """What cannot be left out of a step: one conditional forward and backward, one unconditional forward; nothing else."""
+    """What cannot be left out of a step: one conditional forward and backward, one unconditional forward."""
     texts = [p for p in prompts for _ in range(images)]
     cond, x = model.encode(texts), model.initial_noise(list(range(images)) * len(prompts))
     null, t = model.null(len(texts)), model.sampler(50, 1.0).timesteps[0]

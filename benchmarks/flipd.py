@@ -9,11 +9,8 @@ gradient agrees with the exact one. Peak memory is that of a process of its own.
 million parameters in place of the bundled one.
 """
 
-import argparse
 import multiprocessing
 import resource
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo
 from mnemoscope.model.loading import quiet
 
@@ -108,30 +106,23 @@ def apart(large: bool, name: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--large", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--no-memory", action="store_true", help="measure no memory, which takes a process for each way"
+    )
+    args = timing.parsed(parser, no_memory=True)
+    results = timing.Results(args.rows)
     torch.set_num_threads(1)
     quiet()
-    all_ways = ways(loaded(args.large))
-    taken: dict[str, list[float]] = {name: [] for name in all_ways}
-    results = {}
-    for k in range(-1, args.rounds):  # the first round warms up
-        for name, way in all_ways.items():
-            began = time.process_time()
-            results[name] = way()
-            if k >= 0:
-                taken[name].append(time.process_time() - began)
-    first = statistics.median(next(iter(taken.values())))
-    print(f"{'':32} {'s a step':>9} {'ratio':>7} {'value off':>10} {'cosine':>9} {'peak MiB':>9}")
-    for name, values in taken.items():
-        exact = results[EXACT.get(name, name)]
-        off = abs(float(results[name][0] / exact[0]) - 1)
-        cosine = torch.cosine_similarity(results[name][1].flatten(), exact[1].flatten(), 0)
-        median = statistics.median(values)
-        memory = apart(args.large, name)
-        print(f"{name:32} {median:9.3f} {first / median:6.1f}x {off:10.1e} {float(cosine):9.6f} {memory:9.0f}")
+    taken = timing.in_turn(ways(loaded(args.large)), args.rounds)
+    results.times(f"FLIPD with its gradient, {'35 M' if args.large else 'bundled model'}", "a step", taken)
+    for name, (value, gradient) in ((name, found.last) for name, found in taken.items()):
+        exact = taken[EXACT.get(name, name)].last
+        cosine = torch.cosine_similarity(gradient.flatten(), exact[1].flatten(), 0)
+        off = abs(float(value / exact[0]) - 1)
+        held = "" if args.no_memory else f", peak {apart(args.large, name):.0f} MiB"
+        results.say(f"{name}: value off by {off:.1e}, cosine of the gradient {float(cosine):.6f}{held}.")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SD3Transformer2DModel, U
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import mnemoscope as mn
+import timing
 from mnemoscope.demo import MODEL
 from mnemoscope.model.device import pick_device
 from mnemoscope.model.loading import quiet
@@ -335,7 +336,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--low-memory", action="store_true")
@@ -345,7 +346,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("full_size.jsonl"))
     parser.add_argument("--tiny", action="store_true", help="the same blocks, as narrow as they can be")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return timing.parsed(parser, models=["sd1"], jobs=["detect"], steps=1, tiny=True)
 
 
 def main() -> None:

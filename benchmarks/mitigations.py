@@ -10,7 +10,6 @@ draws all 30 memorized captions, 4 seeds each, behind the threshold instead, bes
 times 4 memorized images under each mitigation at its first strength, in CPU seconds an image.
 """
 
-import argparse
 import itertools
 import statistics
 import time
@@ -22,6 +21,7 @@ import torch
 from PIL import Image
 
 import mnemoscope as mn
+import timing
 from bundled import sscd_features, through_autoencoder
 from mnemoscope import demo, features, registry, stats
 from mnemoscope.features.alignment import aligner
@@ -70,13 +70,13 @@ def tried(model: str = "demo") -> list[SweepPoint]:
     return found
 
 
-def prompts() -> list[Prompt]:
+def prompts(most: int) -> list[Prompt]:
     layouts = [r.caption for r in demo.references() if r.kind == "template" and r.caption][:12:2]
     kinds = {"verbatim": demo.prompts("verbatim")[:10], "template": layouts, "ordinary": demo.prompts("ordinary")[:10]}
     return [
         Prompt(p.id, p.text, label=kind != "ordinary", kind=kind)
         for kind, texts in kinds.items()
-        for p in as_prompts(texts)
+        for p in as_prompts(texts[:most])
     ]
 
 
@@ -85,7 +85,7 @@ def interval(row: dict[str, Any], mean: str, name: str, form: str = ".2f") -> st
     return "" if row[mean] is None else f"{row[mean]:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
-def table(model: mn.Denoiser, folder: Path) -> None:
+def table(model: mn.Denoiser, folder: Path, points: list[SweepPoint]) -> None:
     """One line a kind and point, in Markdown."""
     rows, embed = read_rows(folder), sscd_features()
     own = {r.caption: r.image().convert("RGB") for r in demo.references()}
@@ -94,7 +94,7 @@ def table(model: mn.Denoiser, folder: Path) -> None:
     print("| kind | mitigation | strength | replicates | similarity | SSCD | alignment | evaluations | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for kind in ("verbatim", "template", "ordinary"):
-        for point in tried(model.source):
+        for point in points:
             part = [r for r in rows if r["kind"] == kind]
             found = curve(part, point, REPLICATES)
             mine = [r for r in part if (r["mitigation"], r["strength"]) == (point.method, point.strength)]
@@ -159,7 +159,7 @@ def timed(model: mn.Denoiser, seed: int, steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
@@ -167,10 +167,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="seeds of each caption behind the guard")
     parser.add_argument("--most", type=int, default=30, help="memorized captions behind the guard")
     parser.add_argument("--seconds", action="store_true")
+    parser.add_argument("--kinds", type=int, default=10, help="prompts of each kind")
+    parser.add_argument("--points", type=int, help="only the first so many mitigations and strengths")
     parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--threshold", default="1.5", help="NUMBER[:eps|:x0]")
     parser.add_argument("--target", default="1.0", help="NUMBER[:eps|:x0]")
-    args = parser.parse_args()
+    args = timing.parsed(parser, steps=1, kinds=1, images=1, most=1, points=2, out=Path("mitigations"))
     quiet()
     torch.set_num_threads(1)
     model = mn.Denoiser.from_pretrained(args.model)
@@ -180,10 +182,11 @@ def main() -> None:
     if args.guard:
         guarded(model, args.seed, args.steps, args.threshold, args.target, args.images, args.most)
         return
+    points = tried(args.model)[: args.points]
     drawn = Generation(1, args.seed, args.steps, 3.0)
     references = read_references(demo.HERE / "references")
-    run_sweep(model, prompts(), args.out, drawn, tried(args.model), references, alignment=aligner("concepts"))
-    table(model, args.out)
+    run_sweep(model, prompts(args.kinds), args.out, drawn, points, references, alignment=aligner("concepts"))
+    table(model, args.out, points)
 
 
 if __name__ == "__main__":

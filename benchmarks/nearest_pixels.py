@@ -1,23 +1,22 @@
 """The two nearest of many images by pixels: exact integers against torch.cdist with topk, in time, memory and error.
 
-    python benchmarks/nearest_pixels.py [--generated 1000] [--reference 50000] [--pixels 3072] [--repeats 3]
+    python benchmarks/nearest_pixels.py [--generated 1000] [--reference 50000] [--pixels 3072] [--rounds 3]
 
 Seconds are of the processor on one thread, medians of alternating runs; memory is the process's own at its peak, of a
 run in a process of its own (Linux). The images are smooth random ones, some of the generated are near-copies, and
 the reference has pairs that differ by a grey level. cdist takes batches of 512 images, as the original code.
 """
 
-import argparse
 import multiprocessing
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import timing
 from mnemoscope.search.nearest_pixels import nearest
 
 BATCH = 512
@@ -72,33 +71,24 @@ def memory(way: Way, sizes: tuple[int, int, int]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--generated", type=int, default=1000)
     parser.add_argument("--reference", type=int, default=50_000)
     parser.add_argument("--pixels", type=int, default=3072)
-    parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    asked = timing.parsed(parser, generated=8, reference=200, pixels=48)
+    results = timing.Results(asked.rows)
     sizes = (asked.generated, asked.reference, asked.pixels)
     torch.set_num_threads(1)
     made, known = images(*sizes)
     ways: dict[str, Way] = {"cdist + topk": distances, "exact integers": nearest}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    results = {}
-    for _ in range(asked.repeats):
-        for name, way in ways.items():
-            started = time.process_time()
-            results[name] = way(made, known)
-            seconds[name].append(time.process_time() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{asked.generated} x {asked.reference} images of {asked.pixels} pixels, one thread")
-    for name, way in ways.items():
-        ratio = medians["cdist + topk"] / medians[name]
-        print(f"{name:15} {medians[name]:7.2f} s {ratio:6.1f}x  peak memory {memory(way, sizes):7.0f} MiB")
-    rounded, exact = results["cdist + topk"], results["exact integers"]
-    wrong = (rounded[1] != exact[1]).any(axis=1).mean()
-    print(
-        f"cdist: other neighbours for {wrong:.2%}, largest error {np.abs(rounded[0] - exact[0]).max():.3g} grey levels"
-    )
+    taken = timing.in_turn({name: partial(way, made, known) for name, way in ways.items()}, asked.rounds, warm=False)
+    what = f"two nearest of {asked.reference:,} images of {asked.pixels:,} pixels"
+    results.times(what, f"{asked.generated:,} images", taken)
+    held = ", ".join(f"{name} {memory(way, sizes):.0f}" for name, way in ways.items())
+    results.say(f"Peak memory, MiB: {held}.")
+    rounded, exact = (found.last for found in taken.values())
+    wrong, off = (rounded[1] != exact[1]).any(axis=1).mean(), np.abs(rounded[0] - exact[0]).max()
+    results.say(f"cdist: other neighbours for {wrong:.2%}, largest error {off:.3g} grey levels.")
 
 
 if __name__ == "__main__":

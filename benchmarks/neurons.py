@@ -10,12 +10,13 @@ plain way after so many tests of single neurons and leaves the rest of its count
 refinement would take too long; then its neurons are not compared.
 """
 
-import argparse
 import time
+from typing import Any
 
 import torch
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo
 from mnemoscope.localization import statistics, thresholds
 from mnemoscope.localization.differences import Setting
@@ -99,18 +100,20 @@ def overlap(one: Sets, other: Sets) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--layers", default="seven", choices=["seven", "all"])
     parser.add_argument("--kind", default="verbatim", choices=["verbatim", "template"])
     parser.add_argument("--tests", type=int, default=10**9)
     parser.add_argument("--threshold", type=float)
-    given = parser.parse_args()
+    parser.add_argument("--ordinary", type=int, default=240, help="prompts of the statistics")
+    given = timing.parsed(parser, prompts=1, seeds=2, tests=1, threshold=0.9, ordinary=4)
+    results = timing.Results(given.rows)
     torch.set_num_threads(1)
     quiet()
     model, setting = mn.Denoiser.from_pretrained("demo", device="cpu"), Setting(seeds=given.seeds)
-    ordinary = demo.prompts("ordinary")
+    ordinary = demo.prompts("ordinary")[: given.ordinary]
     known = statistics.measure(model, ordinary, given.layers)
     limit = given.threshold
     if limit is None:
@@ -118,37 +121,38 @@ def main() -> None:
             own for k in range(0, 32, 4) for own in thresholds.pairwise(model, ordinary[k : k + 4], setting)
         ]
         limit = thresholds.calibrated(similarities, {})["threshold"]
-    print(f"threshold {limit:.4f}, {given.seeds} seeds, {given.layers} layers")
+    results.say(f"Threshold {limit:.4f}.")
     for prompt in demo.prompts(given.kind)[: given.prompts]:
-        compare(model, prompt, setting, known, limit, given)
+        compare(model, prompt, setting, known, limit, given, results)
 
 
-def compare(model, prompt: str, setting: Setting, known, limit: float, given) -> None:
+def compare(
+    model: mn.Denoiser, prompt: str, setting: Setting, known: Any, limit: float, given: Any, results: timing.Results
+) -> None:
     plain = Plain(model, prompt, setting, given.layers)
     (refined, tried, layers, tested), spent, seconds = timed(model, lambda: plain.run(known, limit, given.tests))
     left = max(0, tested - given.tests)
     spent, seconds = spent + left * given.seeds, seconds * (spent + left * given.seeds) / spent
     released = 2 * given.seeds * (1 + tried + 2 + layers + tested + 1) + tried
-    print(f"\n{prompt[:60]}; released: {released:,} evaluations")
-    print(f"{'way':10} {'evaluations':>11} {'fewer':>7} {'released':>9} {'seconds':>8} {'faster':>7}  neurons")
-    about = "" if left else sum(map(len, refined.values()))
-    print(f"{'plain':10} {spent:11,} {'':7} {released / spent:8.1f}x {seconds:8.1f} {'':7}  {about}")
+    what = f"neurons, {given.layers} layers, {given.seeds} seeds, {prompt[:30]}"
+    rows = [timing.Row(what, "plain", "a prompt", seconds, None, spent, 1.0)]
     sets: dict[str, Located] = {}
-    ways = {"exact": {}, "exact, g.": {"order": "gradient"}, "grouped": {"search": "grouped"}}
+    ways = {"exact": {}, "exact, gradient's order": {"order": "gradient"}, "grouped": {"search": "grouped"}}
     for name, options in ways.items():
         asked = {"statistics": known, "threshold": limit, "seeds": given.seeds, "layers": given.layers, **options}
         ((found,), evaluations, took) = timed(model, lambda asked=asked: mn.localize(model, prompt, **asked))
         sets[name] = found
-        fewer, faster, theirs = spent / evaluations, seconds / took, released / evaluations
-        print(
-            f"{name:10} {evaluations:11,} {fewer:6.1f}x {theirs:8.1f}x {took:8.1f} {faster:6.1f}x  {found.count}",
-            end="",
-        )
-        print(f"  similarity {found.after or 0:.4f}  corrected {found.details.get('corrected', '-')}")
+        rows.append(timing.Row(what, name, "a prompt", took, None, evaluations, seconds / took))
+    results.rows(rows)
+    about = f"; plain goes by the formula after {given.tests:,} tests of {tested:,}" if left else ""
+    results.say(f"The released code takes {released:,} evaluations by its formula{about}.")
+    for name, found in sets.items():
+        corrected = found.details.get("corrected", "-")
+        results.say(f"{name}: {found.count} neurons, similarity {found.after or 0:.4f}, corrected {corrected}.")
     if not left:
-        print(f"exact keeps the plain way's neurons: {sets['exact'].neurons == refined}")
-    print(f"grouped and exact share {overlap(sets['grouped'].neurons, sets['exact'].neurons):.0%} of their neurons")
-    print(f"both in the gradient's order share {overlap(sets['grouped'].neurons, sets['exact, g.'].neurons):.0%}")
+        results.say(f"exact keeps the plain way's neurons: {sets['exact'].neurons == refined}.")
+    shared = [overlap(sets["grouped"].neurons, sets[n].neurons) for n in ("exact", "exact, gradient's order")]
+    results.say(f"grouped shares {shared[0]:.0%} of its neurons with exact, {shared[1]:.0%} in the gradient's order.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ of the same sizes, images of ordinary prompts under a memorized prompt's set, an
 Intervals are of 95 % over prompts.
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo, features, stats
 from mnemoscope.localization import statistics
 from mnemoscope.localization.attribution import NeuronProbe
@@ -56,7 +56,9 @@ class Images:
         )
 
 
-def rankings(model: mn.Denoiser, prompts: Sequence[str], layers: str, references: dict[str, Any]) -> dict[str, Tensor]:
+def rankings(
+    model: mn.Denoiser, prompts: Sequence[str], layers: str, references: dict[str, Any], ordinary: int
+) -> dict[str, Tensor]:
     """Values of all neurons for each prompt, the higher the earlier it is blocked."""
     closeness, noise_norm = Look(references=references), Look()
     found = {}
@@ -69,7 +71,7 @@ def rankings(model: mn.Denoiser, prompts: Sequence[str], layers: str, references
         value, (states,) = look.at(model, prompts, range(2))
         probe = NeuronProbe(model, prompts, states, value, layers=layers, **options)  # type: ignore[arg-type]
         found[name] = probe.drops(points).masked_fill(~probe.searched, -torch.inf)
-    usual = statistics.measure(model, demo.prompts("ordinary"), "all")
+    usual = statistics.measure(model, demo.prompts("ordinary")[:ordinary], "all")
     own = statistics.activations(model, prompts, "all")
     z = torch.cat([(own[n].double() - usual.mean[n]).abs() / usual.sd[n] for n in own], 1)
     found["outlier"] = z.masked_fill(~probe.searched, -torch.inf)
@@ -82,12 +84,12 @@ def gain_of(places: Tensor, width: int) -> Tensor:
     return torch.zeros(len(places), width).scatter_(1, places, -1.0)
 
 
-def ranked(model: mn.Denoiser, images: Images, own: np.ndarray, references: dict[str, Any]) -> None:
+def ranked(model: mn.Denoiser, images: Images, own: np.ndarray, references: dict[str, Any], ordinary: int) -> None:
     print("| layers | ranking | " + " | ".join(f"top {share:.0%}" for share in SHARES) + " |\n|" + "---|" * 6)
     print("| | nothing blocked | " + " | ".join([images.told(None, own)] + [""] * 3) + " |", flush=True)
     for layers in ("seven", "all"):
         size = sum(ablation.widths(model, layers).values())  # type: ignore[arg-type]
-        for name, values in rankings(model, images.prompts, layers, references).items():
+        for name, values in rankings(model, images.prompts, layers, references, ordinary).items():
             tops = [values.topk(int(share * size), 1).indices for share in SHARES]
             cells = [images.told(gain_of(top, values.shape[1]), own) for top in tops]
             print(f"| {layers} | {name} | " + " | ".join(cells) + " |", flush=True)
@@ -126,19 +128,23 @@ def located(model: mn.Denoiser, images: Images, own: np.ndarray, references: dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--ordinary", type=int, default=240, help="prompts that tell what activations are usual")
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--located", action="store_true")
-    args = parser.parse_args()
+    args = timing.parsed(parser, prompts=1, steps=1, ordinary=4)
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained("demo", device="cpu")
     references = {r.caption: r.image() for r in demo.references() if r.kind == "verbatim"}
     images = Images(model, demo.prompts("verbatim")[: args.prompts], args.seed, args.steps)
     own = features.pixels([references[prompt] for prompt in images.prompts])
-    (located if args.located else ranked)(model, images, own, references)
+    if args.located:
+        located(model, images, own, references)
+    else:
+        ranked(model, images, own, references, args.ordinary)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
 """Sampling from the optimal denoiser: the plain way against the exact one, in time, memory and images.
 
-    python benchmarks/optimum.py [--images 64] [--references 5000] [--repeats 3] [--memory 5000 20000 80000]
+    python benchmarks/optimum.py [--images 64] [--references 5000] [--rounds 3] [--memory 5000 20000 80000]
 
 Both draw the same images in 18 Heun steps at 32 x 32 x 3. The plain way holds the training images in float32 and takes
 torch.cdist, a softmax and a product over all of them at each evaluation. The training images are patches of two
-photographs. Seconds are of the processor on one thread, medians of alternating runs. Memory is the most that a
+photographs. Memory is the most that a
 process takes for itself while it evaluates once at each of three noise levels, over training images in a file that is
 memory-mapped, whose own pages are not counted (Linux).
 """
 
-import argparse
 import multiprocessing
-import statistics
 import tempfile
 import threading
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
+import timing
 from mnemoscope.emm.data.images import Images
 from mnemoscope.emm.optimum.denoiser import OptimalDenoiser
 from mnemoscope.emm.optimum.products import integers_are_exact
@@ -102,40 +101,37 @@ def memory(file: str, way: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--references", type=int, default=5000)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="*", default=[5000, 20_000, 80_000])
-    asked = parser.parse_args()
+    asked = timing.parsed(parser, images=2, references=40, memory=[])
+    results = timing.Results(asked.rows)
     torch.set_num_threads(1)
     known = images(patches(asked.references))
     exact = OptimalDenoiser(known)
-    ways = {"plain": (Plain(known), True), "exact": (exact, True), "exact, no early exit": (exact, False)}
+    models = {"plain": (Plain(known), True), "exact": (exact, True), "exact, no early exit": (exact, False)}
     if integers_are_exact():
-        ways["exact, float64"] = (OptimalDenoiser(known, integers=False), True)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    drawn, evaluations = {}, {}
-    for _ in range(asked.repeats):
-        for name, (model, early) in ways.items():
-            model.evaluations, started = 0, time.process_time()
-            given = {"shape": (3, SIDE, SIDE), "batch_size": asked.batch_size, "early_exit": early}
-            drawn[name], _ = sample_images(model, range(asked.images), **given)
-            seconds[name].append(time.process_time() - started)
-            evaluations[name] = model.evaluations / asked.images
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{asked.images} images, {asked.references} training images of {3 * SIDE * SIDE} values, one thread")
-    for name in ways:
-        equal = (drawn[name] == drawn["plain"]).all(axis=(1, 2, 3)).sum()
-        ratio = medians["plain"] / medians[name]
-        told = f"{evaluations[name]:4.1f} evaluations an image, {equal} images equal to the plain way's"
-        print(f"{name:22} {medians[name]:7.2f} s {ratio:5.1f}x  {told}")
+        models["exact, float64"] = (OptimalDenoiser(known, integers=False), True)
+
+    def drawn(model: Any, early: bool) -> tuple[np.ndarray, float]:
+        model.evaluations = 0
+        given = {"shape": (3, SIDE, SIDE), "batch_size": asked.batch_size, "early_exit": early}
+        return sample_images(model, range(asked.images), **given)[0], model.evaluations / asked.images
+
+    taken = timing.in_turn({name: partial(drawn, *how) for name, how in models.items()}, asked.rounds, warm=False)
+    what = f"images of the optimal denoiser, {asked.references:,} training images of {3 * SIDE * SIDE:,} values"
+    counts = {name: found.last[1] for name, found in taken.items()}
+    results.times(what, "an image", taken, each=asked.images, evaluations=counts)
+    equal = {n: (f.last[0] == taken["plain"].last[0]).all(axis=(1, 2, 3)).sum() for n, f in taken.items()}
+    told = ", ".join(f"{name} {count} of {asked.images}" for name, count in equal.items())
+    results.say(f"Images equal to the plain way's: {told}.")
     with tempfile.TemporaryDirectory() as folder:
         for count in asked.memory:
             np.save(f"{folder}/{count}.npy", patches(count))
             own = {way: memory(f"{folder}/{count}.npy", way) for way in ("plain", "exact")}
-            print(f"{count:7} training images: plain {own['plain']:6.0f} MiB, exact {own['exact']:6.0f} MiB")
+            results.say(f"{count:,} training images: plain {own['plain']:.0f} MiB, exact {own['exact']:.0f} MiB.")
             Path(f"{folder}/{count}.npy").unlink()
 
 

@@ -7,7 +7,6 @@ pairs of them (two of which are alike: a stereo pair, and a chessboard in grey a
 in the middle.
 """
 
-import argparse
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 from skimage import data
 
+import timing
 from mnemoscope.errors import UsageError
 from mnemoscope.features import Descriptor, descriptor
 from mnemoscope.features.alpha import opaque
@@ -67,15 +67,17 @@ def row(found: Descriptor, images: list[Image.Image]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--pictures", type=int, help="only the first of them")
+    parser.add_argument("--presets", nargs="+", choices=ORDER, default=ORDER)
     parser.add_argument("--weights", nargs="+", default=["mixup", "distilled"])
-    args = parser.parse_args()
+    args = timing.parsed(parser, weights=["mixup"], pictures=2, presets=["sscd-320"])
     assert set(ORDER) == set(PRESETS)
-    images = pictures()
+    images = pictures()[: args.pictures]
     print(f"| weights | preset | negatives mean / p95 | {' | '.join(EDITS)} |")
     print("|---|---|" + "---:|" * (1 + len(EDITS)))
     for weights in args.weights:
-        for preset in ORDER:
+        for preset in args.presets:
             try:
                 found = descriptor("sscd", preset=preset, weights=weights)
             except UsageError as e:

@@ -10,11 +10,12 @@ three triggers of each image (from its prompt, from another text, from noise), l
 how much these sets share, beside sets of the same size drawn at random. Intervals are Wilson's, of 95 % over prompts.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo
 from mnemoscope.features import descriptor
 from mnemoscope.localization.attribution import NeuronProbe, smallest
@@ -48,7 +50,9 @@ def targets(prompts: Sequence[str], controls: int) -> list[Target]:
     return found + [Target(p, r.image(), True) for p, r in zip(captions, ordinary, strict=True)]
 
 
-def table(model: mn.Denoiser, prompts: Sequence[str], controls: int, out: Path) -> None:
+def table(
+    model: mn.Denoiser, prompts: Sequence[str], controls: int, out: Path, how: Recovery, count: int | None
+) -> None:
     located = neurons_by_gradient(model, prompts, references=images_of(prompts), **SAMPLING)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "neurons.json"
@@ -62,11 +66,11 @@ def table(model: mn.Denoiser, prompts: Sequence[str], controls: int, out: Path) 
     }
     head = [*STAGES, *(f"{stage}, controls" for stage in STAGES)]
     print("| edit | " + " | ".join(head) + " |\n|" + "---|" * (len(head) + 1))
-    for name, edit in edits.items():
+    for name, edit in islice(edits.items(), count):
         folder = out / name.replace(" ", "-").replace(",", "").replace("%", "percent")
         asked = {"edit": name}
         found = run_recovery(
-            model, targets(prompts, controls), folder, RECOVERY, descriptor("pixels"), edit=edit, told=asked
+            model, targets(prompts, controls), folder, how, descriptor("pixels"), edit=edit, told=asked
         )
         cells = [said(found, key) for key in (*STAGES, *(f"control_{stage}" for stage in STAGES))]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -120,18 +124,23 @@ def overlaps(model: mn.Denoiser, prompts: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = timing.parser(__doc__)
     parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--controls", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("recover-runs"))
+    parser.add_argument(
+        "--attack-steps", type=int, default=RECOVERY.attack_steps, help="of the search for an embedding"
+    )
+    parser.add_argument("--edits", type=int, help="only the first so many edits")
     parser.add_argument("--overlap", action="store_true")
-    args = parser.parse_args()
+    args = timing.parsed(parser, prompts=1, controls=1, attack_steps=1, edits=2)
     quiet()
     torch.set_num_threads(1)
     model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     prompts = demo.prompts("verbatim")[: args.prompts]
-    table(model, prompts, args.controls, args.out)
+    how = replace(RECOVERY, attack_steps=args.attack_steps)
+    table(model, prompts, args.controls, args.out, how, args.edits)
     if args.overlap:
         overlaps(model, prompts)
 

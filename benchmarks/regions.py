@@ -14,13 +14,12 @@ and without a mask. A line before them says how many template images show their 
 to a training image outside the object's square under 0.113, as in arXiv:2605.26756.
 """
 
-import argparse
-
 import numpy as np
 import torch
 from torch import Tensor
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo, stats
 from mnemoscope.demo import captions
 from mnemoscope.detectors.masked_noise_norm import inside
@@ -33,12 +32,13 @@ BATCH = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=50)
     for kind, count in (("template", 64), ("verbatim", 30), ("ordinary", 30)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--probes", type=int, default=16)
-    args = parser.parse_args()
+    args = timing.parsed(parser, template=2, verbatim=2, ordinary=2, probes=1, steps=2)
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained("demo", device="cpu")
@@ -46,11 +46,14 @@ def main() -> None:
     prompts = [prompt for own in kinds.values() for prompt in own]
     explained = {
         "`difference_map`": {"method": "difference_map"},
-        "`difference_map`, last 5 steps": {"method": "difference_map", "steps": [45, 46, 47, 48, 49]},
+        "`difference_map`, last 5 steps": {
+            "method": "difference_map",
+            "steps": [*range(max(0, args.steps - 5), args.steps)],
+        },
         f"`curvature_map`, {args.probes} probes": {"method": "curvature_map", "probes": args.probes},
         "`bright_ending`": {"method": "bright_ending"},
     }
-    maps, norms, images = looked(model, prompts, explained, args.seed)
+    maps, norms, images = looked(model, prompts, explained, args.seed, args.steps)
     of = np.array([kind for kind, own in kinds.items() for _ in own])
     truth = np.stack([demo.mask(prompt) for prompt in prompts])
     groups = np.array([layout(prompt) or prompt for prompt in prompts])
@@ -73,14 +76,14 @@ def spread(prompts: list[str], count: int) -> list[str]:
 
 
 def looked(
-    model: mn.Denoiser, prompts: list[str], explained: dict[str, dict], seed: int
+    model: mn.Denoiser, prompts: list[str], explained: dict[str, dict], seed: int, count: int
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray], np.ndarray]:
     """Maps by title, norms over all steps by what they are masked by, and the images."""
     maps: dict[str, list[Tensor]] = {title: [] for title in explained}
     norms: dict[str, list[Tensor]] = {"no mask": [], **{f"inside {title}": [] for title in explained}}
     images = []
     for part in chunks(prompts, BATCH):
-        trajectory = mn.Trajectory(model, part, seed)
+        trajectory = mn.Trajectory(model, part, seed, num_inference_steps=count)
         steps = trajectory.all()
         own = {title: mn.explain(trajectory, **given) for title, given in explained.items()}
         whole = torch.ones(len(part), *model.latent_shape[1:])

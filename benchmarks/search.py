@@ -1,16 +1,14 @@
 """Top-k search against the chunked way of the original code, its memory, and planted near-copies found exactly and not.
 
-    python benchmarks/search.py [--queries 1000] [--vectors 100000] [--chunks 100] [--repeats 3]
+    python benchmarks/search.py [--queries 1000] [--vectors 100000] [--chunks 100] [--rounds 3]
 
 The original reads every shard, a pickle of float32 vectors, again for each of `--chunks` pieces of the queries and
-keeps the best match alone. Seconds are of the processor, medians of alternating runs. `--vectors` is the corpus for
+keeps the best match alone. `--vectors` is the corpus for
 everything; 100,000 take a minute or two and 0.5 GB of disk. Needs Linux for the memory, and the extra `search`.
 """
 
-import argparse
 import json
 import pickle
-import statistics
 import tempfile
 import threading
 import time
@@ -21,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
+import timing
 from mnemoscope.search.ann import approximate
 from mnemoscope.search.searching import search_index
-from mnemoscope.search.shards import Index, sha256_of
+from mnemoscope.search.shards import FORMAT, Index, sha256_of
 from mnemoscope.search.topk import TopK
 
 DIMENSION, SHARD, K = 512, 10_000, 10
@@ -45,12 +44,14 @@ def written(folder: Path, vectors: int, copies: np.ndarray, places: np.ndarray, 
         block[places[own] - start] = copies[own]
         file = folder / "shards" / f"emb-{number:05d}.npy"
         np.save(file, block.astype("<f2"))
-        shards.append({"count": len(block), "files": {file.name: sha256_of(file)}})
+        shards.append({"count": len(block), "listed": len(block), "files": {file.name: sha256_of(file)}})
         if pickles:
             with (folder / f"{number:05d}.pkl").open("wb") as opened:
                 pickle.dump({"features": block, "indexes": [str(start + i) for i in range(len(block))]}, opened)
     identity = {"features": "random", "preset": "random", "weights": "none", "dimension": DIMENSION}
-    meta = {"format": 1, "identity": identity, "listed": vectors, "shard_size": SHARD, "shards": shards}
+    segment = {"source": "random", "captions": None, "column": None, "limit": None, "content": "random", "counts": {}}
+    meta = {"format": FORMAT, "dtype": "float16", "identity": identity, **segment}
+    meta |= {"listed": vectors, "shard_size": SHARD, "shards": shards}
     (folder / "meta.json").write_text(json.dumps(meta))
     return Index.open(folder)
 
@@ -107,30 +108,26 @@ def most_memory(work: Callable[[], Any]) -> float:
     return (max(most[0], own()) - before) / 1024
 
 
-def speed(queries: np.ndarray, index: Index, chunks: int, repeats: int) -> None:
+def speed(queries: np.ndarray, index: Index, chunks: int, rounds: int, results: timing.Results) -> None:
+    known = torch.from_numpy(np.concatenate([shard.vectors() for shard in index.shards]).astype(np.float32))
+    first = f"original, {chunks} chunks, top 1"
     ways: dict[str, Callable[[], Any]] = {
-        f"original, {chunks} chunks, top 1": lambda: chunked(queries, index.folder, chunks),
+        first: lambda: chunked(queries, index.folder, chunks),
         "original, 1 chunk, top 1": lambda: chunked(queries, index.folder, 1),
         "one pass, top 1": lambda: streamed(queries, index, 1),
         f"one pass, top {K}": lambda: streamed(queries, index, K),
         f"one pass with checksums, top {K}": lambda: search_index(index, queries, K),
+        "bound: the product alone": lambda: [piece @ torch.from_numpy(queries).T for piece in known.split(SHARD)],
     }
     streamed(queries[:100], index, 1)  # warm
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    results = {}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            time_taken, results[name] = taken(way)
-            seconds[name].append(time_taken)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    first, alone = list(medians)[:2]
-    for name, value in medians.items():
-        print(f"{name:34} {value:7.2f} s  {medians[first] / value:6.1f}x {medians[alone] / value:6.1f}x")
-    same = results[first][1] == results["one pass, top 1"][1][:, 0]
-    print(f"same best match: {same.mean():.4%} (float16 storage may swap near-equal ones)")
+    found = timing.in_turn(ways, rounds, warm=False)
+    what = f"search of {len(known):,} vectors of {DIMENSION} numbers"
+    results.times(what, f"{len(queries):,} queries", found, bound="bound: the product alone")
+    same = found[first].last[1] == found["one pass, top 1"].last[1][:, 0]
+    results.say(f"Same best match: {same.mean():.4%} (float16 storage may swap near-equal ones).")
 
 
-def planted(random: np.random.Generator, count: int, vectors: int) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def planted(random: np.random.Generator, count: int) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """For each cosine: near-copies, as queries, and the vectors they are copies of."""
     for cosine in COSINES:
         originals, noise = unit(random, count), unit(random, count)
@@ -139,7 +136,7 @@ def planted(random: np.random.Generator, count: int, vectors: int) -> Iterator[t
         yield cosine, cosine * originals + (1 - cosine**2) ** 0.5 * noise, originals
 
 
-def recall(index: Index, sets: list[tuple[float, np.ndarray]], places: np.ndarray) -> None:
+def recall(index: Index, sets: list[tuple[float, np.ndarray]], places: np.ndarray, results: timing.Results) -> None:
     count = len(sets[0][1])
     queries = np.concatenate([copies for _, copies in sets])
     seconds, exact = taken(lambda: search_index(index, queries, K))
@@ -152,31 +149,31 @@ def recall(index: Index, sets: list[tuple[float, np.ndarray]], places: np.ndarra
     for name, (found, told) in ways.items():
         hits = (found.places[:, 0] == places).reshape(len(sets), count).mean(axis=1)
         shares = ", ".join(f"{share:.1%} at cosine {c}" for share, (c, _) in zip(hits, sets, strict=True))
-        print(f"{name:6} found of the planted copies: {shares}\n       {told}")
+        results.say(f"{name}: found of the planted copies {shares}; {told}.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--chunks", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    parser.add_argument("--planted", type=int, default=100, help="copies planted at each cosine")
+    asked = timing.parsed(parser, queries=120, vectors=1000, chunks=2, planted=4)
+    results = timing.Results(asked.rows)
     torch.set_num_threads(1)
     random = np.random.default_rng(1)
     queries = unit(random, asked.queries)
-    sets = list(planted(random, 100, asked.vectors))
-    places = np.random.default_rng(2).choice(asked.vectors, 100 * len(sets), replace=False)
+    sets = list(planted(random, asked.planted))
+    places = np.random.default_rng(2).choice(asked.vectors, asked.planted * len(sets), replace=False)
     originals = np.concatenate([vectors for *_, vectors in sets])
     with tempfile.TemporaryDirectory() as folder:
         index = written(Path(folder) / "index", asked.vectors, originals, places, pickles=True)
-        print(f"{asked.queries} queries, {asked.vectors} vectors of {DIMENSION} numbers, one thread")
-        speed(queries, index, asked.chunks, asked.repeats)
+        speed(queries, index, asked.chunks, asked.rounds, results)
         for count in (asked.vectors // 10, asked.vectors):
             few = index.shards[: max(1, count // SHARD)]
             memory = most_memory(lambda few=few: streamed(queries, Index(index.folder, index.meta, few), K))
-            print(f"memory of one pass over {sum(s.count for s in few)} vectors: {memory:.0f} MiB")
-        recall(index, [(cosine, copies) for cosine, copies, _ in sets], places)
+            results.say(f"Memory of one pass over {sum(s.count for s in few):,} vectors: {memory:.0f} MiB.")
+        recall(index, [(cosine, copies) for cosine, copies, _ in sets], places, results)
 
 
 if __name__ == "__main__":

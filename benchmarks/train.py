@@ -4,13 +4,12 @@
 
 The plain loop opens, resizes and encodes the pictures and encodes the captions at every step, and uses AdamW without
 any fused form. Ours keeps the moments of the latents and the embeddings of the captions. Both see the same views, noise
-and timesteps, so that the weights are the same up to rounding, which is printed. Seconds are CPU seconds a step; what
-ours computes once is printed apart. `--large` takes a U-Net of 35 million parameters and an autoencoder of its size.
+and timesteps, so that the weights are the same up to rounding, which is printed; what ours computes once is printed
+apart. `--large` takes a U-Net of 35 million parameters and an autoencoder of its size.
 """
 
-import argparse
 import copy
-import statistics
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+import timing
 from detect import large
 from mnemoscope import demo
 from mnemoscope.model.autoencoder import scaled
@@ -79,26 +79,20 @@ class Plain:
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(number))
 
 
-def seconds(work: Any) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
 def difference(one: torch.nn.Module, other: torch.nn.Module) -> float:
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--train", default="unet")
     parser.add_argument("--mixed-precision", default="no")
     parser.add_argument("--large", action="store_true")
-    args = parser.parse_args()
+    args = timing.parsed(parser, steps=1, batch_size=1)
+    results = timing.Results(args.rows)
     torch.set_num_threads(1)
     quiet()
     model = Denoiser.from_pretrained("demo", device="cpu")
@@ -117,26 +111,24 @@ def main() -> None:
         plain = Plain(other, Batches(data, other.vae, options, folder=Path(folder) / "none"), options)
         ours = Training(Networks(pipe, options, ObjectiveOptions()), accelerator, options)
         batches = Batches(data, pipe.vae, options, folder=Path(folder))
-        once = seconds(lambda: list(batches.prepare()))
-        texts = seconds(lambda: [ours.nets.conditions(data.possible(k)) for k in range(len(data))])
-        taken: dict[str, list[float]] = {"plain": [], "ours": []}
-        for number in range(args.rounds + 1):  # the first round warms up
-            steps = range(number * args.steps, (number + 1) * args.steps)
-            a = seconds(lambda steps=steps: [plain.step(s) for s in steps])
-            b = seconds(lambda steps=steps: [ours.update(batches.of(s)) for s in steps])
-            if number:
-                taken["plain"].append(a / args.steps)
-                taken["ours"].append(b / args.steps)
-        medians = {name: statistics.median(values) for name, values in taken.items()}
-        count = sum(p.numel() for p in pipe.unet.parameters())
-        print(f"U-Net of {count / 1e6:.1f} M parameters, {args.train}, batch {args.batch_size}, {args.mixed_precision}")
-        for name, values in taken.items():
-            print(f"{name:6} {medians[name]:.4f} CPU-s a step (min {min(values):.4f}, max {max(values):.4f})")
-        ratios = [p / o for p, o in zip(taken["plain"], taken["ours"], strict=True)]
-        print(f"ratio {statistics.median(ratios):.2f} (rounds {min(ratios):.2f} to {max(ratios):.2f})")
-        print(f"computed once: latents of {len(data)} pictures {once:.2f} CPU-s, captions {texts:.2f} CPU-s")
-        print(f"largest difference of a weight after {(args.rounds + 1) * args.steps} steps: ", end="")
-        print(f"{difference(plain.pipe.unet, ours.nets.unet):.1e}")
+        began = time.process_time()
+        list(batches.prepare())
+        once = time.process_time() - began
+        for k in range(len(data)):
+            ours.nets.conditions(data.possible(k))
+        texts = time.process_time() - began - once
+        numbers = {"plain": itertools.count(), "ours": itertools.count()}
+        ways = {
+            "plain": lambda: [plain.step(s) for s in itertools.islice(numbers["plain"], args.steps)],
+            "ours": lambda: [ours.update(batches.of(s)) for s in itertools.islice(numbers["ours"], args.steps)],
+        }
+        taken = timing.in_turn(ways, args.rounds)
+        count = sum(p.numel() for p in pipe.unet.parameters()) / 1e6
+        about = f"{args.train} of {count:.1f} M, batch {args.batch_size}, {args.mixed_precision}"
+        results.times(f"training step, {about}", "a step", taken, each=args.steps)
+        results.say(f"Computed once: latents of {len(data)} pictures {once:.2f} CPU s, captions {texts:.2f} CPU s.")
+        far = difference(plain.pipe.unet, ours.nets.unet)
+        results.say(f"Largest difference of a weight after {(args.rounds + 1) * args.steps} steps: {far:.1e}.")
 
 
 if __name__ == "__main__":

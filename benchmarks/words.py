@@ -12,7 +12,6 @@ a bootstrap interval over the captions. The second
 table says how much of a score is lost without the embeddings of each class of positions.
 """
 
-import argparse
 import functools
 import statistics
 
@@ -21,6 +20,7 @@ import torch
 import yaml
 
 import mnemoscope as mn
+import timing
 from mnemoscope import demo, registry, stats
 from mnemoscope.explanation.run import Explanation, explain_rows
 from mnemoscope.job.batching import chunks
@@ -38,18 +38,20 @@ CLASSES = ("bos", "prompt", "eos", "padding")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
+    parser.add_argument("--most", type=int, default=30, help="prompts of each kind")
+    parser.add_argument("--draws", type=int, default=100, help="random explanations")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--model", default="demo", help="demo or demo-flow")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--steps", help="a number, all or last, in place of the scores' own steps")
-    args = parser.parse_args()
+    args = timing.parsed(parser, seeds=1, scores=["noise_norm"], most=2, draws=2)
     torch.set_num_threads(1)
     quiet()
     model = mn.Denoiser.from_pretrained(args.model, device="cpu")
     explain = functools.partial(rows, model, seed=args.seed, seeds=args.seeds)
-    verbatim = [row for row in demo.truth() if row["kind"] == "verbatim"]
+    verbatim = [row for row in demo.truth() if row["kind"] == "verbatim"][: args.most]
     prompts, triggers = [row["prompt"] for row in verbatim], [row["triggers"] for row in verbatim]
     print("| explanation | score | steps | top word, by max | top word, by sum | a trigger's token above another's |")
     print("|---|---|---|---|---|---|")
@@ -59,7 +61,7 @@ def main() -> None:
             found = explain(name, prompts, {"score": score, "steps": steps, **given})
             what = ", ".join([f"`{name}`", *(f"{k}={v}" for k, v in given.items())])
             told(f"{what} | {score} | {steps}", [hits(*pair) for pair in zip(found, triggers, strict=True)])
-    drawn = [explain("random", prompts, {"salt": str(k)}) for k in range(100)]
+    drawn = [explain("random", prompts, {"salt": str(k)}) for k in range(args.draws)]
     every = np.array([[hits(*pair) for pair in zip(found, triggers, strict=True)] for found in drawn])
     by_max, by_sum, above = every.mean((0, 1))
     print(f"| `random`, {len(drawn)} times | | | {by_max:.1%} | {by_sum:.1%} | {above:.3f} |", flush=True)
@@ -67,7 +69,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for score in args.scores:
         for kind in demo.KINDS:
-            carried(explain, model, score, kind, args.seed, args.seeds)
+            carried(explain, model, score, demo.prompts(kind)[: args.most], kind, args.seed, args.seeds)
 
 
 def rows(model: mn.Denoiser, name: str, prompts: list[str], given: dict, *, seed: int, seeds: int) -> list[dict]:
@@ -97,9 +99,8 @@ def told(name: str, found: list[tuple[float, float, float]]) -> None:
     print(f"| {name} | {' | '.join(shares)} | {values[:, 2].mean():.3f} [{low:.3f}, {high:.3f}] |", flush=True)
 
 
-def carried(explain, model: mn.Denoiser, score: str, kind: str, seed: int, seeds: int) -> None:
+def carried(explain, model: mn.Denoiser, score: str, prompts: list[str], kind: str, seed: int, seeds: int) -> None:
     """Mean score of some prompts of a kind, and its mean drop without each class of positions."""
-    prompts = demo.prompts(kind)[:30]
     scores, drops = [], []
     asked = {"score": score, "steps": registry.get("score", score).steps}
     places = len(model.family.tokens([""])[0])
