@@ -175,6 +175,7 @@ def main() -> None:
         if not (job.is_done(commit) or (args.only and job.script not in args.only)):
             print(f"{k} of {len(listed)}: {job.name}", flush=True)
             job.run(commit)
+            args.page.write_text(page(listed, commit, args.smallest), encoding="utf-8")
     args.page.write_text(page(listed, commit, args.smallest), encoding="utf-8")
     sys.exit(any(lines[-1]["failed"] for job in listed if (lines := job.lines())))
 
