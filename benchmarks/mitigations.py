@@ -82,7 +82,9 @@ def prompts(most: int) -> list[Prompt]:
 
 def interval(row: dict[str, Any], mean: str, name: str, form: str = ".2f") -> str:
     ends = row[f"{name}_interval"]
-    return "" if row[mean] is None else f"{row[mean]:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
+    if row[mean] is None or ends is None:  # of a single prompt there is no interval
+        return "" if row[mean] is None else f"{row[mean]:{form}}"
+    return f"{row[mean]:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
 def table(model: mn.Denoiser, folder: Path, points: list[SweepPoint]) -> None:
