@@ -12,9 +12,9 @@ GROUPS = {
     "what a person meets": ("cli", "app", "report"),
     "jobs": (
         "audit gate bench repair sweep recovery experiments emm rewriting explanation generation detection"
-        " training localization measuring mitigation"
+        " training localization measuring mitigation membership"
     ).split(),
-    "methods, one a file": "scores detectors explainers localizers mitigations captions measures".split(),
+    "methods, one a file": "scores detectors explainers localizers mitigations captions measures signals".split(),
     "what jobs and methods share": "methods search features demo plots planted job pictures run".split(),
     "the model": ("model",),
     "ground": "prompts registry stats study errors".split(),

@@ -168,7 +168,7 @@ def test_sets_that_captions_tell_apart_and_small_ones_are_refused(folders, tmp_p
     captions.write_text("".join(json.dumps({"file": n, "caption": "a fox"}) + "\n" for n in names))
     sources = {role: folders[role] for role in ROLES}
     with pytest.raises(UsageError, match=f"{HELD_OUT} of {MEMBERS + HELD_OUT} pictures have no caption"):
-        read_sets(sources, {"picture": captions})
+        run_membership(Denoiser(tiny.stable_diffusion()), read_sets(sources, {"picture": captions}), tmp_path / "run")
     with pytest.raises(UsageError, match="--pictures has 19 different pictures"):
         run_membership(model(), read_sets(sources, limit=19), tmp_path / "run", FAST)
     with pytest.raises(UsageError, match="no picture in --held-out"):

@@ -13,7 +13,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.job.batching import Batch, Pass, prompt_run
 from mnemoscope.job.seeds import content_of, seeds_of
 from mnemoscope.membership.plain import plain_features
-from mnemoscope.membership.sets import OPTIONS, SetPicture, Sets, of_role
+from mnemoscope.membership.sets import OPTIONS, SetPicture, Sets, of_role, refuse_mixed
 from mnemoscope.membership.verdict import concluded
 from mnemoscope.methods.pictured import SeenPictures, known
 from mnemoscope.model.denoiser import Denoiser
@@ -71,6 +71,7 @@ def run_membership(
     asked = membership or Membership()
     sets = sets.without_captions() if model.family.name == "unconditional" else sets
     require_enough(sets)
+    refuse_mixed(sets.entries)
     require_share("alpha", asked.alpha)
     require_share("fpr", asked.fpr)
     signals, seeds = asked.signals(model, sets.captioned), seeds_of(asked.seed, asked.seeds)

@@ -53,8 +53,7 @@ def read_sets(
 ) -> Sets:
     """The pictures of each source, the first `limit` of each, every file once.
 
-    `captions` are files of captions for some of the sources. Raises `UsageError` where a picture is in two sets, and
-    where some pictures have captions and others none: what tells sets apart has to be the model alone.
+    `captions` are files of captions for some of the sources. Raises `UsageError` where a picture is in two sets.
     """
     given = captions or {}
     entries: dict[str, SetPicture] = {}
@@ -69,9 +68,7 @@ def read_sets(
                     "a picture can be in one set alone, so take it out of one."
                 )
             copies += earlier is not entry
-    listed = list(entries.values())
-    _refuse_mixed(listed)
-    return Sets(listed, copies)
+    return Sets(list(entries.values()), copies)
 
 
 def _entry(picture: Picture, role: Role) -> SetPicture:
@@ -86,7 +83,8 @@ def _content(entry: SetPicture) -> str:
     return entry.prompt.id.rpartition("-")[2]
 
 
-def _refuse_mixed(entries: Sequence[SetPicture]) -> None:
+def refuse_mixed(entries: Sequence[SetPicture]) -> None:
+    """Raise `UsageError` where some pictures have captions and others none: only the model is to tell sets apart."""
     bare = [each for each in entries if not each.captioned]
     if bare and len(bare) < len(entries):
         first = bare[0]

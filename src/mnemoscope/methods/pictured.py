@@ -1,5 +1,6 @@
 """Pictures as a model sees them: clean latents with their captions, and what it predicts at any noise of them."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ class NoisedLook(NamedTuple):
 class SeenPictures:
     """Clean latents of pictures, conditioned by their captions, or by nothing where they have none.
 
-    All pictures see the same noises, one from each seed and place among the times, so that none depends on the others.
+    All pictures see the same noises, one of its own for each seed and time, so that none depends on the others.
     What the model predicts at a time is kept, and shared by all signals that look there.
     """
 
@@ -44,7 +45,7 @@ class SeenPictures:
         self.model, self.x_0, self.seeds = model, x_0.to(model.device).float(), list(seeds)
         self.captioned = captions is not None
         self.cond = _unprompted(model, len(x_0)) if captions is None else model.encode(captions)
-        self._looks: dict[tuple[float, int, int], NoisedLook] = {}
+        self._looks: dict[tuple[float, int], NoisedLook] = {}
 
     @classmethod
     def of(
@@ -67,16 +68,13 @@ class SeenPictures:
     def __len__(self) -> int:
         return len(self.x_0)
 
-    def look(self, time: int | float, seed: int, place: int = 0) -> NoisedLook:
-        """What the model predicts with the noise of a seed at a share of the training schedule; 0 is clean, 1 noise.
-
-        `place` says which of the noises of a seed it is.
-        """
-        if (time, seed, place) not in self._looks:
-            generator = torch.Generator().manual_seed(seed)
-            noise = [self.model.noise_from([generator])[0] for _ in range(place + 1)][-1].float()
-            self._looks[time, seed, place] = NoisedLook(self.at(time, noise), noise)
-        return self._looks[time, seed, place]
+    def look(self, time: int | float, seed: int) -> NoisedLook:
+        """What the model predicts with the noise of a seed at a share of the training schedule; 0 is clean, 1 noise."""
+        if (time, seed) not in self._looks:
+            key = random.Random(f"{seed}|{float(time)}").getrandbits(63)
+            noise = self.model.noise_from([torch.Generator().manual_seed(key)])[0].float()
+            self._looks[time, seed] = NoisedLook(self.at(time, noise), noise)
+        return self._looks[time, seed]
 
     def at(self, time: int | float, noise: Float[Tensor, "..."]) -> Step:
         """The step that the network sees at the pictures with this noise."""
@@ -90,10 +88,7 @@ class SeenPictures:
 
     def over(self, times: Iterable[Any], value: Callable[[NoisedLook], Float[Tensor, "B *K"]]) -> Float[Tensor, "B F"]:
         """The mean over seeds of a value, or of several, at each of the times. Raises `UsageError` for no time."""
-        values = [
-            torch.stack([value(self.look(time, seed, place)) for seed in self.seeds]).mean(0)
-            for place, time in enumerate(some(times))
-        ]
+        values = [torch.stack([value(self.look(time, seed)) for seed in self.seeds]).mean(0) for time in some(times)]
         return torch.stack(values, dim=1).flatten(1)
 
 
