@@ -24,6 +24,8 @@ from mnemoscope.run.settings import parameters, read_settings
 
 COMMANDS = ["demo", "audit", "detect", "explain", "localize", "rewrite", "generate", "sweep", "measure", "recover"]
 COMMANDS += [
+    "extract",
+    "verify-list",
     "train",
     "experiment",
     "emm",

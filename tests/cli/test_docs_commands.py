@@ -57,6 +57,7 @@ SMALLER = {  # appended to the lines that begin so, for the same work on less: t
     r"mnemoscope localize (threshold|statistics) ": "--limit 8",
     r"mnemoscope recover ": "--limit 1 --images 1 --attack-steps 2 --attack-batch 1",
     r"mnemoscope membership ": "--limit 20",
+    r"mnemoscope extract ": "--budget 300 --num-inference-steps 5 --images 2 --least 2",
     r"mnemoscope watch ": "--wait 0 --probe-count 2 --probe-inference-steps 5",
     r"mnemoscope (experiment|emm sweep) .*--out": "--seeds 1",
     r".*--images 10000": "--images 16",
@@ -72,6 +73,7 @@ CODES = {  # of what is no mistake of the page: a verdict, a stop, rows of words
     r"mnemoscope gate ": (0, 3, 4),
     r"mnemoscope audit .*--policy": (0, 3, 4),
     r"mnemoscope watch ": (0, 3),
+    r"mnemoscope verify-list ": (0, 2, 3),
     r"mnemoscope rewrite .*--wordnet": (0, 1),
 }
 SERVERS = re.compile(r"mnemoscope app|.*\buvicorn ")

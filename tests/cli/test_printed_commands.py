@@ -98,6 +98,8 @@ COMMANDS: dict[str, list[object]] = {
     + ["--format", "layer6"],
     "sweep": ["sweep", *MODEL, "--references", "pictures", "--mitigate", "embedding_noise", "--mitigate", "pad_fix"]
     + ["--strength", "embedding_noise=0.1,0.2", "--replication-threshold", 0.5, *PIXELS, *QUICK],
+    "extract": ["extract", *MODEL, "--budget", 100, "--images", 2, "--least", 2, "--chains", 2, "--tokens", 2]
+    + ["--deviations", 0.5, *QUICK],
     "recover": ["recover", *MODEL, *PIXELS, "--references", "pictures", "--images", 1, "--attack-steps", 2]
     + ["--attack-batch", 1, "--lr", 0.2, "--begin", "random", "--edit", "weight_pruning", *QUICK]
     + ["--negatives", "ordinary.txt"],
@@ -187,6 +189,7 @@ SLOW = {
     "import nemo",
 }
 WITHOUT = {
+    "verify-list",
     "app",
     "index add",
     "index info",

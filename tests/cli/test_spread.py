@@ -33,7 +33,7 @@ from spreading import Here, both_ways, over
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mnemoscope[ray]'")
 
 NAMES = "detect detections explain regions localize threshold generate mitigated measure rewrite sweep recover".split()
-NAMES += ["experiment", "pretrained", "audit"]
+NAMES += ["experiment", "pretrained", "audit", "extract"]
 DETECT = "detect {model} --prompts {prompts} --num-inference-steps 2 --batch-size 1 --out {out}"
 OTHERS = {
     "detections": DETECT + " --method noise_norm --method random",

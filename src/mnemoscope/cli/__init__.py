@@ -16,6 +16,7 @@ from mnemoscope.cli import (  # noqa: F401  (each registers its commands)
     emm,
     experimenting,
     explaining,
+    extracting,
     gating,
     generating,
     indexing,

@@ -8,12 +8,12 @@ REST = "Options"
 LONGEST = 200  # characters of what is said of a command among others: all of its first sentence
 SUBJECTS = {
     "Everything at once": "demo app audit report",
-    "What is memorized": "detect explain localize generate measure membership emm",
+    "What is memorized": "detect explain localize extract generate measure membership emm",
     "Stopping it": "sweep rewrite repair recover",
     "Which method": "bench",
     "Training": "train watch experiment",
     "Training images": "index",
-    "A verdict": "gate seal verify",
+    "A verdict": "gate seal verify verify-list",
     "What there is": "list import",
 }
 FIRST = ("Arguments", "Input", "Model", "Method", "Sampling", "Comparison")

@@ -38,7 +38,7 @@ class References:
         if descriptor is not None and not descriptor.unit:
             raise UsageError(f"Vectors of {descriptor.identity} have no similarity; use sscd, clip, dino or pixels.")
         self.descriptor, self.upsampled = descriptor, 0
-        self._vectors: Callable[[Sequence[Image.Image]], Vectors] = descriptor or features.pixels
+        self.vectors_of: Callable[[Sequence[Image.Image]], Vectors] = descriptor or features.pixels
         self.items: list[Picture] = []
         self.unread: list[str] = []
         vectors, captioned = [], []
@@ -46,7 +46,7 @@ class References:
             captioned.append(bool(picture.captions))
             try:
                 image = picture.image()
-                vectors.append(self._vectors([image]))
+                vectors.append(self.vectors_of([image]))
                 self.upsampled += descriptor.upsampled([image]) if descriptor else 0
                 self.items.append(picture)
             except Unreadable as e:
@@ -63,15 +63,15 @@ class References:
 
     def nearest(self, images: Sequence[Image.Image]) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
         """Index of the most similar reference of each image, and the cosine of their vectors."""
-        return self._nearest(self._vectors(images))
+        return self._nearest(self.vectors_of(images))
 
     def own(self, image: Image.Image, caption: str) -> float | None:
         """Cosine with the most similar of the references that have the same caption, if there is one."""
-        return self._own(self._vectors([image])[0], caption)
+        return self._own(self.vectors_of([image])[0], caption)
 
     def beside(self, image: Image.Image, caption: str) -> tuple[int, float, float | None]:
         """Index of the most similar reference, its cosine, and that of the caption's own references."""
-        vectors = self._vectors([image])
+        vectors = self.vectors_of([image])
         best, similarity = self._nearest(vectors)
         return int(best[0]), float(similarity[0]), self._own(vectors[0], caption)
 

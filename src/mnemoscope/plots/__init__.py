@@ -4,6 +4,7 @@ from mnemoscope.plots.arms import arms_plot, doses_plot
 from mnemoscope.plots.canvas import kept, png, save
 from mnemoscope.plots.complexity import complexity_plots
 from mnemoscope.plots.emm import along_plot, bars_plot, sizes_plot
+from mnemoscope.plots.found import found_plot
 from mnemoscope.plots.neurons import layer_plot, set_size_plot
 from mnemoscope.plots.probes import probes_plot
 from mnemoscope.plots.regions import cutout, overlay, threshold_plot
@@ -25,6 +26,7 @@ __all__ = [
     "density_plot",
     "doses_plot",
     "duplication_plot",
+    "found_plot",
     "layer_plot",
     "overlay",
     "own_plot",

@@ -32,6 +32,7 @@ ORDER = (
     "watched.html",
     "previews.html",
     "sheets.html",
+    "extracted.html",
     "recovered.html",
     "membership.html",
     "neighbours.html",

@@ -2,6 +2,7 @@
 
 from mnemoscope.run.bench_rows import BenchRow
 from mnemoscope.run.emm_rows import EmmImageRow, EmmRatioRow, EmmSweepRow, EmmTrainRow
+from mnemoscope.run.extract_rows import ExtractRow
 from mnemoscope.run.image_rows import (
     FinetuneRow,
     GenerateRow,
@@ -41,6 +42,7 @@ KINDS: dict[str, type] = {
     "search": SearchRow,
     "recover": RecoverRow,
     "membership": MembershipRow,
+    "extract": ExtractRow,
     "finetune": FinetuneRow,
     "repair": RepairRow,
     "train": TrainRow,

@@ -28,7 +28,7 @@ OWN_FILES = """
     matches.parquet manifest.parquet probes.jsonl losses.jsonl curves.csv
     data.zip partial-data.zip
     wen.jsonl wen-negatives.jsonl attributions.json perturbations.json nemo.csv
-    statistics.safetensors calibration.json table.csv table.md seal.json
+    statistics.safetensors hits.jsonl calibration.json table.csv table.md seal.json
 """.split()
 OWN_FOLDERS = """
     plots gate detect generate measure explain mitigate finetune base repaired extrapolated

@@ -204,6 +204,10 @@ LINES = {
         "recover {model} --prompts {prompts} --features pixels --attack-batch 1 --references {refs} --images 1 "
         "--attack-steps 2 --num-inference-steps 2 --out {out}"
     ),
+    "extract": (
+        "extract {model} --prompts {prompts} --budget 120 --chains 2 --candidates 2 --tokens 3 --images 2 --least 2 "
+        "--deviations 0 --batch-size 4 --num-inference-steps 2 --out {out}"
+    ),
     "measure": MEASURE,
     "index": "index build {refs} --features pixels --shard-size 2 --out {out}",
     "others": "index build {inputs}/others --features pixels --shard-size 2 --out {out}",

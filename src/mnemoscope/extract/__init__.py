@@ -1,0 +1,1 @@
+"""Prompts that draw memorized images, of a model that nobody has a list for; and copies without prompts."""
