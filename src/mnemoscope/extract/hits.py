@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, cast
 
 from mnemoscope.errors import UsageError
 from mnemoscope.extract.search import Search
@@ -16,18 +16,6 @@ from mnemoscope.run.run import write_table
 EVIDENCE = "prompt score seeds alike distances clique edges agreement file files match match_caption similarities"
 NEEDED = ("prompt", "seeds", "drawn_with", "model", "weights_hash")
 DRAWING = ("images", "least", "below", "tiles", "num_inference_steps", "guidance_scale")
-State = Literal["holds", "gone"]
-
-
-class DrawnWith(TypedDict):
-    """How the images of a list were drawn and compared."""
-
-    images: int
-    least: int
-    below: float
-    tiles: int
-    num_inference_steps: int
-    guidance_scale: float
 
 
 def write_hits(folder: Path, search: Search, model: Denoiser) -> None:

@@ -13,12 +13,12 @@ from mnemoscope.run.run import Run
 class Journal(Run):
     """A run whose rows are known by their ids, those of an earlier session and those that are appended."""
 
-    known: dict[str, Any]
+    known: dict[str, ExtractRow]
 
     def __init__(self, *given: Any, **how: Any) -> None:
         self.known = {}
         super().__init__(*given, **how)
-        self.known = {row["id"]: row for row in self.rows()}
+        self.known = {row["id"]: row for row in self.rows(ExtractRow)}
 
     def __enter__(self) -> "Journal":
         return self
@@ -41,7 +41,7 @@ class Purse:
         return max(0, self.budget - self.spent) // price
 
 
-class Work:
+class PaidWork:
     """Prompts gone through in a journal: scored for one evaluation each, or drawn."""
 
     def __init__(self, run: Journal, model: Denoiser, batch: Batch, purse: Purse) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from mnemoscope.errors import UsageError
 from mnemoscope.extract.hits import write_hits
-from mnemoscope.extract.journal import Journal, Work
+from mnemoscope.extract.journal import Journal, PaidWork
 from mnemoscope.extract.proposals import ByGradient, ByLanguage, Proposes, Worth
 from mnemoscope.extract.scoring import FirstLook
 from mnemoscope.extract.search import Search, captions_scored, purse_of
@@ -49,7 +48,7 @@ def run_extraction(
         )
     beside = [picture.key for picture in references.items] if references else []
     settings = {**asdict(extraction), "content": content_hash([content_of(captions), *beside])}
-    record: dict[str, Any] = {"model": model.describe(), "device": str(model.device)}
+    record: Json = {"model": model.describe(), "device": str(model.device)}
     record["features"] = asdict(descriptor.identity)
     size, drawn = Batch.of(model, batch, 1), Batch.of(model, batch, extraction.images)
     with (
@@ -58,7 +57,7 @@ def run_extraction(
     ):
         look = _first_look(run, model, extraction)
         purse = purse_of(extraction)
-        works = Work(run, model, size, purse), Work(run, model, drawn, purse)
+        works = PaidWork(run, model, size, purse), PaidWork(run, model, drawn, purse)
         search = Search(*works, extraction, look, price, descriptor=descriptor, references=references)
         _carry_out(search, vocabulary, captions)
         write_hits(run.folder, search, model)

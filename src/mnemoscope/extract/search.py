@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mnemoscope.extract.drawing import draw_rows, same_image
-from mnemoscope.extract.journal import Purse, Work, draw_ids
+from mnemoscope.extract.journal import PaidWork, Purse, draw_ids
 from mnemoscope.extract.proposals import Proposes, Worth
 from mnemoscope.extract.scoring import FirstLook, score_rows
 from mnemoscope.extract.settings import Extraction
@@ -30,7 +30,7 @@ class Search:
     """What has been scored, drawn and found; `hits` in the order in which they were found."""
 
     def __init__(
-        self, scores: Work, draws: Work, extraction: Extraction, look: FirstLook, price: int, **drawing: Any
+        self, scores: PaidWork, draws: PaidWork, extraction: Extraction, look: FirstLook, price: int, **drawing: Any
     ) -> None:
         self.scores, self.draws, self.extraction, self.look, self.price = scores, draws, extraction, look, price
         self.drawing, self.purse = drawing, scores.purse
