@@ -114,6 +114,9 @@ def test_an_entry_of_several_pictures_is_not_planted_and_twins_are_those_named(f
         asked[k]["twin"] = f"t-{k + 3}"
     (folder / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in asked))
     entries = {(e.entry, e.is_member) for e in planted(Truth.read(folder, limit=2))}  # of two prompts of twins alone
+    (_, copies, prompts) = MEASURE.notes(Truth.read(folder, limit=2))
+    assert "Copies found at 1 % false alarms need 100 changed twins, and there are 26" in copies
+    assert "Trained pictures found at 1 % false alarms need 100 prompts of twins, and there are 2" in prompts
     assert entries == {("v-0", True), ("v-1", True), ("t-3", False), ("t-4", False)}
 
 

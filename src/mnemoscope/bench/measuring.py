@@ -13,7 +13,7 @@ from mnemoscope.bench.planting import CHANGES, planted
 from mnemoscope.bench.similarities import SEVERAL, telling
 from mnemoscope.bench.tables import Sheet
 from mnemoscope.bench.transfer import AGREED, AT, AT_MODEL, DENIED, EVIDENCE, FALSE_AT, FALSE_AT_MODEL, transferred
-from mnemoscope.bench.truth import TWINS, Truth
+from mnemoscope.bench.truth import TWIN, TWINS, Truth
 from mnemoscope.run.bench_rows import BenchFigure
 from mnemoscope.run.reading import Json
 from mnemoscope.run.run import write_json
@@ -116,13 +116,17 @@ SHEETS = (
 
 
 def notes(truth: Truth) -> list[str]:
-    """What too few pictures leave open."""
+    """What is planted, and what too few pictures or prompts leave open."""
     if not (truth.folder / TWINS).is_dir():
         return []
-    count = sum(not each.is_member for each in planted(truth))
-    few = f"Copies found at 1 % false alarms need {round(1 / FPR)} changed twins, and there are {count}: left out."
-    changes = f"{len(CHANGES)} changes of each picture that is the only one of its entry."
-    return [changes, few] if count < 1 / FPR else [changes]
+    changed = sum(not each.is_member for each in planted(truth))
+    asked = sum(not each.is_member and each.source == TWIN for each in truth.known)
+    said = [f"{len(CHANGES)} changes of each picture that is the only one of its entry."]
+    needs = (("Copies found", "changed twins", changed), ("Trained pictures found", "prompts of twins", asked))
+    for what, kind, count in needs:
+        if count < 1 / FPR:
+            said.append(f"{what} at 1 % false alarms need {round(1 / FPR)} {kind}, and there are {count}: left out.")
+    return said
 
 
 MEASURE = Contest(
