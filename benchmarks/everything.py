@@ -121,8 +121,8 @@ def _lines(all_jobs: list[Job], commit: str | None, smallest: bool) -> Iterator[
     about = environment()["versions"]
     versions = ", ".join(f"{name} {version}" for name, version in about.items() if version)
     yield f"Machine: {processor()}, {os.cpu_count()} cores. Versions: {versions}. Commit: {commit or 'unknown'}.\n"
-    yield f"{len(done) - len(failed)} of {len(all_jobs)} runs came to their end, {len(failed)} failed"
-    yield f"{', ' + str(len(waiting)) + ' were not run yet: ' + ', '.join(waiting) if waiting else ''}.\n"
+    left = f"; not run yet: {', '.join(waiting)}" if waiting else ""
+    yield f"{len(done) - len(failed)} of {len(all_jobs)} runs came to their end, {len(failed)} failed{left}.\n"
     for job, why in failed:
         yield f"- failed: `benchmarks/{job.name}`: `{why}`"
     names = ", ".join(sorted(FOUND))
@@ -140,8 +140,8 @@ def _section(job: Job, lines: list[dict[str, Any]]) -> Iterator[str]:
     earlier = f", commit {about['commit']}" if about["commit"] else ""
     script, _, options = job.name.partition(" ")
     yield f"## {job.name}\n"
-    yield f"`python benchmarks/{script}.py{' ' + options if options else ''}`, {about['date']}{earlier}, "
-    yield f"{about['minutes']:g} minutes.\n"
+    command = f"`python benchmarks/{script}.py{' ' + options if options else ''}`"
+    yield f"{command}, {about['date']}{earlier}, {about['minutes']:g} minutes.\n"
     rows: list[timing.Row] = []
     for line in [*told, {}]:
         if "what" in line:

@@ -155,7 +155,7 @@ def test_the_page_has_what_came_to_its_end_and_names_what_failed(everything, tmp
         return left.value.code, Path("page.md").read_text()
 
     code, page = made("good", "bad")
-    assert code == 1 and "1 of 3 runs came to their end, 1 failed\n, 1 were not run yet: later." in page
+    assert code == 1 and "1 of 3 runs came to their end, 1 failed; not run yet: later." in page
     assert "- failed: `benchmarks/bad`: `no room left`" in page and "## bad" not in page
     assert "## good" in page and "| a thing, a unit | plain | 2 | 3 | 4 | 1.00 | 2.50 |" in page
     assert "- And that is so." in page
