@@ -222,7 +222,7 @@ def test_looks_without_a_model_are_what_they_say() -> None:
 def test_the_page_says_verdict_signals_and_pictures(folders, tmp_path: Path) -> None:
     run_membership(model(), sets(folders), tmp_path / "run", FAST)
     page = write([tmp_path / "run"]).read_text()
-    assert "The set was trained on" in page and f"{MEMBERS} pictures against {HELD_OUT} held out" in page
+    assert "The model knows this set better" in page and f"{MEMBERS} pictures against {HELD_OUT} held out" in page
     assert "No single picture is named" in page and "proximal_initialization" in page
     names = {file.name for file in (tmp_path / "run" / "plots").iterdir()}
     assert {"scores.png", "signals.png", "power.png"} <= names

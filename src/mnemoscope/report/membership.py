@@ -23,7 +23,7 @@ CAVEATS = [
     "A set of which only a part was trained on gives a smaller difference.",
 ]
 VERDICTS = {
-    "used": "The set was trained on, or something else of it was that the held-out pictures lack",
+    "used": "The model knows this set better than held-out pictures: it was used, if they were drawn alike",
     "no evidence": "There is no evidence that the set was trained on",
     "undecided": "Undecided: the sets differ without the model, too",
 }
