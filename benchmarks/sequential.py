@@ -67,6 +67,9 @@ def halves(name: str, scores: np.ndarray, known: list[TruePrompt]) -> None:
     set_by = np.array([not e.is_member and first_half(e) for e in known])
     tested = np.array([not e.is_member and not first_half(e) for e in known])
     member = np.array([e.is_member for e in known])
+    if set_by.sum() < 1 / FPR:
+        print(f"| {name} | - | half of the negatives are {set_by.sum()}, too few for a threshold |")
+        return
     threshold = stats.threshold_at_fpr(scores[set_by], FPR)
     alarms, count = int((scores[tested] >= threshold).sum()), int(tested.sum())
     low, high = stats.wilson_interval(alarms, count)
