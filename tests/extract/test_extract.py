@@ -22,6 +22,7 @@ from mnemoscope.measuring.tiles import tiled_distance
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.prompts.prompt import as_prompts
 from mnemoscope.run.run import read_rows
+from spreading import Here, over
 
 SMALL = Extraction(
     budget=1600, tokens=4, chains=4, candidates=8, images=3, least=2, num_inference_steps=4, guidance_scale=3.0
@@ -70,6 +71,16 @@ def test_the_budget_is_what_the_network_was_evaluated(words_model: Denoiser, tmp
     assert words_model.network_evaluations - before == summary["network_evaluations"] <= 300
     drawn = price_of(words_model, small) * summary["prompts_drawn"]
     assert summary["network_evaluations"] == 1 + summary["prompts_scored"] + drawn
+
+
+def test_a_worker_that_is_sent_the_model_makes_the_same(words_model: Denoiser, tmp_path: Path) -> None:
+    small, worker = replace(SMALL, budget=200, deviations=0.0), Here()
+    run_extraction(words_model, tmp_path / "here", small, descriptor("pixels"), batch=16)
+    with over(worker):
+        run_extraction(words_model, tmp_path / "there", small, descriptor("pixels"), batch=16)
+    assert worker.tasks > 5
+    for name in ("rows.jsonl", "hits.jsonl"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
 def test_a_hit_has_its_evidence_for_each_seed(searched: Path) -> None:

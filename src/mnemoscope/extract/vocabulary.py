@@ -16,7 +16,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer is None:
-            raise UsageError("This model has no tokenizer to write prompts of; give captions as --prompts.")
+            raise UsageError("This model has no tokenizer to write prompts of; give a model of text.")
         self.tokenizer = tokenizer
         special = set(tokenizer.all_special_ids)
         self._all = [n for n in range(len(tokenizer)) if n not in special]

@@ -59,12 +59,11 @@ def cards(record: Record) -> list[Card]:
     """Images, prompts, evaluations."""
     summary = record.summary
     drawn, scored = (shown(summary.get(f"prompts_{n}"), "{:.0f}") for n in ("drawn", "scored"))
-    spent, budget = (shown(summary.get(n), "{:.0f}") for n in ("network_evaluations", "budget"))
-    prompts = shown(summary.get("hit_prompts"), "{:.0f}")
+    budget = shown(summary.get("budget"), "{:.0f}")
+    prompts = counted(int(number(summary.get("hit_prompts")) or 0), "prompt")
     return [
-        ("Images found", str(len(_hits(record))), f"by {prompts} prompts; hits.jsonl lists them with their evidence"),
-        ("Prompts scored", scored, f"one step each; {drawn} of them drawn"),
-        ("Network evaluations", spent, f"of a budget of {budget}"),
+        ("Images found", str(len(_hits(record))), f"by {prompts}; hits.jsonl lists them with their evidence"),
+        ("Prompts scored", scored, f"one step each, {drawn} of them drawn; budget {budget}"),
     ]
 
 
