@@ -44,7 +44,7 @@ TIMED: dict[str, tuple[str, ...]] = {  # scripts that compare seconds, each with
 }
 FOUND = {  # scripts that say what is found, or what models of full size take: their numbers are in docs/fidelity.md
     *("bundled", "dose_response", "early_warning", "full_size", "mitigations", "neurons_by_gradient"),
-    *("membership", "presets", "recover", "regions", "sequential", "words"),
+    *("extract", "membership", "presets", "recover", "regions", "sequential", "words"),
 }
 
 
