@@ -12,7 +12,7 @@ GROUPS = {
     "what a person meets": ("cli", "app", "report"),
     "jobs": (
         "audit gate bench repair sweep recovery experiments emm rewriting explanation generation detection"
-        " training localization measuring mitigation membership"
+        " training localization measuring mitigation membership extract"
     ).split(),
     "methods, one a file": "scores detectors explainers localizers mitigations captions measures signals".split(),
     "what jobs and methods share": "methods search features demo plots planted job pictures run".split(),

@@ -227,6 +227,7 @@ def test_a_whole_fine_tuned_model_is_compared_with_the_base_that_is_named(mnemos
 def test_options_that_do_not_go_together_are_refused(mnemoscope, tmp_path: Path, monkeypatch, words, said) -> None:
     monkeypatch.chdir(tmp_path)
     folder_of(tmp_path / "set", CAPTIONS)
+    (tmp_path / "p.txt").write_text("a cat\n")
     code, _, error = mnemoscope("audit", "demo", *words, "--out", "run")
     assert code == 2 and said in error and not (tmp_path / "run").exists()
 

@@ -26,6 +26,7 @@ COMMANDS = ["demo", "audit", "detect", "explain", "localize", "rewrite", "genera
 COMMANDS += [
     "extract",
     "verify-list",
+    "membership",
     "train",
     "experiment",
     "emm",

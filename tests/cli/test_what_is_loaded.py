@@ -52,7 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--help", 0, set()),
         ("detect --help", 0, set()),
         ("list", 0, set()),
-        ("detect demo --prompts prompts.txt --dry-run", 0, set()),
         ("seal run", 0, set()),
         ("report run", 0, {"pyarrow", "matplotlib"}),
         ("index build pictures --features pixels --out index", 0, {"pyarrow", "matplotlib"}),

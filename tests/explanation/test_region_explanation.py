@@ -156,7 +156,8 @@ def test_models_without_tokens_have_maps_too(tmp_path: Path) -> None:
 def test_masks_of_words_and_words_formats_of_maps_are_refused(planted: Denoiser, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="token_occlusion explains words; choose one of bright_ending, curvature_map"):
         mapped(planted, tmp_path, method="token_occlusion", masks={})
-    words = ["explain", "demo", "--prompts", "p.txt", "--out", str(tmp_path / "x"), "--format", "layer6"]
+    (tmp_path / "p.txt").write_text("a cat\n")
+    words = ["explain", "demo", "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "x"), "--format", "layer6"]
     with pytest.raises(UsageError, match="difference_map gives regions; leave out --format"):
         cli.app([*words, "--method", "difference_map"], standalone_mode=False)
 

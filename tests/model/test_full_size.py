@@ -20,7 +20,9 @@ def bench() -> ModuleType:
     spec = importlib.util.spec_from_file_location("full_size", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules["full_size"] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(file.parent)  # as where it is started
+        spec.loader.exec_module(module)
     return module
 
 

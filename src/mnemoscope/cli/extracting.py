@@ -52,9 +52,9 @@ class CaptionOptions:
     """Captions to begin with, where there are some."""
 
     PANEL: ClassVar = opt.INPUT
-    prompts: Annotated[str | None, opt.of(opt.INPUT, "Captions to begin with: " + opt.SOURCES)] = None
+    prompts: Annotated[str | None, opt.of(opt.INPUT, opt.SOURCES)] = None
     column: opt.Column = None
-    limit: opt.Limit = None
+    limit: Annotated[int | None, opt.of(opt.INPUT, "Read only so many prompts.")] = None
 
     def read(self, model: "Denoiser", seed: int) -> "list[Prompt]":
         """The captions in the order of their source; none where no source was given."""

@@ -58,7 +58,7 @@ def carry_out(asked: Asked, call: Call, *, makes_run: bool, plans: bool) -> Any:
 
 def _look_ahead(values: Mapping[str, Any]) -> None:
     """Raise `UsageError` in a dry run for a solver that the run would refuse."""
-    if values.get("scheduler") not in (None, "own") and values.get("model"):
+    if values.get("scheduler") and values.get("model"):
         from mnemoscope.cli.options import prepare
         from mnemoscope.model.weights.folders import foresee_solver
 

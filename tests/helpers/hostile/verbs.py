@@ -252,6 +252,10 @@ LINES = {
         "bench detect --model {model} --truth {inputs}/truth --method noise_norm --images 1 --num-inference-steps 2 "
         "--batch-size 2 --out {out}"
     ),
+    "bench measure": (
+        "bench measure --model {model} --truth {inputs}/truth --method pixels-32 --images 1 --num-inference-steps 2 "
+        "--batch-size 2 --out {out}"
+    ),
     "import wen": "import {inputs}/wen.jsonl --out {out}",
     "import nemo": "import {inputs}/nemo.csv --format nemo --out {out}",
     "gate": "gate {made}/detect --policy {inputs}/policy.yaml --out {out}",
