@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")  # the same bits wherever numbers lie in memory, on any processor
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests start are compiled once
 sys.dont_write_bytecode = False
 gc.disable()  # until the tests are collected: what is imported is no garbage, and is not looked through again and again
