@@ -325,7 +325,9 @@ def test_options_of_one_subject_are_the_same_in_all_commands() -> None:
     for own in models:
         by_name = {p.name: p for p in own.params}
         shared = {"model", "unet", "lora", "scheduler", "device", "dtype"}
-        for name in shared | ({"prompts", "column", "start", "limit"} & set(by_name) if "prompts" in by_name else set()):
+        for name in shared | (
+            {"prompts", "column", "start", "limit"} & set(by_name) if "prompts" in by_name else set()
+        ):
             first = {p.name: p for p in models[0].params}[name]
             if by_name[name].param_type_name != first.param_type_name:
                 continue  # the page takes its model by an option

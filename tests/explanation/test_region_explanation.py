@@ -157,9 +157,9 @@ def test_masks_of_words_and_words_formats_of_maps_are_refused(planted: Denoiser,
     with pytest.raises(UsageError, match="token_occlusion explains words; choose one of bright_ending, curvature_map"):
         mapped(planted, tmp_path, method="token_occlusion", masks={})
     (tmp_path / "p.txt").write_text("a cat\n")
-    words = ["explain", "demo", "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "x"), "--format", "layer6"]
+    words = ["explain", "demo", "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "x")]
     with pytest.raises(UsageError, match="difference_map gives regions; leave out --format"):
-        cli.app([*words, "--method", "difference_map"], standalone_mode=False)
+        cli.app([*words, "--format", "layer6", "--method", "difference_map"], standalone_mode=False)
 
 
 def test_the_command_maps_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
