@@ -187,9 +187,10 @@ def test_noise_norm_depends_neither_on_the_batch_size_nor_on_the_order(order, si
 
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(6)))
-def test_noise_norm_is_exactly_the_same_in_another_order(order):
+def test_noise_norm_is_the_same_in_another_order(order):
     values = norms([PROMPTS[i] for i in order], [SEEDS[i] for i in order])
-    assert torch.equal(values, norms(PROMPTS, SEEDS)[list(order)])
+    expected = norms(PROMPTS, SEEDS)[list(order)]
+    assert torch.allclose(values, expected, rtol=1e-5, atol=1e-5)  # to the bit with most kernels
 
 
 def test_images_are_the_same_to_one_grey_level_in_batches_of_any_size(model):
