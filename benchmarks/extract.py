@@ -1,6 +1,8 @@
 """How many of the pictures that a model was shown often a search finds from words alone, beside random prompts.
 
 python benchmarks/extract.py --model PIPELINE --truth FOLDER --budget 20000
+
+A picture is found if a hit's pixels have a cosine of 0.8 or more with it, as copies are judged on all of this truth.
 """
 
 import argparse
@@ -13,11 +15,11 @@ import torch
 from PIL import Image
 
 from mnemoscope import demo, plots
-from mnemoscope.extract.drawing import same_image
 from mnemoscope.extract.hits import read_hits
 from mnemoscope.extract.run import run_extraction
 from mnemoscope.extract.settings import Extraction
-from mnemoscope.features import descriptor
+from mnemoscope.features import descriptor, pixels
+from mnemoscope.features.raw_pixels import COPY
 from mnemoscope.model.denoiser import Denoiser
 from mnemoscope.pictures import read_pictures
 from mnemoscope.stats import wilson_interval
@@ -35,14 +37,15 @@ def targets_of(truth: Path, views: int) -> dict[str, list[Image.Image]]:
     return found
 
 
-def found_at(run: Path, targets: dict[str, list[Image.Image]], extraction: Extraction) -> list[int]:
+def found_at(run: Path, targets: dict[str, list[Image.Image]]) -> list[int]:
     """Evaluations that were spent when each target was found first."""
     first: dict[str, int] = {}
+    vectors = {name: pixels(pictures) for name, pictures in targets.items()}
     file = run / "hits.jsonl"
     for hit in read_hits(file) if file.read_text() else ():
         image = Image.open(run / hit["file"]).convert("RGB")
-        for name, pictures in targets.items():
-            if same_image(image, pictures, extraction.below, extraction.tiles).any():
+        for name, own in vectors.items():
+            if (pixels([image]) @ own.T).max() >= COPY:
                 first.setdefault(name, hit["evaluations"])
     return sorted(first.values())
 
@@ -64,7 +67,7 @@ def main() -> None:
     curves: dict[str, list[int]] = {}
     for name, extraction in {"walks": walks, "random": replace(walks, chains=0)}.items():
         summary = run_extraction(model, out / name, extraction, descriptor("pixels"), batch=64)
-        curves[name] = found_at(out / name, targets, extraction)
+        curves[name] = found_at(out / name, targets)
         count, all_of = len(curves[name]), len(targets)
         low, high = wilson_interval(count, all_of)
         print(

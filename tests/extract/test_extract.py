@@ -139,6 +139,29 @@ def test_a_list_is_verified_by_drawing_it_again(words_model: Denoiser, searched:
     assert not verify_hits(words_model, other)[0]["holds"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"prompt": " "}, "its prompt is empty"),
+        ({"prompt": 5}, "its prompt is 5"),
+        ({"seeds": "a"}, "its seeds is 'a'"),
+        ({"seeds": []}, "it has 0 seeds"),
+        ({"seeds": [-1, 2, 3]}, "from 0 on"),
+        ({"drawn_with": {"least": 0}}, "give --least"),
+        ({"drawn_with": {"guidance_scale": float("nan")}}, "its drawn_with is"),
+        ({"drawn_with": {"images": 3.5}}, "its drawn_with is"),
+    ],
+)
+def test_a_list_that_is_none_is_one_sentence(
+    words_model: Denoiser, searched: Path, tmp_path: Path, changed: dict, said: str
+) -> None:
+    hit = read_hits(searched / "hits.jsonl")[0]
+    hit |= {name: {**hit[name], **value} if isinstance(value, dict) else value for name, value in changed.items()}
+    (tmp_path / "hits.jsonl").write_text(json.dumps(hit) + "\n")
+    with pytest.raises(UsageError, match=said):
+        verify_hits(words_model, read_hits(tmp_path / "hits.jsonl"))
+
+
 def test_edges_are_those_of_most_images() -> None:
     board = np.zeros((256, 256, 3), np.uint8)
     board[:, 128:] = 255

@@ -225,4 +225,4 @@ def test_the_page_says_verdict_signals_and_pictures(folders, tmp_path: Path) -> 
     assert "The model knows this set better" in page and f"{MEMBERS} pictures against {HELD_OUT} held out" in page
     assert "No single picture is named" in page and "proximal_initialization" in page
     names = {file.name for file in (tmp_path / "run" / "plots").iterdir()}
-    assert {"scores.png", "signals.png", "power.png"} <= names
+    assert {"scores.png", "signals.png"} <= names and "power.png" not in names  # of one size of sets

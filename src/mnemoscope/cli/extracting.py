@@ -118,7 +118,7 @@ def verify_list(
     loaded = opt.Model(model=model, unet=unet, device=device).load()
     found = verify_hits(loaded, hits, batch=batch_size)
     for each in found:
-        alike = f"{sum(each['alike'])} of {len(each['alike'])} images alike"
+        alike = f"{sum(each['alike'])} of {len(each['alike'])} images below {each['below']:g}"
         typer.echo(plain(f"{'HOLDS' if each['holds'] else 'GONE':<6} {alike}: {each['prompt']}"))
     held = sum(each["holds"] for each in found)
     others = "" if all(each["same_model"] for each in found) else "; the list is of other weights than these"

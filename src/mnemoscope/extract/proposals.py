@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from mnemoscope.errors import UsageError
 from mnemoscope.extract.scoring import FirstLook
 from mnemoscope.extract.vocabulary import Vocabulary
 from mnemoscope.model.denoiser import Denoiser
+from mnemoscope.prompts.masked import masked_language_model
 
 EXPLORED = 0.5  # share of tokens that are drawn alike, whatever they scored
 ENCODED = 64  # tokens that are encoded at once
@@ -97,13 +99,7 @@ class ByLanguage:
     costs, FIRST = 0, 200
 
     def __init__(self, folder: str, vocabulary: Vocabulary) -> None:
-        from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.network: Any = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True).eval()
-        except (OSError, ValueError) as e:
-            raise UsageError(f"{folder} holds no masked language model; give a folder of one, such as BERT's.") from e
+        self.tokenizer, self.network = masked_language_model(Path(folder))
         self.vocabulary = vocabulary
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from mnemoscope.run.reading import Json
 
 
 def verify_hits(model: Denoiser, hits: Sequence[Json], *, batch: int | str = "auto") -> list[Json]:
-    """For each hit of a list its prompt, whether it holds, and how many of its images are alike now and in the list.
+    """For each hit of a list: whether it holds, its images alike now and in the list, and the list's bound of distance.
 
     Images are drawn from the list's own seeds with its settings and compared as they were; a hit holds if as many are
     alike as the list asks for. `same_model` says whether the weights are those of the list. Raises `UsageError` for a
@@ -24,7 +24,7 @@ def verify_hits(model: Denoiser, hits: Sequence[Json], *, batch: int | str = "au
 
 
 def _verified(model: Denoiser, hit: Json, batch: int | str) -> Json:
-    extraction = made(Extraction, "drawn_with", hit["drawn_with"])
+    extraction = made(Extraction, "drawn_with", hit["drawn_with"]).checked()
     prompt = replace(as_prompts([hit["prompt"]])[0], seeds=tuple(hit["seeds"]))
     with model.bounded(Batch.of(model, batch, extraction.images).at_once):
         (row,) = draw_rows(model, None, extraction, [prompt], descriptor=descriptor("pixels"))
@@ -34,5 +34,6 @@ def _verified(model: Denoiser, hit: Json, batch: int | str) -> Json:
         "alike": row["alike"],
         "alike_then": hit.get("alike"),
         "distances": row["distances"],
+        "below": extraction.below,
         "same_model": hit["weights_hash"] == model.weights_hash,
     }

@@ -1,4 +1,4 @@
-"""Extract runs: which images came out whatever the seed, by which prompts, and for how many evaluations."""
+"""Extract runs: which images came out of several seeds, by which prompts, and for how many evaluations."""
 
 from typing import Any
 
@@ -43,7 +43,8 @@ def headline(record: Record) -> str:
     """How many images were found, for how many evaluations."""
     spent = shown(record.summary.get("network_evaluations"), "{:.0f}")
     found = counted(len(_hits(record)), "image")
-    return f"{found} came out whatever the seed, in a search of {spent} network evaluations."
+    least, images = (shown(record.part("settings").get(name), "{:.0f}") for name in ("least", "images"))
+    return f"{found} came out of {least} or more of {images} seeds, in a search of {spent} network evaluations."
 
 
 def about(record: Record) -> list[tuple[str, Any, str]]:

@@ -107,7 +107,7 @@ def drawings(record: Record) -> Drawings:
         and (n := number(each.get("pictures"))) is not None
         and (share := number(each.get("share"))) is not None
     ]
-    if points:
+    if len(points) > 1:
         figure = plots.doses_plot({"tests": points}, y="share that found the set", x="pictures of each set")
         hint = "Sets drawn from these ones; they share pictures, the more the larger they are."
         yield "power", "Fewer pictures", hint, figure

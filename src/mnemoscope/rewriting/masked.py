@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mnemoscope.errors import UsageError
+from mnemoscope.prompts.masked import masked_language_model
 from mnemoscope.rewriting.offline import Offline
 
 LIKELIEST = 5
@@ -18,18 +18,7 @@ def masked(folder: Path) -> Offline:
 
     They fit the sentence and may mean something else. Raises `UsageError` for a folder that holds no such model.
     """
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    try:
-        if not folder.is_dir():
-            raise OSError("no such folder")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        network = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-    except (OSError, ValueError, KeyError, ImportError) as e:
-        reason = str(e).partition("\n")[0][:200]
-        raise UsageError(f"{folder} could not be loaded as a masked language model: {reason}") from e
-    if tokenizer.mask_token is None:
-        raise UsageError(f"The tokenizer of {folder} has no mask; give the folder of a masked language model.")
+    tokenizer, network = masked_language_model(folder)
 
     @torch.no_grad()
     def alternatives(before: str, word: str, after: str) -> Sequence[str]:
